@@ -1,0 +1,1 @@
+"""Trains a backbone end to end; predictions go back into the store."""

@@ -1,0 +1,1 @@
+"""The report: notebooks and the strict runner that executes them."""
