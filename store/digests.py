@@ -1,0 +1,68 @@
+"""Digests: one canonical byte form for JSON and for arrays, hashed with SHA-256."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+BLOCK_ROWS = 2048
+"""Rows per digest block, equal to the rows of a part, so that a part's digests survive the merge."""
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of_json(value: Any) -> str:
+    """SHA-256 (64 hex characters) of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def digest_of_strings(*columns: np.ndarray) -> str:
+    """SHA-256 (64 hex characters) over string columns of equal length; every cell is
+    length-prefixed, so that no two different tables share a byte form."""
+    hasher = hashlib.sha256(len(columns).to_bytes(8, "little"))
+    for column in columns:
+        hasher.update(len(column).to_bytes(8, "little"))
+        for cell in column.tolist():
+            encoded = str(cell).encode("utf-8", "surrogateescape")
+            hasher.update(len(encoded).to_bytes(8, "little") + encoded)
+    return hasher.hexdigest()
+
+
+def block_bounds(n_rows: int) -> Iterator[tuple[int, int]]:
+    """The (start, stop) row bounds of each digest block."""
+    for start in range(0, n_rows, BLOCK_ROWS):
+        yield start, min(start + BLOCK_ROWS, n_rows)
+
+
+def digest_block(rows: np.ndarray) -> bytes:
+    """SHA-256 (32 bytes) of a C-contiguous block of rows, as stored on disk."""
+    return hashlib.sha256(np.ascontiguousarray(rows).view(np.uint8).data).digest()
+
+
+def digest_blocks(array: np.ndarray) -> np.ndarray:
+    """SHA-256 of every block of rows: uint8 (n_blocks, 32)."""
+    digests = [digest_block(array[start:stop]) for start, stop in block_bounds(len(array))]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+
+
+def encode_strings(values: np.ndarray) -> np.ndarray:
+    """Fixed-width UTF-8 bytes of a string array, the form strings have on disk.
+
+    Names that are not valid UTF-8 (possible on Linux) survive by surrogate escapes. A NUL cannot be
+    represented and raises ValueError.
+    """
+    encoded = [str(value).encode("utf-8", "surrogateescape") for value in values.tolist()]
+    if any(b"\0" in cell for cell in encoded):
+        raise ValueError("a string holds a NUL character, which the store cannot keep")
+    width = max((len(cell) for cell in encoded), default=1) or 1
+    return np.array(encoded, dtype=f"S{width}")
+
+
+def decode_strings(stored: np.ndarray) -> np.ndarray:
+    """The str array behind `encode_strings`."""
+    return np.array([cell.decode("utf-8", "surrogateescape") for cell in stored.tolist()], dtype=str)

@@ -1,0 +1,29 @@
+"""The kinds of error the store raises; each message says what, where, expected, got, what to do."""
+
+
+class StoreError(Exception):
+    """Something is wrong with a stored file or with what was asked of it."""
+
+
+class MissingFileError(StoreError):
+    """The file does not exist."""
+
+
+class SchemaError(StoreError):
+    """The file is of another kind or version, or lacks something its schema demands."""
+
+
+class IntegrityError(StoreError):
+    """The file's content is not what was written: damage, truncation or tampering."""
+
+
+class IdentityError(StoreError):
+    """The file is intact, but it was made from another combination than the one asked for."""
+
+
+class BusyError(StoreError):
+    """Another process is writing the same file."""
+
+
+class SpaceError(StoreError):
+    """The disk has no room for the file, or the place cannot be written."""

@@ -1,0 +1,121 @@
+"""Feature files: one row per image of the table, one matrix per output of a backbone."""
+
+import enum
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from store.digests import block_bounds
+from store.errors import SchemaError
+from store.identity import check_identity
+from store.rows import Rows, read_rows
+from store.sealed import SealedFile
+
+FEATURES_SCHEMA = "iaa/features"
+
+
+class Status(enum.IntEnum):
+    """State of a row."""
+
+    PENDING = 0
+    OK = 1
+    FAILED = 2
+
+
+class Features:
+    """An open feature file. Arrays are read-only; a failed row is NaN and has a reason in `failures`."""
+
+    def __init__(self, file: SealedFile) -> None:
+        for name in ("image_id", "status", "failures/row", "failures/reason"):
+            file.require(name)
+        self.file = file
+        self.path = file.path
+        self.image_id = file.strings("image_id")
+        self.status: UInt8[np.ndarray, " n_images"] = file.view("status")
+        reasons = file.strings("failures/reason").tolist()
+        self.failures: dict[int, str] = dict(zip(file.view("failures/row").tolist(), reasons, strict=True))
+        self.outputs: dict[str, int] = {
+            name.removeprefix("outputs/"): shape[1]
+            for name, (shape, _) in file.arrays.items()
+            if name.startswith("outputs/")
+        }
+        if set(self.failures) != set(np.flatnonzero(self.status == Status.FAILED).tolist()):
+            raise SchemaError(f"{file.path}: rows marked failed and recorded failures differ")
+
+    @property
+    def n_images(self) -> int:
+        """Number of rows: the number of images in the table, failed ones included."""
+        return len(self.image_id)
+
+    @property
+    def ok(self) -> Bool[np.ndarray, " n_images"]:
+        """True where a row holds features."""
+        return np.asarray(self.status == Status.OK)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The combination the file was made from."""
+        return self.file.identity
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What was really loaded and used."""
+        return self.file.provenance
+
+    @property
+    def digest(self) -> str:
+        """Content digest, 64 hex characters."""
+        return self.file.digest
+
+    @property
+    def backbone(self) -> str:
+        """Backbone id, such as `vit_b32.openai`."""
+        return str(self.identity["backbone"])
+
+    def read(
+        self, output: str, rows: Rows = None, unit_norm: bool = False
+    ) -> Float32[np.ndarray, "n_rows dim"]:
+        """Rows of one output, as the backbone gave them or, if asked, scaled to unit length."""
+        return read_rows(self.file, self._array(output), rows, unit_norm)
+
+    def blocks(
+        self, output: str, unit_norm: bool = False
+    ) -> Iterator[tuple[int, Float32[np.ndarray, "n_rows dim"]]]:
+        """(first row, rows) of each block in order, for passes in bounded memory."""
+        for start, stop in block_bounds(self.n_images):
+            yield start, self.read(output, slice(start, stop), unit_norm)
+
+    def _array(self, output: str) -> str:
+        if output not in self.outputs:
+            known = ", ".join(f"{name} ({dim})" for name, dim in self.outputs.items())
+            raise SchemaError(f"{self.path} has no output {output!r}; it has {known}")
+        return f"outputs/{output}"
+
+    def close(self) -> None:
+        """Forget the mapped file."""
+        self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_features(path: Path | str, expect: Mapping[str, Any] | None = None) -> Features:
+    """Open a feature file; with `expect`, only if its identity has those values.
+
+    Raises MissingFileError, SchemaError, IntegrityError, or IdentityError naming the fields that differ.
+    """
+    file = SealedFile(path, FEATURES_SCHEMA)
+    if expect:
+        check_identity(
+            file.identity,
+            expect,
+            path,
+            "Embed again under another backbone id or data set, or replace it: iaa embed --overwrite",
+        )
+    return Features(file)

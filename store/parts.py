@@ -1,0 +1,158 @@
+"""Parts: a long run's finished work, kept in small sealed files until all rows are there.
+
+A run is a folder `<final>.parts/` with `plan.json` (what is being made) and `part-00000.h5`, ... of
+BLOCK_ROWS rows each. A part is there complete or not at all, so a killed run loses at most the parts in flight.
+`merge_parts` joins them into the final file with the same durability.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from store.digests import BLOCK_ROWS, block_bounds, digest_of_json
+from store.errors import IntegrityError, StoreError
+from store.identity import check_identity
+from store.sealed import SealedFile, Streamed, fsync_directory, write_json, write_sealed
+
+PART_SCHEMA = "iaa/part"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run makes: the kind of the final file, its identity and provenance, and its ids."""
+
+    path: Path
+    schema: str
+    identity: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    n_rows: int
+    ids: Mapping[str, np.ndarray]
+    """Columns known beforehand (image_id; texts and labels), in row order."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the parts lie until the merge."""
+        return self.path.with_name(self.path.name + ".parts")
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """(first row, last row + 1) of each part."""
+        return list(block_bounds(self.n_rows))
+
+    def described(self) -> dict[str, Any]:
+        """The plan as it stands in plan.json."""
+        return {
+            "schema": self.schema,
+            "identity": dict(self.identity),
+            "provenance": dict(self.provenance),
+            "n_rows": self.n_rows,
+            "part_rows": BLOCK_ROWS,
+        }
+
+    def part_identity(self, index: int) -> dict[str, Any]:
+        """Identity of one part: the plan's digest and the part's number."""
+        return {"plan": digest_of_json(self.described()), "part": index}
+
+    def part_path(self, index: int) -> Path:
+        """File of one part."""
+        return self.folder / f"part-{index:05d}.h5"
+
+
+def begin(plan: Plan) -> None:
+    """Make the run's folder and write down its plan, or check that a begun run has the same plan.
+
+    Raises IdentityError naming the fields in which the begun run differs.
+    """
+    note = plan.folder / "plan.json"
+    described = json.loads(json.dumps(plan.described()))
+    if not note.exists():
+        write_json(note, described)
+        return
+    try:
+        begun = json.loads(note.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IntegrityError(f"{note} is no JSON ({error}). Start the run anew: --overwrite") from error
+    check_identity(
+        begun,
+        described,
+        f"{plan.folder} holds an unfinished run that",
+        "Finish it with its own settings, or discard it and start anew: --overwrite",
+    )
+
+
+def discard(plan: Plan) -> None:
+    """Remove an unfinished run."""
+    shutil.rmtree(plan.folder, ignore_errors=True)
+
+
+def missing_parts(plan: Plan) -> list[int]:
+    """Numbers of the parts that are still to be made; a damaged or foreign part counts as missing."""
+    missing = []
+    for index in range(len(plan.parts)):
+        try:
+            with open_part(plan, index):
+                pass
+        except StoreError:
+            missing.append(index)
+    return missing
+
+
+def write_part(plan: Plan, index: int, arrays: Mapping[str, np.ndarray]) -> str:
+    """Keep one part's row-aligned arrays (and `failures/*`, rows counted from the part's start)."""
+    return write_sealed(plan.part_path(index), PART_SCHEMA, plan.part_identity(index), {}, arrays)
+
+
+def open_part(plan: Plan, index: int) -> SealedFile:
+    """Open one part. Raises MissingFileError, IntegrityError, or IdentityError for another run's part."""
+    file = SealedFile(plan.part_path(index), PART_SCHEMA)
+    expected = plan.part_identity(index)
+    check_identity(file.identity, expected, file.path, "Discard the unfinished run: --overwrite")
+    return file
+
+
+def merge_parts(plan: Plan) -> str:
+    """Join all parts into the final file, remove them, and return the content digest.
+
+    Matrices (`outputs/...`) are streamed block by block and checked on the way; their digests are the
+    parts' own, so a bit that flips between part and file is found. Raises StoreError if a part is missing.
+    """
+    numbers = range(len(plan.parts))
+    parts = [open_part(plan, index) for index in numbers]
+    arrays: dict[str, np.ndarray | Streamed] = dict(plan.ids)
+    if parts:
+        for name in parts[0].arrays:
+            if name.startswith("failures/"):
+                arrays[name] = _join_failures(name, parts, plan)
+            elif name.startswith("outputs/"):
+                arrays[name] = _stream(name, parts, plan.n_rows)
+            else:
+                arrays[name] = np.concatenate([part.view(name) for part in parts])
+    digest = write_sealed(plan.path, plan.schema, plan.identity, plan.provenance, arrays)
+    shutil.rmtree(plan.folder)
+    fsync_directory(plan.path.parent)
+    return digest
+
+
+def _join_failures(name: str, parts: Sequence[SealedFile], plan: Plan) -> np.ndarray:
+    if name.endswith("/row"):
+        starts = [start for start, _ in plan.parts]
+        shifted = [part.view(name) + start for part, start in zip(parts, starts, strict=True)]
+        return np.concatenate(shifted)
+    return np.concatenate([part.strings(name) for part in parts])
+
+
+def _stream(name: str, parts: Sequence[SealedFile], n_rows: int) -> Streamed:
+    (_, *rest), dtype = parts[0].arrays[name]
+    digests = np.concatenate([part.block_digests(name) for part in parts])
+    return Streamed((n_rows, *rest), dtype, digests, _part_rows(name, parts))
+
+
+def _part_rows(name: str, parts: Sequence[SealedFile]) -> Iterator[np.ndarray]:
+    for part in parts:
+        yield part.view(name)
+        part.close()

@@ -1,0 +1,64 @@
+"""Reading rows by slice, index or mask, and joining two files on their ids."""
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from store.errors import StoreError
+from store.sealed import SealedFile
+
+Rows = slice | np.ndarray | None
+
+
+def read_rows(
+    file: SealedFile, name: str, rows: Rows = None, unit_norm: bool = False
+) -> Float32[np.ndarray, "n_rows dim"]:
+    """Rows of a float32 matrix, read-only, their blocks checked; with `unit_norm`, scaled to length 1.
+
+    A slice of step 1 without `unit_norm` is a view of the file and costs no memory. A zero row cannot be
+    scaled and becomes NaN.
+    """
+    if rows is None:
+        rows = slice(None)
+    n_rows = file.arrays[name][0][0] if name in file.arrays else 0
+    if isinstance(rows, slice):
+        start, stop, step = rows.indices(n_rows)
+        picked = file.view(name)[rows] if step != 1 else file.view(name, start, max(start, stop))
+    else:
+        picked = file.view(name)[rows]
+    if unit_norm:
+        picked = unit_rows(picked)
+    picked.flags.writeable = False
+    return picked
+
+
+def unit_rows(matrix: Float32[np.ndarray, "n_rows dim"]) -> Float32[np.ndarray, "n_rows dim"]:
+    """The rows scaled to Euclidean length 1 (computed in float64, returned as float32)."""
+    norms = np.sqrt(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (matrix / norms[:, None]).astype(np.float32)
+
+
+def align(ids: np.ndarray, wanted: np.ndarray) -> Int[np.ndarray, " n_wanted"]:
+    """Row of `ids` for each of `wanted`, so that `ids[align(ids, wanted)] == wanted`.
+
+    Raises StoreError naming ids that are missing or stand twice: a join is complete or it is an error.
+    """
+    ids, wanted = np.asarray(ids, dtype=str), np.asarray(wanted, dtype=str)
+    if len(ids) == len(wanted) and np.array_equal(ids, wanted):
+        unique = len(np.unique(ids)) == len(ids)
+        if unique:
+            return np.arange(len(ids))
+    order = np.argsort(ids, kind="stable")
+    ordered = ids[order]
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if len(twice):
+        raise StoreError(f"{len(twice)} image ids stand twice, the first {twice[0]!r}: cannot join")
+    position = np.searchsorted(ordered, wanted)
+    missing = position >= len(ordered)
+    missing[~missing] = ordered[position[~missing]] != wanted[~missing]
+    if missing.any():
+        raise StoreError(
+            f"{int(missing.sum())} of {len(wanted)} image ids have no row, the first {wanted[missing][0]!r}. "
+            "Embedded before images were added? Run iaa embed again."
+        )
+    return np.asarray(order[position])

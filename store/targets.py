@@ -1,0 +1,98 @@
+"""Target files: what people said about each image (vote counts or scores), and the split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from store.errors import SchemaError
+from store.sealed import SealedFile, write_sealed
+
+TARGETS_SCHEMA = "iaa/targets"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Votes or scores per image, in the order of the image table; arrays are read-only."""
+
+    image_id: np.ndarray
+    path: np.ndarray
+    """File of each image, relative to the data set's image folder."""
+    votes: Int64[np.ndarray, "n_images n_levels"] | None
+    scores: Float64[np.ndarray, " n_images"] | None
+    levels: Int64[np.ndarray, " n_levels"] | None
+    threshold: float
+    """An image is high if its mean vote lies strictly above this."""
+    split: np.ndarray
+    """'train', 'test' or '' per image."""
+    split_name: str
+    dataset: str
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    digest: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_images(self) -> int:
+        """Number of images."""
+        return len(self.image_id)
+
+    @property
+    def is_rated(self) -> bool:
+        """True if there are votes or scores."""
+        return self.votes is not None or self.scores is not None
+
+
+def write_targets(
+    path: Path, targets: Targets, identity: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> str:
+    """Write the target file and return its content digest."""
+    arrays: dict[str, np.ndarray] = {
+        "image_id": targets.image_id,
+        "path": targets.path,
+        "split": targets.split,
+    }
+    for name in ("votes", "scores", "levels"):
+        if (values := getattr(targets, name)) is not None:
+            arrays[name] = values
+    arrays |= {f"columns/{name}": values for name, values in targets.columns.items()}
+    described = {
+        "dataset": targets.dataset,
+        "split_name": targets.split_name,
+        "threshold": targets.threshold,
+    }
+    return write_sealed(path, TARGETS_SCHEMA, {**identity, **described}, provenance, arrays)
+
+
+def open_targets(path: Path | str) -> Targets:
+    """Read a target file. Raises MissingFileError, SchemaError or IntegrityError."""
+    with SealedFile(path, TARGETS_SCHEMA) as file:
+        arrays = {
+            name: file.strings(name) if dtype.kind == "S" else file.view(name)
+            for name, (_, dtype) in file.arrays.items()
+        }
+        lengths = {name: len(values) for name, values in arrays.items() if name != "levels"}
+        if len(set(lengths.values())) != 1:
+            raise SchemaError(f"{path}: columns differ in length: {lengths}")
+        for values in arrays.values():
+            values.flags.writeable = False
+        return Targets(
+            image_id=arrays["image_id"],
+            path=arrays["path"],
+            votes=arrays.get("votes"),
+            scores=arrays.get("scores"),
+            levels=arrays.get("levels"),
+            threshold=float(file.identity["threshold"]),
+            split=arrays["split"],
+            split_name=str(file.identity["split_name"]),
+            dataset=str(file.identity["dataset"]),
+            columns={
+                name.removeprefix("columns/"): values
+                for name, values in arrays.items()
+                if name.startswith("columns/")
+            },
+            digest=file.digest,
+            provenance=file.provenance,
+        )
