@@ -1,8 +1,8 @@
 """Parts: a long run's finished work, kept in small sealed files until all rows are there.
 
 A run is a folder `<final>.parts/` with `plan.json` (what is being made) and `part-00000.h5`, ... of
-BLOCK_ROWS rows each. A part is there complete or not at all, so a killed run loses at most the parts in flight.
-`merge_parts` joins them into the final file with the same durability.
+BLOCK_ROWS rows each. A part is there complete or not at all, so a killed run loses at most the parts in
+flight. `merge_parts` joins them into the final file with the same durability.
 """
 
 import json

@@ -35,7 +35,8 @@ def unit_rows(matrix: Float32[np.ndarray, "n_rows dim"]) -> Float32[np.ndarray, 
     """The rows scaled to Euclidean length 1 (computed in float64, returned as float32)."""
     norms = np.sqrt(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (matrix / norms[:, None]).astype(np.float32)
+        unit: np.ndarray = (matrix / norms[:, None]).astype(np.float32)
+    return unit
 
 
 def align(ids: np.ndarray, wanted: np.ndarray) -> Int[np.ndarray, " n_wanted"]:
