@@ -19,6 +19,9 @@ from embed.backbones import BackboneError, BackboneSpec, UnknownBackbone, read_c
 
 Transform = Callable[..., Tensor]
 
+#: timm does not type its exports.
+_timm_data: Any = timm.data
+
 
 def check_architecture(spec: BackboneSpec) -> None:
     """Raises where the library does not know the names, or has the wrong activation for the weights.
@@ -50,7 +53,7 @@ def build_tokenizer(spec: BackboneSpec) -> Callable[..., Tensor]:
     """open_clip's tokenizer of the backbone: texts to token ids."""
     with _open_clip_name(spec) as name, _quiet():
         try:
-            return open_clip.get_tokenizer(name)
+            tokenizer: Callable[..., Tensor] = open_clip.get_tokenizer(name)
         except (ImportError, OSError) as error:
             repo = open_clip.get_model_config(name)["text_cfg"].get("hf_tokenizer_name", "")
             raise BackboneError(
@@ -58,6 +61,7 @@ def build_tokenizer(spec: BackboneSpec) -> Callable[..., Tensor]:
                 f"tokenizer files of the hub repository {repo}. On a machine with a network: pip "
                 f"install transformers; hf download {repo}. Images need neither"
             ) from error
+    return tokenizer
 
 
 def _build_open_clip(spec: BackboneSpec, device: torch.device) -> tuple[nn.Module, Transform]:
@@ -127,12 +131,11 @@ def _build_timm(spec: BackboneSpec, device: torch.device) -> tuple[nn.Module, Tr
     with device:
         model = timm.create_model(name, **arguments)
     if spec.preprocessing:
-        settings = timm.data.resolve_data_config(
-            pretrained_cfg=timm.get_pretrained_cfg(spec.preprocessing).to_dict()
-        )
+        weights: Any = timm.get_pretrained_cfg(spec.preprocessing)
+        settings = _timm_data.resolve_data_config(pretrained_cfg=weights.to_dict())
     else:
-        settings = timm.data.resolve_model_data_config(model)
-    return model, timm.data.create_transform(**settings, is_training=False)
+        settings = _timm_data.resolve_model_data_config(model)
+    return model, _timm_data.create_transform(**settings, is_training=False)
 
 
 def _timm_name(spec: BackboneSpec) -> str:

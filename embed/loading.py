@@ -95,7 +95,8 @@ class Backbone:
     def context_length(self) -> int:
         """The number of tokens that the text tower reads."""
         self._needs_text()
-        return int(self.model.context_length)
+        length: Any = self.model.context_length
+        return int(length)
 
     def encode_images(self, batch: Float[Tensor, "b 3 h w"]) -> dict[str, Float[Tensor, "b _"]]:
         """Every output of a batch of normalised images, raw float32, on the backbone's device.
@@ -133,7 +134,7 @@ class Backbone:
         tokens = self.tokenize(texts)
         if not text_is_causal(self.model):
             return self.context_length
-        padding = self._tokenizer([""], context_length=tokens.shape[1])[0, -1]
+        padding = self.tokenize([""])[0, -1]
         used = (tokens != padding).any(dim=0).nonzero()
         return int(used.max()) + 1
 

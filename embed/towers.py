@@ -4,6 +4,7 @@ Plain functions on the libraries' modules, without inference mode, so that train
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import open_clip
 import torch
@@ -12,9 +13,12 @@ from open_clip.transformer import text_global_pool
 from torch import Tensor, nn
 from torch.nn import functional
 
+#: A module of open_clip or timm; torch types the attributes of modules too loosely to check.
+Model = Any
+
 
 def image_outputs(
-    model: nn.Module, images: Float[Tensor, "b 3 h w"]
+    model: Model, images: Float[Tensor, "b 3 h w"]
 ) -> dict[str, Float[Tensor, "b _"]]:
     """All named outputs of a batch of normalised images, raw (never unit length), from one pass.
 
@@ -32,7 +36,7 @@ def image_outputs(
     return {name: model.forward_head(features, pre_logits=True)}
 
 
-def _open_clip_outputs(visual: nn.Module, images: Tensor) -> dict[str, Tensor]:
+def _open_clip_outputs(visual: Model, images: Tensor) -> dict[str, Tensor]:
     kind = type(visual).__name__
     if kind == "ModifiedResNet":
         maps = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(images)))))
@@ -46,7 +50,7 @@ def _open_clip_outputs(visual: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 
 def attention_pool(
-    pool: nn.Module, maps: Float[Tensor, "b channels h w"]
+    pool: Model, maps: Float[Tensor, "b channels h w"]
 ) -> Float[Tensor, "b channels"]:
     """The attended vector of CLIP's ResNets before `c_proj`.
 
@@ -59,7 +63,7 @@ def attention_pool(
     tokens = tokens + pool.positional_embedding.to(tokens.dtype)
 
     def heads(x: Tensor) -> Tensor:
-        return x.unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
+        return x.reshape(b, -1, pool.num_heads, channels // pool.num_heads).transpose(1, 2)
 
     attended = functional.scaled_dot_product_attention(
         heads(pool.q_proj(tokens[:, :1])), heads(pool.k_proj(tokens)), heads(pool.v_proj(tokens))
@@ -67,9 +71,14 @@ def attention_pool(
     return attended.transpose(1, 2).reshape(b, channels)
 
 
-def text_is_causal(model: nn.Module) -> bool:
+def _text_parts(model: Model) -> Model:
+    """The module that holds the text tower's parts: CLIP keeps them in itself."""
+    return getattr(model, "text", model)
+
+
+def text_is_causal(model: Model) -> bool:
     """Whether tokens after the end token cannot change a text's vector, so that padding can go."""
-    tower = getattr(model, "text", model)
+    tower = _text_parts(model)
     pool_type = getattr(tower, "pool_type", getattr(tower, "text_pool_type", None))
     return (
         getattr(tower, "attn_mask", None) is not None
@@ -79,7 +88,7 @@ def text_is_causal(model: nn.Module) -> bool:
 
 
 def text_embedding(
-    model: nn.Module, tokens: Int[Tensor, "b n_tokens"]
+    model: Model, tokens: Int[Tensor, "b n_tokens"]
 ) -> Float[Tensor, "b dim"]:
     """The joint-space vectors of tokenised texts, raw. Causal towers take any length that fits.
 
@@ -88,33 +97,37 @@ def text_embedding(
     """
     length = tokens.shape[1]
     if length == model.context_length:
-        return model.encode_text(tokens)
+        full: Tensor = model.encode_text(tokens)
+        return full
     if not text_is_causal(model):
         raise ValueError(
             f"this text tower looks at all {model.context_length} positions, padding included: "
             f"{length} tokens would give other vectors"
         )
-    tower = getattr(model, "text", model)
+    tower = _text_parts(model)
     pool_type = getattr(tower, "pool_type", getattr(tower, "text_pool_type", None))
     eos_id = getattr(tower, "eos_id", getattr(tower, "text_eos_id", None))
     dtype = tower.transformer.get_cast_dtype()
     x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
     x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
-    x = text_global_pool(tower.ln_final(x), tokens, pool_type, eos_token_id=eos_id)
+    pooled: Tensor = text_global_pool(tower.ln_final(x), tokens, pool_type, eos_token_id=eos_id)
     projection = tower.text_projection
-    if projection is None:
-        return x
-    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+    if isinstance(projection, nn.Linear):
+        pooled = projection(pooled)
+    elif projection is not None:
+        pooled = pooled @ projection
+    return pooled
 
 
-def activations(model: nn.Module) -> dict[str, str]:
+def activations(model: Model) -> dict[str, str]:
     """The activation functions that the loaded modules really have, per tower.
 
     {'image': 'relu', 'text': 'quickgelu'} for CLIP's ResNets; several in one tower are joined with
     '+'. 'gelu_tanh' is the tanh approximation, another function than 'gelu'.
     """
     text = {id(m) for m in _text_tower(model).modules()} if _has_text(model) else set()
-    found: dict[str, set[str]] = {"image": set()} | ({"text": set()} if text else {})
+    towers = ("image", "text") if text else ("image",)
+    found: dict[str, set[str]] = {tower: set() for tower in towers}
     for module in model.modules():
         name = _activation_name(module)
         if name:
@@ -122,11 +135,11 @@ def activations(model: nn.Module) -> dict[str, str]:
     return {tower: "+".join(sorted(names)) for tower, names in found.items()}
 
 
-def _has_text(model: nn.Module) -> bool:
+def _has_text(model: Model) -> bool:
     return hasattr(model, "encode_text")
 
 
-def _text_tower(model: nn.Module) -> nn.Module:
+def _text_tower(model: Model) -> Model:
     return getattr(model, "text", None) or model.transformer
 
 

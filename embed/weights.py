@@ -65,7 +65,7 @@ def hub_location(spec: BackboneSpec) -> tuple[str, tuple[str, ...], str]:
     if entry is None:
         return "", (), ""
     files = (entry.hf_hub_filename,) if entry.hf_hub_filename else (TIMM_HUB_FILE,)
-    return entry.hf_hub_id or "", files, entry.url or ""
+    return entry.hf_hub_id or "", files, str(entry.url or "")
 
 
 def locate_weights(spec: BackboneSpec, weights: Path | None = None) -> WeightsFile:
