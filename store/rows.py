@@ -53,13 +53,13 @@ def align(ids: np.ndarray, wanted: np.ndarray) -> Int[np.ndarray, " n_wanted"]:
     ordered = ids[order]
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if len(twice):
-        raise StoreError(f"{len(twice)} image ids stand twice, the first {twice[0]!r}: cannot join")
+        raise StoreError(f"{len(twice)} image ids stand twice, the first {str(twice[0])!r}: cannot join")
     position = np.searchsorted(ordered, wanted)
     missing = position >= len(ordered)
     missing[~missing] = ordered[position[~missing]] != wanted[~missing]
     if missing.any():
         raise StoreError(
-            f"{int(missing.sum())} of {len(wanted)} image ids have no row, the first {wanted[missing][0]!r}. "
+            f"{int(missing.sum())} of {len(wanted)} image ids have no row, the first {str(wanted[missing][0])!r}. "
             "Embedded before images were added? Run iaa embed again."
         )
     return np.asarray(order[position])

@@ -1,0 +1,64 @@
+# The verbs of the project. `make` alone lists them.
+# Variables: DATASET (default demo), BACKBONES ("a b"; default: what runs offline), DATA (default data).
+
+DATASET ?= demo
+BACKBONES ?=
+DATA ?= data
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS = --data "$(DATA)" --dataset "$(DATASET)" $(foreach b,$(BACKBONES),--backbone $(b))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup embed report lab verify test test-slow check check-static bench demo-weights clean
+
+help: ## this list
+	@echo "usage: make VERB [DATASET=demo] [BACKBONES='a b'] [DATA=data]"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
+
+setup: $(READY) ## make the virtual environment (made and repaired by every other verb, too)
+
+$(READY): pyproject.toml constraints.txt
+	@python=$$(for p in $(PYTHON) python3.12 python3.11 python3 python; do \
+	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; \
+	done); \
+	test -n "$$python" || { echo "Python 3.11 or 3.12 is needed; name it with make PYTHON=/path/to/python"; exit 1; }; \
+	echo "setting up $(VENV) with $$($$python --version) (a few minutes, about 6 GB)"; \
+	rm -f $(READY); $(BIN)/python -c 'pass' 2>/dev/null || $$python -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+embed: $(READY) ## images and prompts of DATASET through BACKBONES into DATA
+	$(BIN)/iaa embed $(ARGS)
+	$(BIN)/iaa embed-prompts $(ARGS)
+
+report: embed ## embed what is missing, then write DATA/DATASET/report/index.html
+	$(BIN)/iaa report $(ARGS)
+
+lab: $(READY) ## JupyterLab on the cached arrays
+	$(BIN)/jupyter lab notebooks
+
+verify: $(READY) ## check every stored byte against its digest
+	$(BIN)/iaa verify --data "$(DATA)"
+
+test: $(READY) ## the tests: offline, on the CPU
+	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## the long tests
+	$(BIN)/python -m pytest -m slow
+
+check: check-static test ## style, types, import rules, tests
+
+check-static: $(READY) ## style, types and import rules only
+	$(BIN)/ruff check .
+	$(BIN)/mypy store analysis embed finetune iaa notebooks
+	$(BIN)/lint-imports
+
+bench: $(READY) ## the benchmarks, one table each
+	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+demo-weights: $(READY) ## train the demo backbones anew (under 20 minutes on 2 cores)
+	$(BIN)/python -m embed.demo_training
+
+clean: ## remove the virtual environment and caches (DATA is kept)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,93 @@
+"""The command line `iaa`."""
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import click
+import typer
+
+from iaa import commands_analysis, commands_data, commands_embed, commands_report, commands_store
+from iaa.console import notes
+
+app = typer.Typer(
+    name="iaa",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="""Photographs through frozen backbones into a verified store; aesthetics from the arrays.
+
+    A first round on the built-in demo world:
+
+      iaa embed --dataset demo              images -> data/demo/features/*.h5
+
+      iaa embed-prompts --dataset demo      prompts -> data/demo/prompts/*/*.h5
+
+      iaa probe --dataset demo              linear probes, in seconds
+
+      iaa report --dataset demo             everything as pages: data/demo/report/index.html
+
+    Your own photographs: iaa dataset add NAME --kind table --images DIR --ratings FILE.csv
+    """,
+)
+commands_data.register(app)
+commands_embed.register(app)
+commands_analysis.register(app)
+commands_store.register(app)
+commands_report.register(app)
+
+
+@app.callback()
+def _set_up(
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what happens, on stderr."),
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        notes.print(
+            "Interrupted. Every finished part is kept; run the same command again to go on.", markup=False
+        )
+        sys.stderr.flush()
+        os._exit(130)  # decode threads may sit in a slow read; nothing is left to write
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except Exception as error:
+        _explain(error)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _explain(error: Exception) -> None:
+    """Our own errors as one message; anything unforeseen with its traceback."""
+    ours = type(error).__module__.split(".")[0] in {
+        "analysis",
+        "embed",
+        "finetune",
+        "iaa",
+        "notebooks",
+        "store",
+    }
+    if not ours:
+        traceback.print_exc()
+        notes.print("This was not foreseen; please report it with the lines above.", markup=False)
+        return
+    notes.print("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), markup=False)

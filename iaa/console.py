@@ -1,0 +1,67 @@
+"""What people see: notes on stderr, answers on stdout, one JSON object with --json."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+answers = Console(highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """A line about what is going on, on stderr."""
+    notes.print(text, markup=False)
+
+
+def answer_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on stdout and nothing else."""
+    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+
+
+def answer_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on stdout; numbers to the right."""
+    table = Table(title=title, title_justify="left")
+    numeric = [
+        bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))
+    ]
+    for column, right in zip(columns, numeric, strict=True):
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*[_cell(value) for value in row])
+    answers.print(table)
+
+
+@contextmanager
+def progress(description: str, total: int, unit: str) -> Iterator[Any]:
+    """A progress bar with rate and time left on a terminal, one line at the end elsewhere."""
+    is_terminal = sys.stderr.isatty()
+    with tqdm(
+        total=total,
+        desc=description,
+        unit=f" {unit}",
+        disable=not is_terminal,
+        dynamic_ncols=True,
+        smoothing=0.1,
+    ) as bar:
+        yield bar
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    return f"{value:,.4g}" if isinstance(value, float) else escape(str(value))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value)

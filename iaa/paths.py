@@ -1,0 +1,57 @@
+"""Where things lie: the data root, and the files of one data set."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def data_root(given: Path | None) -> Path:
+    """The data root: `--data`, else IAA_DATA, else `data/` here."""
+    return given or Path(os.environ.get("IAA_DATA") or "data")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of one data set below the data root."""
+
+    root: Path
+    dataset: str
+
+    @property
+    def folder(self) -> Path:
+        """The data set's folder."""
+        return self.root / self.dataset
+
+    @property
+    def targets(self) -> Path:
+        """Votes or scores and the split."""
+        return self.folder / "targets.h5"
+
+    @property
+    def features(self) -> Path:
+        """Folder of feature files."""
+        return self.folder / "features"
+
+    def prompts(self, set_name: str, backbone_id: str) -> Path:
+        """Prompt file of a set and a backbone."""
+        return self.folder / "prompts" / set_name / f"{file_stem(backbone_id)}.h5"
+
+    @property
+    def derived(self) -> Path:
+        """Folder of rebuildable caches."""
+        return self.folder / "derived"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report's pages."""
+        return self.folder / "report"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of side logs: clocks, durations, lists of missing files."""
+        return self.folder / "logs"
+
+
+def file_stem(backbone_id: str) -> str:
+    """A backbone id as a file name."""
+    return backbone_id.replace("/", "_").replace(":", "_")

@@ -1,0 +1,72 @@
+"""The steps that several commands share: load a data set, keep its targets, load backbones."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iaa.console import note
+from iaa.paths import Layout
+from store import Targets, write_targets
+
+if TYPE_CHECKING:
+    from embed.datasets import DatasetConfig, ImageTable
+
+    from embed.loading import Backbone
+
+
+def targets_of(table: "ImageTable") -> Targets:
+    """What people said about the images, as the store keeps it."""
+    import numpy as np
+
+    n_levels = 0 if table.votes is None else table.votes.shape[1]
+    return Targets(
+        image_id=table.image_id,
+        path=table.path,
+        votes=table.votes,
+        scores=table.scores,
+        levels=np.arange(1, n_levels + 1, dtype=np.int64) if n_levels else None,
+        threshold=table.threshold,
+        split=table.split,
+        split_name=table.split_name,
+        dataset=table.dataset,
+        columns=dict(table.columns),
+    )
+
+
+def load_table(layout: Layout, quiet: bool = False) -> "tuple[DatasetConfig, ImageTable]":
+    """The data set's image table; its targets file and lists of gaps are brought up to date."""
+    from embed.datasets import build_table, load_config
+
+    config = load_config(layout.root, layout.dataset)
+    table = build_table(config, layout.root, progress=not quiet)
+    provenance = {"kind": config.kind, "exif_rotate": config.exif_rotate}
+    write_targets(layout.targets, targets_of(table), {"images": table.digest}, provenance)
+    for name, gaps in (
+        ("labels_without_file", table.missing_files),
+        ("files_without_label", table.unlabelled_files),
+    ):
+        listed = layout.logs / f"{name}.txt"
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        listed.write_text("".join(f"{gap}\n" for gap in gaps), encoding="utf-8", errors="surrogateescape")
+        if gaps and not quiet:
+            note(f"{len(gaps):,} {name.replace('_', ' ')}: listed in {listed}")
+    return config, table
+
+
+def load_backbones(ids: list[str], weights: dict[str, Path], device: str) -> "list[Backbone]":
+    """The backbones, loaded on the device; says which device it is."""
+    from embed.device import describe_device, pick_device
+    from embed.loading import load_backbone
+
+    chosen = pick_device(device)
+    note(f"device: {describe_device(chosen)}")
+    return [load_backbone(name, weights=weights.get(name), device=chosen) for name in ids]
+
+
+def log_run(layout: Layout, entry: dict[str, Any]) -> None:
+    """Append one line to the side log, the only place for clocks and durations."""
+    layout.logs.mkdir(parents=True, exist_ok=True)
+    stamped = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **entry}
+    with (layout.logs / "runs.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps(stamped) + "\n")
