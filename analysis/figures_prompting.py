@@ -1,0 +1,253 @@
+"""Figures of the prompting experiment: each function draws one figure and returns it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Bool, Float
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from analysis.pair_search import PairMetric, PairTable
+from analysis.prompt_ensembles import BottleneckProbe, GreedyStep
+from analysis.prompt_evaluation import GroupResult
+
+HIGH, LOW, NEUTRAL = "#4c72b0", "#c44e52", "#8c8c8c"
+RIGHT, WRONG = "#2e7d32", "#c62828"
+METRIC_NAMES = {"accuracy": "accuracy", "srcc": "SRCC", "plcc": "PLCC"}
+
+
+def plot_pair_heatmap(table: PairTable, metric: PairMetric, title: str = "") -> Figure:
+    """Value of every pair, high labels down, low labels across; rows and columns by their mean.
+
+    The best pair has a frame. Colours for correlations are centred on zero.
+    """
+    values = table.metric(metric)
+    rows, columns = np.argsort(-_means(values, 1)), np.argsort(-_means(values, 0))
+    shown = values[np.ix_(rows, columns)]
+    n_high, n_low = shown.shape
+    size = (2.2 + 0.55 * n_low, 1.6 + 0.26 * n_high)
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    if metric == "accuracy":
+        image = axes.imshow(shown, cmap="viridis", aspect="auto")
+    else:
+        limit = float(np.nanmax(np.abs(shown)))
+        image = axes.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    axes.set_xticks(range(n_low), [table.low[i] for i in columns], rotation=50, ha="right")
+    axes.set_yticks(range(n_high), [table.high[i] for i in rows])
+    lowest, highest = image.get_clim()
+    for (row, column), value in np.ndenumerate(shown):
+        share = (value - lowest) / (highest - lowest) if highest > lowest else 0.5
+        dark = share < 0.55 if metric == "accuracy" else abs(2 * share - 1) > 0.65
+        text = "-" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    best = table.best(metric)
+    row, column = (
+        [table.high[i] for i in rows].index(best.high),
+        [table.low[i] for i in columns].index(best.low),
+    )
+    for colour, width in (("white", 4.0), ("black", 2.0)):
+        frame = plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=width)
+        axes.add_patch(frame)
+    axes.set_title(
+        title or f"{METRIC_NAMES[metric]}; best: {best.high} / {best.low}, {best.value:.3f}", fontsize=10
+    )
+    axes.set_xlabel("low label")
+    axes.set_ylabel("high label")
+    figure.colorbar(image, ax=axes, label=METRIC_NAMES[metric], shrink=0.7)
+    return figure
+
+
+def _means(values: np.ndarray, axis: int) -> np.ndarray:
+    means: np.ndarray = np.nan_to_num(values, nan=0.0).mean(axis=axis)
+    return means
+
+
+def plot_pair_distribution(
+    tables: Mapping[str, PairTable],
+    metric: PairMetric,
+    chosen: Mapping[str, float] | None = None,
+    baseline: float | None = None,
+) -> Figure:
+    """Values of all pairs, one row of dots per method; a line for the pair chosen on train."""
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.62 * len(tables)), layout="constrained")
+    jitter = np.random.default_rng(0)
+    for row, (method, table) in enumerate(tables.items()):
+        values = table.metric(metric).ravel()
+        values = values[np.isfinite(values)]
+        offsets = jitter.uniform(-0.28, 0.28, len(values))
+        axes.scatter(values, row + offsets, s=7, color=HIGH, alpha=0.45, linewidths=0)
+        median = float(np.median(values))
+        axes.plot([median, median], [row - 0.36, row + 0.36], color="black", linewidth=1.2)
+        if chosen and method in chosen:
+            axes.plot([chosen[method]] * 2, [row - 0.4, row + 0.4], color=LOW, linewidth=2.2)
+    if baseline is not None:
+        axes.axvline(baseline, color=NEUTRAL, linestyle="--", linewidth=1)
+        axes.text(baseline, -0.55, " majority", color=NEUTRAL, fontsize=8, va="center")
+    axes.set_yticks(range(len(tables)), list(tables))
+    axes.set_ylim(len(tables) - 0.45, -0.75)
+    axes.set_xlabel(f"{METRIC_NAMES[metric]} on test, one dot per pair")
+    axes.set_title("black: median pair; red: pair chosen on train", fontsize=10)
+    _clean(figure)
+    return figure
+
+
+def plot_image_grid(
+    paths: Sequence[Path],
+    image_ids: Sequence[str],
+    predicted_high: Bool[np.ndarray, " n_shown"],
+    is_high: Bool[np.ndarray, " n_shown"],
+    score: Float[np.ndarray, " n_shown"],
+    mos: Float[np.ndarray, " n_shown"],
+    content: Sequence[str] | None = None,
+    n_columns: int = 6,
+) -> Figure:
+    """Figure 2: photographs with predicted class, score, mean vote and winning content.
+
+    The frame and the text are green where the prediction is right and red where it is wrong; image
+    ids stand below. A file that matplotlib cannot read is shown as an empty frame that says so.
+    """
+    n_columns = min(n_columns, len(paths))
+    n_rows = -(-len(paths) // n_columns)
+    figure, grid = plt.subplots(
+        n_rows, n_columns, figsize=(2.15 * n_columns, 2.75 * n_rows), squeeze=False, layout="constrained"
+    )
+    for axes in grid.flat[len(paths) :]:
+        axes.set_axis_off()
+    for i, (path, axes) in enumerate(zip(paths, grid.flat, strict=False)):
+        axes.set_xticks([])
+        axes.set_yticks([])
+        pixels = _read_image(Path(path))
+        if pixels is None:
+            axes.text(0.5, 0.5, "not readable here", ha="center", transform=axes.transAxes, fontsize=7)
+        else:
+            axes.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None)
+        axes.set_box_aspect(1)
+        axes.set_anchor("S")
+        colour = RIGHT if predicted_high[i] == is_high[i] else WRONG
+        for spine in axes.spines.values():
+            spine.set(edgecolor=colour, linewidth=3)
+        named = f"\n#{_shorten(content[i], 24)}" if content is not None else ""
+        verdict = "high" if predicted_high[i] else "low"
+        axes.set_title(
+            f"{verdict}, score {score[i]:+.3f}\nmean vote {mos[i]:.2f}{named}", fontsize=8, color=colour
+        )
+        axes.set_xlabel(_shorten(str(image_ids[i]), 24), fontsize=7)
+    return figure
+
+
+def _read_image(path: Path) -> np.ndarray | None:
+    try:
+        pixels: np.ndarray = imread(path)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return pixels if pixels.ndim in (2, 3) else None
+
+
+def _shorten(text: str, n_characters: int) -> str:
+    return text if len(text) <= n_characters else text[: n_characters - 1] + "…"
+
+
+def plot_score_against_mos(
+    score: Float[np.ndarray, " n_images"],
+    mos: Float[np.ndarray, " n_images"],
+    threshold: float,
+    title: str = "",
+) -> Figure:
+    """Density of images over continuous score and mean vote, with the regression line of the vote."""
+    figure, axes = plt.subplots(figsize=(6, 4.6), layout="constrained")
+    many = len(score) > 3000
+    cells = axes.hexbin(
+        score, mos, gridsize=60 if many else 28, mincnt=1, bins="log" if many else None, cmap="viridis"
+    )
+    slope, intercept = np.polyfit(score, mos, 1)
+    ends = np.array([score.min(), score.max()])
+    axes.plot(ends, slope * ends + intercept, color=LOW, linewidth=2, label="least squares")
+    axes.axhline(threshold, color=NEUTRAL, linestyle="--", linewidth=1, label=f"threshold {threshold:g}")
+    axes.set(xlabel="continuous score", ylabel="mean vote", title=title)
+    axes.legend(frameon=False, fontsize=8)
+    figure.colorbar(cells, ax=axes, label="images per cell" + (" (logarithmic)" if many else ""))
+    _clean(figure)
+    return figure
+
+
+def plot_score_distributions(
+    score: Float[np.ndarray, " n_images"],
+    mos: Float[np.ndarray, " n_images"],
+    is_high: Bool[np.ndarray, " n_images"],
+    n_classes: int = 5,
+) -> Figure:
+    """Left: scores of high and other images. Right: boxes per equal-sized class of the mean vote."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    edges = np.linspace(score.min(), score.max(), 50)
+    for rows, colour, name in ((~is_high, LOW, "low"), (is_high, HIGH, "high")):
+        if rows.any():
+            label = f"{name} ({np.count_nonzero(rows):,})"
+            left.hist(score[rows], bins=edges, density=True, color=colour, alpha=0.55, label=label)
+    left.axvline(0, color="black", linewidth=0.8)
+    left.set(xlabel="continuous score", ylabel="density", title="by class")
+    left.legend(frameon=False)
+    bounds = np.unique(np.quantile(mos, np.linspace(0, 1, n_classes + 1)))
+    member = np.clip(np.searchsorted(bounds, mos, side="right") - 1, 0, len(bounds) - 2)
+    present = [k for k in range(len(bounds) - 1) if (member == k).any()]
+    right.boxplot([score[member == k] for k in present], showfliers=False, widths=0.6)
+    names = [f"{bounds[k]:.2f}\nto {bounds[k + 1]:.2f}" for k in present]
+    right.set_xticks(range(1, len(present) + 1), names, fontsize=8)
+    right.set(xlabel="mean vote", ylabel="continuous score", title="by class of the mean vote")
+    right.axhline(0, color="black", linewidth=0.8)
+    _clean(figure)
+    return figure
+
+
+def plot_greedy_path(steps: Sequence[GreedyStep], test_values: Sequence[float]) -> Figure:
+    """SRCC on train and test while labels are added; the label added at each step is named."""
+    figure, axes = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
+    positions = np.arange(len(steps))
+    axes.plot(positions, [s.train_value for s in steps], "o-", color=NEUTRAL, label="train")
+    axes.plot(positions, test_values, "o-", color=HIGH, label="test")
+    axes.set_xticks(positions, [s.added for s in steps], rotation=35, ha="right")
+    axes.set(xlabel="label added (+ high, - low)", ylabel="SRCC")
+    axes.legend(frameon=False)
+    _clean(figure)
+    return figure
+
+
+def plot_bottleneck_weights(probe: BottleneckProbe, polarity: Sequence[int] | np.ndarray) -> Figure:
+    """Weight of each label with its interval, sorted; colour by the polarity the paper gives the word."""
+    order = np.argsort(probe.weight)
+    figure, axes = plt.subplots(figsize=(6.2, 1.2 + 0.2 * len(order)), layout="constrained")
+    positions = np.arange(len(order))
+    colours = [{1: HIGH, -1: LOW}.get(int(polarity[i]), NEUTRAL) for i in order]
+    axes.barh(positions, probe.weight[order], color=colours, height=0.7)
+    axes.hlines(positions, probe.weight_low[order], probe.weight_high[order], color="black", linewidth=1)
+    axes.set_yticks(positions, [probe.labels[i] for i in order], fontsize=8)
+    axes.set_ylim(-0.7, len(order) - 0.3)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set(xlabel="votes per standard deviation of the similarity")
+    axes.set_title("blue: listed as high, red: listed as low; line: 95 % interval", fontsize=9)
+    _clean(figure)
+    return figure
+
+
+def plot_groups(groups: Sequence[GroupResult], metric: str, overall: float) -> Figure:
+    """One metric per group with its interval, largest group on top; dashed: all test images."""
+    figure, axes = plt.subplots(figsize=(7, 1.1 + 0.27 * len(groups)), layout="constrained")
+    for row, group in enumerate(groups):
+        measured = group.metrics.get(metric)
+        if measured is None or np.isnan(measured.value):
+            continue
+        axes.hlines(row, measured.low, measured.high, color=NEUTRAL, linewidth=1.5)
+        axes.plot(measured.value, row, "o", color=HIGH, markersize=5)
+    axes.axvline(overall, color="black", linestyle="--", linewidth=1)
+    names = [f"{_shorten(g.name, 28)} ({g.n_images:,})" for g in groups]
+    axes.set_yticks(range(len(groups)), names, fontsize=8)
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.set_xlabel(METRIC_NAMES.get(metric, metric))
+    _clean(figure)
+    return figure
+
+
+def _clean(figure: Figure) -> None:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
