@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.patches import Rectangle
 
 from analysis.pair_search import PairMetric, PairTable
 from analysis.prompt_ensembles import BottleneckProbe, GreedyStep
@@ -48,7 +49,7 @@ def plot_pair_heatmap(table: PairTable, metric: PairMetric, title: str = "") -> 
         [table.low[i] for i in columns].index(best.low),
     )
     for colour, width in (("white", 4.0), ("black", 2.0)):
-        frame = plt.Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=width)
+        frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=width)
         axes.add_patch(frame)
     axes.set_title(
         title or f"{METRIC_NAMES[metric]}; best: {best.high} / {best.low}, {best.value:.3f}", fontsize=10

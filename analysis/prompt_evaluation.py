@@ -237,8 +237,8 @@ def require_split(rated: RatedImages) -> None:
     if n_train < 10 or n_test < 2:
         raise ValueError(
             f"data set {rated.dataset!r}, split {rated.split_name!r}: {n_train} train and {n_test} test "
-            "images with features; the pair is chosen on train (10 or more) and measured on test (2 or more). "
-            "Give the data set a split: iaa dataset add"
+            "images with features; the pair is chosen on train (10 or more) and measured on test (2 or more)."
+            " Give the data set a split: iaa dataset add"
         )
 
 
@@ -282,7 +282,7 @@ def evaluate_groups(
     min_images: int = 20,
     max_groups: int | None = None,
 ) -> list[GroupResult]:
-    """The largest groups first, each with its metrics and intervals; those below `min_images` are left out."""
+    """The largest groups first, with metrics and intervals; those below `min_images` are left out."""
     names, member, counts = np.unique(np.asarray(group, dtype=str), return_inverse=True, return_counts=True)
     order = [i for i in np.argsort(-counts, kind="stable") if counts[i] >= max(min_images, 2)]
     found = []
