@@ -15,6 +15,7 @@ from store.parts import Plan, begin, discard, merge_parts, missing_parts, write_
 from store.prompts import PROMPTS_SCHEMA
 
 TEXT_BATCH = 256
+TOKEN_CHUNK = 4096
 
 
 def prompt_plan(set_name: str, table: PromptTable, backbone: Backbone, path: Path) -> Plan:
@@ -92,9 +93,6 @@ def embed_prompts(
 
 
 def _longest(backbone: Backbone, texts: list[str]) -> int:
-    """Length in tokens of the longest text, its start and end tokens included."""
-    longest = 1
-    for first in range(0, len(texts), 4096):
-        tokens = backbone.tokenize(texts[first : first + 4096])
-        longest = max(longest, int((tokens != 0).sum(dim=1).max()))
-    return longest
+    """The context, in tokens, that every text fits into."""
+    chunks = range(0, len(texts), TOKEN_CHUNK)
+    return max(backbone.context_needed(texts[first : first + TOKEN_CHUNK]) for first in chunks)

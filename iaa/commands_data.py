@@ -81,9 +81,8 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Count a data set's images, splits and ratings, and what is missing."""
-    from embed.datasets import build_table, load_config
-
     from analysis.labels import high_from_targets
+    from embed.datasets import build_table, load_config
     from iaa.work import targets_of
 
     root = data_root(data)
@@ -117,7 +116,7 @@ def show(
 def backbones(as_json: options.Json = False) -> None:
     """List backbones: what can run here, and what is missing for the others."""
     from embed.backbones import BACKBONES
-    from embed.loading import backbone_availability
+    from embed.weights import backbone_availability
 
     rows = []
     for spec in BACKBONES.values():
@@ -142,13 +141,16 @@ def backbones(as_json: options.Json = False) -> None:
             "yes" if row["can_run_here"] else "no",
             ", ".join(f"{k} {v}" for k, v in row["outputs"].items()),
             "yes" if row["has_text"] else "",
-            row["weights"],
         ]
         for row in rows
     ]
-    answer_table("Backbones", ["id", "runs here", "outputs", "prompts", "weights"], cells)
+    answer_table("Backbones", ["id", "runs here", "outputs", "prompts"], cells)
+    for row in rows:
+        if not row["can_run_here"]:
+            answers.print(f"{row['id']}: {row['weights']}", markup=False)
     answers.print(
-        "Any other: open_clip:ARCH/TAG or timm:NAME, with --weights FILE if the hub is out of reach."
+        "Any other: open_clip:ARCH/TAG or timm:NAME, with --weights FILE if the hub is out of reach.",
+        markup=False,
     )
 
 

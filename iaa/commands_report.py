@@ -25,7 +25,6 @@ def report(
 ) -> None:
     """Run the notebooks on what has been embedded and write pages under DATA/DATASET/report/."""
     from embed.datasets import build_table, load_config
-
     from notebooks.run import run_report
     from store import MissingFileError
 

@@ -11,7 +11,6 @@ from store import Targets, write_targets
 
 if TYPE_CHECKING:
     from embed.datasets import DatasetConfig, ImageTable
-
     from embed.loading import Backbone
 
 
