@@ -191,6 +191,7 @@ def _write_structure(
             creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            creation.set_obj_track_times(False)  # clocks in the file would make equal inputs differ
             links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
             links.set_create_intermediate_group(True)
             dataset = h5py.h5d.create(
