@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float, Int
 from analysis import metrics
 from analysis.results import METRICS, Metric
 
-_CHUNK_CELLS = 4_000_000
 _CORRELATIONS = ("srcc", "plcc", "rmse")
 
 
@@ -46,15 +45,10 @@ class Difference:
 
 def resample_counts(
     n_images: int, n_boot: int, rng: np.random.Generator
-) -> Iterator[Int[np.ndarray, "chunk n_images"]]:
-    """Chunks of resamples of n_images images with replacement, as counts per image (n_boot rows in all)."""
-    chunk = max(1, min(n_boot, _CHUNK_CELLS // max(n_images, 1)))
-    for start in range(0, n_boot, chunk):
-        n_rows = min(chunk, n_boot - start)
-        drawn = rng.integers(0, n_images, size=(n_rows, n_images))
-        drawn += np.arange(n_rows)[:, None] * n_images
-        counts = np.bincount(drawn.ravel(), minlength=n_rows * n_images)
-        yield counts.reshape(n_rows, n_images)
+) -> Iterator[Int[np.ndarray, " n_images"]]:
+    """n_boot resamples of n_images images with replacement, each as counts per image."""
+    for _ in range(n_boot):
+        yield np.bincount(rng.integers(0, n_images, size=n_images, dtype=np.int32), minlength=n_images)
 
 
 def bootstrap_replicates(
@@ -69,37 +63,26 @@ def bootstrap_replicates(
 
     A resample on which a metric is undefined (no low image drawn) gives NaN.
     """
-    n_images = _n_images(y, is_high)
-    parts: dict[str, dict[str, list[np.ndarray]]] = {
-        method: {name: [] for name in names if _is_defined(name, y, is_high, prediction)}
+    found = {
+        method: {name: np.empty(n_boot) for name in names if _is_defined(name, y, is_high, prediction)}
         for method, prediction in predictions.items()
     }
-    ranks = _RankSums(y) if y is not None else None
-    rank_sums = {
-        method: _RankSums(prediction.score)
-        for method, prediction in predictions.items()
-        if "srcc" in parts[method] and prediction.score is not None
-    }
-    for counts in resample_counts(n_images, n_boot, rng):
-        y_ranks = ranks.ranks(counts) if ranks is not None and rank_sums else None
+    needs_ranks = {method for method, values in found.items() if "srcc" in values}
+    ranks = {method: _Ranks(predictions[method].score) for method in needs_ranks}
+    y_ranks = _Ranks(y) if needs_ranks else None
+    columns = {method: _columns(y, is_high, predictions[method]) for method in predictions}
+    for row, counts in enumerate(resample_counts(_n_images(y, is_high), n_boot, rng)):
         weights = counts.astype(np.float64)
-        for method, prediction in predictions.items():
-            found = parts[method]
-            if prediction.high is not None and is_high is not None:
-                for name, values in _class_metrics(weights, is_high, prediction.high).items():
-                    if name in found:
-                        found[name].append(values)
-            if prediction.score is not None and y is not None:
-                if "srcc" in found and y_ranks is not None:
-                    own = rank_sums[method].ranks(counts)
-                    found["srcc"].append(_weighted_correlation(weights, y_ranks, own))
-                for name, values in _linear_metrics(weights, y, prediction.score).items():
-                    if name in found:
-                        found[name].append(values)
-    return {
-        method: {name: np.concatenate(values) for name, values in found.items()}
-        for method, found in parts.items()
-    }
+        y_now = y_ranks.centred(counts) if y_ranks else None
+        for method, values in found.items():
+            available = _from_sums(np.einsum("ij,j->i", columns[method], weights), len(weights))
+            if y_now is not None and method in ranks:
+                available["srcc"] = _correlation(
+                    weights * y_now, y_now, ranks[method].centred(counts), weights
+                )
+            for name in values:
+                values[name][row] = available[name]
+    return found
 
 
 def measure(
@@ -192,66 +175,65 @@ def holm(p_values: Float[np.ndarray, " n_tests"]) -> Float[np.ndarray, " n_tests
     return corrected
 
 
-class _RankSums:
+class _Ranks:
     """Average ranks of one column under resampling: its order and its groups of equal values."""
 
-    def __init__(self, values: Float[np.ndarray, " n_images"]) -> None:
+    def __init__(self, values: Float[np.ndarray, " n_images"] | None) -> None:
+        assert values is not None
         distinct, self.group = np.unique(values, return_inverse=True)
         self.order = np.argsort(self.group, kind="stable")
-        self.starts = np.searchsorted(self.group[self.order], np.arange(len(distinct)))
+        bounds = np.searchsorted(self.group[self.order], np.arange(len(distinct) + 1))
+        self.first, self.last = bounds[:-1], bounds[1:]
+        self.drawn = np.zeros(len(values) + 1, dtype=np.int64)
 
-    def ranks(self, counts: Int[np.ndarray, "chunk n"]) -> Float[np.ndarray, "chunk n"]:
-        at = np.add.reduceat(counts[:, self.order], self.starts, axis=1).astype(np.float64)
-        rank = np.cumsum(at, axis=1)
-        rank += (1.0 - at) / 2.0  # cumulative - at + (at + 1) / 2
-        return rank[:, self.group]
+    def centred(self, counts: Int[np.ndarray, " n_images"]) -> Float[np.ndarray, " n_images"]:
+        """Twice the rank less its mean over the resample, (n + 1) / 2, which is known beforehand."""
+        np.cumsum(counts.take(self.order), out=self.drawn[1:])
+        of_group = self.drawn.take(self.first) + self.drawn.take(self.last) - len(counts)
+        return np.asarray(of_group.astype(np.float64).take(self.group))
 
 
-def _weighted_correlation(
-    weights: Float[np.ndarray, "chunk n"],
-    a: Float[np.ndarray, "chunk n"],
-    b: Float[np.ndarray, "chunk n"],
-) -> Float[np.ndarray, " chunk"]:
-    total = weights.sum(axis=1, keepdims=True)
-    a = a - (weights * a).sum(axis=1, keepdims=True) / total
-    b = b - (weights * b).sum(axis=1, keepdims=True) / total
+def _correlation(
+    a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"], weights: Float[np.ndarray, " n"]
+) -> float:
+    """Correlation of two centred columns in a resample; NaN if either is constant in it."""
     weighted = weights * a
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(
-            np.einsum("ij,ij->i", weighted, b)
-            / np.sqrt(np.einsum("ij,ij->i", weighted, a) * np.einsum("ij,ij,ij->i", weights, b, b))
-        )
+    squares = _sum(weighted, a) * _sum(weights * b, b)
+    return _sum(weighted, b) / float(np.sqrt(squares)) if squares > 0 else float("nan")
 
 
-def _linear_metrics(
-    weights: Float[np.ndarray, "chunk n"],
-    y: Float[np.ndarray, " n"],
-    prediction: Float[np.ndarray, " n"],
-) -> dict[str, Float[np.ndarray, " chunk"]]:
-    """PLCC and RMSE from weighted moments; both columns are centred first, so nothing cancels."""
-    a, b = y - y.mean(), prediction - prediction.mean()
-    sums = weights @ np.stack([a, b, a * a, b * b, a * b, (y - prediction) ** 2], axis=1)
-    n = weights.sum(axis=1)
-    mean_a, mean_b, aa, bb, ab, squared_error = (sums / n[:, None]).T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = (ab - mean_a * mean_b) / np.sqrt((aa - mean_a**2) * (bb - mean_b**2))
-    return {"plcc": correlation, "rmse": np.sqrt(squared_error)}
+def _sum(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
+    """Inner product without BLAS, whose threads, on a busy machine, wait longer for each other than a
+    thousand such short sums take."""
+    return float(np.einsum("i,i->", a, b))
 
 
-def _class_metrics(
-    weights: Float[np.ndarray, "chunk n"],
-    is_high: Bool[np.ndarray, " n"],
-    predicted_high: Bool[np.ndarray, " n"],
-) -> dict[str, Float[np.ndarray, " chunk"]]:
-    flags = np.stack([is_high, is_high & predicted_high, ~is_high & ~predicted_high], axis=1)
-    high, hits, rejections = (weights @ flags.astype(np.float64)).T
-    n = weights.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "accuracy": (hits + rejections) / n,
-            "recall_high": hits / high,
-            "recall_low": rejections / (n - high),
-        }
+def _columns(
+    y: Float[np.ndarray, " n"] | None, is_high: Bool[np.ndarray, " n"] | None, prediction: Prediction
+) -> Float[np.ndarray, "9 n"]:
+    """What has to be summed over a resample for every metric but SRCC. Both sides of PLCC are centred on
+    all images first, so that nothing cancels."""
+    columns = np.zeros((9, _n_images(y, is_high)))
+    if is_high is not None and prediction.high is not None:
+        right = is_high == prediction.high
+        columns[:3] = is_high, is_high & right, ~is_high & right
+    if y is not None and prediction.score is not None:
+        a, b = y - y.mean(), prediction.score - prediction.score.mean()
+        columns[3:] = a, b, a * a, b * b, a * b, (y - prediction.score) ** 2
+    return columns
+
+
+def _from_sums(sums: Float[np.ndarray, " 9"], n: int) -> dict[str, float]:
+    high, hits, rejections, *moments = sums.tolist()
+    a, b, aa, bb, ab, squared_error = (moment / n for moment in moments)
+    spread = (aa - a * a) * (bb - b * b)
+    return {
+        "accuracy": (hits + rejections) / n,
+        "recall_high": hits / high if high else float("nan"),
+        "recall_low": rejections / (n - high) if n > high else float("nan"),
+        "plcc": (ab - a * b) / np.sqrt(spread) if spread > 0 else float("nan"),
+        "rmse": float(np.sqrt(squared_error)),
+    }
 
 
 def _is_defined(name: str, y: np.ndarray | None, is_high: np.ndarray | None, prediction: Prediction) -> bool:
