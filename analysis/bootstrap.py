@@ -77,9 +77,7 @@ def bootstrap_replicates(
         for method, values in found.items():
             available = _from_sums(np.einsum("ij,j->i", columns[method], weights), len(weights))
             if y_now is not None and method in ranks:
-                available["srcc"] = _correlation(
-                    weights * y_now, y_now, ranks[method].centred(counts), weights
-                )
+                available["srcc"] = _correlation(y_now, ranks[method].centred(counts), weights)
             for name in values:
                 values[name][row] = available[name]
     return found
