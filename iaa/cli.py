@@ -7,11 +7,13 @@ import sys
 import traceback
 from types import FrameType
 
-import click
 import typer
 
 from iaa import commands_analysis, commands_data, commands_embed, commands_report, commands_store
 from iaa.console import notes
+
+# Typer brings click under different names from version to version; wrong usage is this class in all of them.
+UsageProblem = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="iaa",
@@ -55,10 +57,10 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app(arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
+    except UsageProblem as error:
+        error.show()  # type: ignore[attr-defined]
         sys.exit(2)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         notes.print(
             "Interrupted. Every finished part is kept; run the same command again to go on.", markup=False
         )

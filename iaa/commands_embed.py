@@ -99,7 +99,7 @@ def embed(
     else:
         seconds = [[stage, float(s)] for stage, s in asdict(timings).items()]
         answer_table(
-            f"Seconds per stage ({rate:,.0f} images/s; read, decode, resize summed over {run.n_threads} threads)",
+            f"Seconds per stage ({rate:,.0f} images/s; read to resize summed over {run.n_threads} threads)",
             ["stage", "seconds"],
             seconds,
         )

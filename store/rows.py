@@ -59,7 +59,8 @@ def align(ids: np.ndarray, wanted: np.ndarray) -> Int[np.ndarray, " n_wanted"]:
     missing[~missing] = ordered[position[~missing]] != wanted[~missing]
     if missing.any():
         raise StoreError(
-            f"{int(missing.sum())} of {len(wanted)} image ids have no row, the first {str(wanted[missing][0])!r}. "
+            f"{int(missing.sum())} of {len(wanted)} image ids have no row, "
+            f"the first {str(wanted[missing][0])!r}. "
             "Embedded before images were added? Run iaa embed again."
         )
     return np.asarray(order[position])

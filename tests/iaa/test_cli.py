@@ -1,0 +1,133 @@
+"""The command line as people type it: answers, --json, mistakes, exit codes."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from iaa.cli import main
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IAA_DATA", str(tmp_path / "data"))
+
+    def run_command(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run_command
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    rng = np.random.default_rng(1)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rows = [["file", "score", "split"]]
+    for i in range(40):
+        bright = i / 40
+        pixels = np.clip(rng.normal(255 * bright, 30, (80, 90, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        rows.append([f"{i}.png", 1 + 9 * bright, "test" if i % 4 == 0 else "train"])
+    (folder / "broken.jpg").write_bytes(b"oops")
+    rows.append(["broken.jpg", 3, "train"])
+    with (tmp_path / "ratings.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows(rows)
+    return folder, tmp_path / "ratings.csv"
+
+
+@pytest.fixture
+def mine(run, photographs):
+    folder, ratings = photographs
+    code, _, err = run("dataset", "add", "mine", "--kind", "table", "--images", folder, "--ratings", ratings)
+    assert code == 0 and "Next: iaa embed --dataset mine" in err
+    return run
+
+
+def test_from_photographs_to_numbers(mine, tmp_path):
+    code, out, _ = mine("embed", "-d", "mine", "-b", "demo_clip", "--json")
+    answer = json.loads(out)
+    assert code == 0 and answer["files"][0]["n_images"] == 41 and answer["files"][0]["n_failed"] == 1
+    code, _, err = mine("embed", "-d", "mine", "-b", "demo_clip")
+    assert code == 0 and "Nothing to do" in err
+    code, _, err = mine("embed-prompts", "-d", "mine", "-b", "demo_clip", "-p", "paper_fixed")
+    assert code == 0
+    code, out, _ = mine(
+        "prompt", "-d", "mine", "--high", "beautiful", "--low", "ugly", "--csv", tmp_path / "r.csv", "--json"
+    )
+    ranked = json.loads(out)
+    assert code == 0 and ranked["n_ranked"] == 40 and ranked["n_failed"] == 1
+    written = list(csv.DictReader((tmp_path / "r.csv").open()))
+    assert len(written) == 40
+    assert [float(r["score"]) for r in written] == sorted((float(r["score"]) for r in written), reverse=True)
+    code, out, _ = mine("info", tmp_path / "data/mine/features/demo_clip.h5", "--json")
+    described = json.loads(out)
+    assert described["failures"] == {"broken": "not an image of a known format (starts with b'oops')"}
+    code, out, _ = mine("verify", "--json")
+    assert code == 0 and json.loads(out)["n_damaged"] == 0
+
+
+def test_damage_is_an_exit_code(mine, tmp_path):
+    mine("embed", "-d", "mine", "-b", "demo_vit")
+    file = tmp_path / "data/mine/features/demo_vit.h5"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 16
+    file.write_bytes(data)
+    code, out, _ = mine("verify", "--json")
+    assert code == 1 and json.loads(out)["n_damaged"] == 1
+
+
+def test_show_counts(mine):
+    code, out, _ = mine("dataset", "show", "mine", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert (answer["n_images"], answer["splits"]) == (41, {"train": 31, "test": 10})
+    code, out, _ = mine("dataset", "list", "--json")
+    assert [d["name"] for d in json.loads(out)["datasets"]] == ["demo", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["embed", "-d", "nope"], 1, "no data set 'nope'"),
+        (["embed", "-d", "mine", "-b", "vit_b32.opnai"], 1, "vit_b32.openai"),
+        (["embed", "-d", "mine", "-b", "vit_b32.in21k"], 1, "--weights FILE"),
+        (["embed", "-d", "mine", "--device", "cuda:7", "-b", "demo_vit"], 1, "found here: cpu"),
+        (["embed", "--no-such-option"], 2, "No such option"),
+        (["embed", "-b", "demo_vit", "-b", "demo_clip", "--weights", "x.pt"], 2, "exactly one --backbone"),
+        (["prompt", "-d", "mine", "--high", "great"], 2, "both --high and --low"),
+        (["prompt", "-d", "mine"], 1, "iaa embed --dataset mine --backbone demo_clip"),
+        (["report", "-d", "mine"], 1, "iaa embed --dataset mine"),
+        (["verify", "nowhere"], 2, "does not exist"),
+        (["dataset", "add", "x", "--kind", "table", "--images", "nowhere"], 1, "needs 'ratings'"),
+    ],
+)
+def test_mistakes_say_what_to_do(mine, arguments, code, message):
+    got, out, err = mine(*arguments)
+    assert (got, out) == (code, "")
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_help_teaches(run):
+    code, out, _ = run("--help")
+    assert code == 0 and "iaa report" in out
+    code, out, _ = run("backbones", "--json")
+    ids = {b["id"]: b for b in json.loads(out)["backbones"]}
+    assert ids["demo_clip"]["can_run_here"] and ids["vit_b32.openai"]["outputs"] == {
+        "pre_projection": 768,
+        "embedding": 512,
+    }
+
+
+def test_asking_for_help_does_not_load_torch():
+    code = "import sys, iaa.cli; assert 'torch' not in sys.modules, 'torch was imported'"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.getcwd()})

@@ -1,0 +1,78 @@
+"""The runner is stricter than papermill, and the notebooks keep to their rules."""
+
+import ast
+import json
+
+import nbformat
+import pytest
+
+from notebooks.run import ReportError, execute, known_parameters, report_notebooks, run_report
+
+NAMES = {"dataset", "dataset_dir", "images_dir", "report_dir", "backbones", "seed", "n_boot"}
+
+
+def make_notebook(path, *sources, parameters="n = 1"):
+    first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    cells = [nbformat.v4.new_markdown_cell("# A title\n\nWhat it *says*."), first]
+    notebook = nbformat.v4.new_notebook(cells=cells + [nbformat.v4.new_code_cell(s) for s in sources])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_an_unknown_parameter_is_an_error(tmp_path):
+    path = make_notebook(tmp_path / "a.ipynb", "n")
+    with pytest.raises(ReportError, match=r"a.ipynb has no parameters \['m'\]; its parameters are \['n'\]"):
+        execute(path, tmp_path / "out.ipynb", {"m": 2})
+
+
+def test_a_notebook_without_parameters_is_an_error():
+    with pytest.raises(ReportError, match="no cell tagged 'parameters'"):
+        known_parameters(nbformat.v4.new_notebook(), "x.ipynb")
+
+
+@pytest.mark.notebook
+def test_a_failing_cell_fails_with_its_traceback(tmp_path):
+    path = make_notebook(tmp_path / "a.ipynb", "1 / 0")
+    with pytest.raises(ReportError, match="ZeroDivisionError(.|\n)*1 / 0"):
+        execute(path, tmp_path / "out.ipynb", {"n": 2})
+
+
+@pytest.mark.notebook
+def test_pages_are_linked_and_stale_results_removed(tmp_path):
+    results = tmp_path / "report" / "results"
+    results.mkdir(parents=True)
+    (results / "old.json").write_text("[]")
+    write = (
+        "import json, pathlib\n"
+        "m = dict(value=.5, low=.4, high=.6)\n"
+        "r = dict(key='k', method='M', backbone='b', output='o', accuracy=m, srcc=None, plcc=None)\n"
+        f"pathlib.Path({str(results / 'a.json')!r}).write_text(json.dumps(dict(results=[r])))"
+    )
+    path = make_notebook(tmp_path / "a.ipynb", write, "print('value', n * 21)")
+    index = run_report(tmp_path / "report", {"n": 2}, [path])
+    page = (tmp_path / "report" / "a.html").read_text()
+    assert "value 42" in page and 'href="index.html"' in page
+    assert "print(" not in page.split("<body", 1)[1]
+    text = index.read_text()
+    assert 'href="a.html">A title' in text and "0.500 [0.400, 0.600]" in text
+    assert not (results / "old.json").exists()
+
+
+@pytest.mark.parametrize("path", report_notebooks(), ids=lambda p: p.stem)
+def test_notebooks_keep_to_their_rules(path):
+    """A parameters cell, no def or class, store and analysis only, no outputs committed."""
+    notebook = nbformat.read(path, as_version=4)
+    assert known_parameters(notebook, path.name) == NAMES
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    assert all("id" in cell for cell in raw["cells"])
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        assert not cell.outputs and cell.execution_count is None
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.FunctionDef | ast.ClassDef), cell.source
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for module in modules:
+                assert module.split(".")[0] not in {"embed", "finetune", "iaa", "torch", "h5py"}, cell.source
