@@ -179,7 +179,7 @@ def test_every_subject_is_drawn_differently(world):
 
 
 def test_subsets_and_workers_give_equal_bytes(rendered, tmp_path):
-    folder, world = rendered
+    folder, _ = rendered
     subset = render_world(tmp_path / "images", n_train=20, n_test=2, n_workers=2)
     for path in subset.path:
         assert (tmp_path / "images" / str(path)).read_bytes() == (folder / str(path)).read_bytes()
