@@ -49,9 +49,7 @@ def decode_image(data: bytes, exif_rotate: bool = False, max_pixels: int = MAX_P
                 if width * height > max_pixels:
                     raise ImageError(f"{width} x {height} pixels, more than the limit of {max_pixels}")
                 image.load()
-                if exif_rotate:
-                    image = ImageOps.exif_transpose(image)
-                return _to_rgb(image)
+                return _to_rgb(ImageOps.exif_transpose(image) if exif_rotate else image)
     except ImageError:
         raise
     except UnidentifiedImageError as error:

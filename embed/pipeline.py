@@ -290,8 +290,8 @@ class _Part:
                 finite = np.isfinite(values).all(axis=1)
                 kept = np.flatnonzero(good & finite)
                 self.outputs[backbone.id][name][first + kept] = values[kept]
-                for offset in np.flatnonzero(good & ~finite):
-                    self.broken[backbone.id][first + int(offset)] = (
+                for broken in np.flatnonzero(good & ~finite).tolist():
+                    self.broken[backbone.id][first + broken] = (
                         f"the backbone gave non-finite values in {name}"
                     )
 

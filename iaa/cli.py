@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from types import FrameType
+from typing import Any
 
 import typer
 
@@ -13,7 +14,7 @@ from iaa import commands_analysis, commands_data, commands_embed, commands_repor
 from iaa.console import notes
 
 # Typer brings click under different names from version to version; wrong usage is this class in all of them.
-UsageProblem = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="iaa",
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = app(arguments, standalone_mode=False)
     except UsageProblem as error:
-        error.show()  # type: ignore[attr-defined]
+        error.show()
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         notes.print(

@@ -118,7 +118,7 @@ def backbones(as_json: options.Json = False) -> None:
     from embed.backbones import BACKBONES
     from embed.weights import backbone_availability
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for spec in BACKBONES.values():
         available, reason = backbone_availability(spec)
         rows.append(

@@ -59,7 +59,7 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any], progress: b
 
     Raises ReportError for unknown parameters, a failing cell (with its traceback), or an unfinished run.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     known = known_parameters(notebook, path.name)
     unknown = set(parameters) - known
     if unknown:
@@ -132,7 +132,7 @@ def _heading(notebook: Any, stem: str) -> tuple[str, str]:
 
 
 def _page_html(page: Page, pages: Sequence[Page], notebook: Any) -> str:
-    exporter = HTMLExporter(
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         exclude_input=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
