@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+Steps = Sequence[Callable[[Image.Image], Image.Image]]
 TO_TENSOR = ("ToTensor", "MaybeToTensor")
 
 
-def pixel_steps(transform: Any) -> list[Callable[[Image.Image], Image.Image]]:
+def pixel_steps(transform: Any) -> Steps:
     """The steps of a library's transform before the conversion to a tensor."""
     steps = list(transform.transforms)
     names = [type(step).__name__ for step in steps]
@@ -25,7 +26,7 @@ def pixel_steps(transform: Any) -> list[Callable[[Image.Image], Image.Image]]:
     raise ValueError(f"the transform never makes a tensor: {names}")
 
 
-def apply_steps(steps: Sequence[Callable[[Image.Image], Image.Image]], image: Image.Image) -> np.ndarray:
+def apply_steps(steps: Steps, image: Image.Image) -> np.ndarray:
     """The resized and cropped pixels: uint8 (height, width, 3)."""
     for step in steps:
         image = step(image)

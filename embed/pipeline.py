@@ -4,13 +4,10 @@ One thread pool reads and decodes ahead; the calling thread encodes and writes. 
 inside parts, so that an interrupted and resumed run gives the same bytes as an uninterrupted one.
 """
 
-import hashlib
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,18 +17,16 @@ import numpy as np
 import torch
 
 from embed.datasets import ImageTable
-from embed.decode import DECODER, MAX_PIXELS, ImageError, decode_image, read_bytes
-from embed.geometry import apply_steps, check_cut, pixel_steps, scale_pixels
+from embed.decode import DECODER, MAX_PIXELS
+from embed.geometry import check_cut, pixel_steps, scale_pixels
 from embed.loading import Backbone
+from embed.reading import DIGEST_BYTES, Batch, Row, load_batches
 from store import IdentityError, MissingFileError, Status, open_features
 from store.features import FEATURES_SCHEMA
 from store.locks import write_lock
 from store.parts import Plan, begin, discard, merge_parts, missing_parts, write_part
 
 logger = logging.getLogger(__name__)
-
-BATCHES_AHEAD = 3
-DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class TooManyFailuresError(Exception):
@@ -72,22 +67,6 @@ class Outcome:
     n_images: int
     n_failed: int
     n_new: int
-
-
-@dataclass(frozen=True)
-class _Row:
-    pixels: list[np.ndarray] | None
-    reason: str
-    sha256: bytes
-    size: int
-    seconds: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class _Batch:
-    part: int
-    start: int
-    stop: int
 
 
 def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Options) -> Plan:
@@ -214,13 +193,15 @@ def _embed_parts(
             geometries.append(backbone.recipe.geometry)
             steps.append(pixel_steps(backbone.transform))
     batches = [
-        _Batch(index, start, min(start + options.batch_size, parts[index][1]))
+        Batch(index, start, min(start + options.batch_size, parts[index][1]))
         for index in wanted
         for start in range(*parts[index], options.batch_size)
     ]
     n_seen = n_failed = 0
     part: _Part | None = None
-    for batch, rows in _load_batches(table, batches, steps, options):
+    for batch, rows in load_batches(
+        table, batches, steps, options.exif_rotate, options.max_pixels, options.n_threads
+    ):
         active = [b for b in backbones if batch.part in todo[b.id]]
         if part is None or part.index != batch.part:
             part = _Part(batch.part, *parts[batch.part], active)
@@ -266,7 +247,7 @@ class _Part:
             for b in backbones
         }
 
-    def encode(self, batch: _Batch, rows: Sequence[_Row], geometries: Sequence[Any]) -> None:
+    def encode(self, batch: Batch, rows: Sequence[Row], geometries: Sequence[Any]) -> None:
         """Encode a batch with every backbone. A failed image holds its place as zeros, so that its
         neighbours' vectors do not depend on it."""
         first = batch.start - self.start
@@ -312,54 +293,8 @@ class _Part:
         }
 
 
-def _stack(rows: Sequence[_Row], position: int) -> torch.Tensor:
+def _stack(rows: Sequence[Row], position: int) -> torch.Tensor:
     pixels = [row.pixels[position] if row.pixels is not None else None for row in rows]
     shape = next(p.shape for p in pixels if p is not None)
     blank = np.zeros(shape, np.uint8)
     return torch.from_numpy(np.stack([blank if p is None else p for p in pixels]))
-
-
-def _load_batches(
-    table: ImageTable, batches: Sequence[_Batch], steps: Sequence[Any], options: Options
-) -> Iterator[tuple[_Batch, list[_Row]]]:
-    """Batches in order, their images read and decoded ahead by a pool of threads."""
-
-    def load(index: int) -> _Row:
-        return _load_row(table.absolute(index), steps, options)
-
-    waiting: deque[tuple[_Batch, list[Future[_Row]]]] = deque()
-    pool = ThreadPoolExecutor(options.n_threads, thread_name_prefix="decode")
-    try:
-        for batch in batches:
-            waiting.append((batch, [pool.submit(load, row) for row in range(batch.start, batch.stop)]))
-            if len(waiting) > BATCHES_AHEAD:
-                first, futures = waiting.popleft()
-                yield first, [future.result() for future in futures]
-        while waiting:
-            first, futures = waiting.popleft()
-            yield first, [future.result() for future in futures]
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _load_row(path: Path, steps: Sequence[Any], options: Options) -> _Row:
-    start = time.perf_counter()
-    try:
-        data = read_bytes(path)
-    except ImageError as error:
-        return _Row(None, str(error), bytes(DIGEST_BYTES), -1, (time.perf_counter() - start, 0.0, 0.0))
-    sha256 = hashlib.sha256(data).digest()
-    was_read = time.perf_counter()
-    pixels: list[np.ndarray] | None = None
-    reason = ""
-    decoded = was_read
-    try:
-        image = decode_image(data, options.exif_rotate, options.max_pixels)
-        decoded = time.perf_counter()
-        pixels = [apply_steps(s, image) for s in steps]
-    except ImageError as error:
-        reason = str(error)
-    except (ValueError, OSError, MemoryError, ZeroDivisionError) as error:
-        reason = f"cannot resize: {error}"
-    end = time.perf_counter()
-    return _Row(pixels, reason, sha256, len(data), (was_read - start, decoded - was_read, end - decoded))

@@ -126,11 +126,11 @@ def _rank(
     order = np.argsort(-values, kind="stable")
     percentile = np.empty(len(values))
     percentile[order] = 100 * (1 - (np.arange(len(values)) + 0.5) / max(len(values), 1))
-    ids = features.image_id[ok]
-    table = [
+    ids = features.image_id[ok].tolist()
+    table: list[dict[str, Any]] = [
         {
             "rank": r + 1,
-            "image_id": str(ids[i]),
+            "image_id": ids[i],
             "score": float(values[i]),
             "percentile": float(percentile[i]),
         }

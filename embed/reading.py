@@ -1,0 +1,91 @@
+"""Reading ahead: a pool of threads turns files into resized pixels, batch by batch, in order."""
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embed.datasets import ImageTable
+from embed.decode import ImageError, decode_image, read_bytes
+from embed.geometry import Steps, apply_steps
+
+BATCHES_AHEAD = 3
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image: its pixels per geometry, or the reason why there are none."""
+
+    pixels: list[np.ndarray] | None
+    reason: str
+    sha256: bytes
+    size: int
+    seconds: tuple[float, float, float]
+    """Spent on reading, decoding and resizing."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows [start, stop) of the table, all in one part."""
+
+    part: int
+    start: int
+    stop: int
+
+
+def load_batches(
+    table: ImageTable,
+    batches: Sequence[Batch],
+    steps: Sequence[Steps],
+    exif_rotate: bool,
+    max_pixels: int,
+    n_threads: int,
+) -> Iterator[tuple[Batch, list[Row]]]:
+    """Batches in order, their images read and decoded ahead by a pool of threads."""
+
+    def load(index: int) -> Row:
+        return load_row(table.absolute(index), steps, exif_rotate, max_pixels)
+
+    waiting: deque[tuple[Batch, list[Future[Row]]]] = deque()
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode")
+    try:
+        for batch in batches:
+            waiting.append((batch, [pool.submit(load, row) for row in range(batch.start, batch.stop)]))
+            if len(waiting) > BATCHES_AHEAD:
+                first, futures = waiting.popleft()
+                yield first, [future.result() for future in futures]
+        while waiting:
+            first, futures = waiting.popleft()
+            yield first, [future.result() for future in futures]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def load_row(path: Path, steps: Sequence[Steps], exif_rotate: bool, max_pixels: int) -> Row:
+    """One image read, hashed, decoded and resized for every geometry; never raises for a bad image."""
+    start = time.perf_counter()
+    try:
+        data = read_bytes(path)
+    except ImageError as error:
+        return Row(None, str(error), bytes(DIGEST_BYTES), -1, (time.perf_counter() - start, 0.0, 0.0))
+    sha256 = hashlib.sha256(data).digest()
+    was_read = time.perf_counter()
+    pixels: list[np.ndarray] | None = None
+    reason = ""
+    decoded = was_read
+    try:
+        image = decode_image(data, exif_rotate, max_pixels)
+        decoded = time.perf_counter()
+        pixels = [apply_steps(s, image) for s in steps]
+    except ImageError as error:
+        reason = str(error)
+    except (ValueError, OSError, MemoryError, ZeroDivisionError) as error:
+        reason = f"cannot resize: {error}"
+    end = time.perf_counter()
+    return Row(pixels, reason, sha256, len(data), (was_read - start, decoded - was_read, end - decoded))
