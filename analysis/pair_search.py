@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, UInt64
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from scipy.stats import rankdata
 
 from analysis.prompting import LabelScores
@@ -189,40 +189,57 @@ class VoteRanks:
     """Ranks of the mean votes, made once, to correlate many scores with."""
 
     def __init__(self, mos: Float[np.ndarray, " n_images"]) -> None:
-        doubled = np.rint(2 * rankdata(mos)).astype(np.uint64)  # mean ranks are halves: exact
-        self.payload: UInt64[np.ndarray, " n_images"] = doubled
-        centred = doubled.astype(np.float64) - (len(mos) + 1)
+        self.payload: Int64[np.ndarray, " n_images"] = np.rint(2 * rankdata(mos)).astype(np.int64)
+        """Twice the mean rank: an exact integer below 2**32 also for ties."""
+        centred = self.payload.astype(np.float64) - (len(mos) + 1)
         self.sum_of_squares = float(centred @ centred)
         self.positions = np.arange(1, len(mos) + 1, dtype=np.float64) - (len(mos) + 1) / 2
 
     def srcc(self, score: Float[np.ndarray, " n_images"]) -> float:
         """Spearman correlation of float32 scores with the votes, ties by mean rank; NaN if constant."""
         n = len(self.payload)
-        keys = sortable_bits(score) << np.uint64(32)
+        keys = sortable_bits(score).astype(np.int64)
+        keys <<= 32
         keys |= self.payload
         keys.sort()
-        vote_ranks = (keys & np.uint64(0xFFFFFFFF)).astype(np.float64)
-        keys >>= np.uint64(32)
-        new = keys[1:] != keys[:-1]
-        if new.all():
-            product = float(self.positions @ vote_ranks)
-            spread = n * (n * n - 1) / 12
-        else:
-            starts = np.concatenate([[0], np.flatnonzero(new) + 1])
-            sizes = np.diff(starts, append=n).astype(np.float64)
-            mean_positions = self.positions[starts] + (sizes - 1) / 2
-            product = float(mean_positions @ np.add.reduceat(vote_ranks, starts))
-            spread = (n * (n * n - 1) - float((sizes**3 - sizes).sum())) / 12
+        vote_ranks = (keys & 0xFFFFFFFF).astype(np.float64)
+        keys >>= 32
+        product = float(self.positions @ vote_ranks)
+        spread = n * (n * n - 1) / 12
+        as_before = np.flatnonzero(keys[1:] == keys[:-1])
+        if len(as_before):
+            moved, lost = self._tie_corrections(as_before, vote_ranks)
+            product += moved
+            spread -= lost
         if spread <= 0 or self.sum_of_squares <= 0:
             return float("nan")
         return product / float(np.sqrt(spread * self.sum_of_squares))
 
+    def _tie_corrections(
+        self, as_before: Int64[np.ndarray, " n_ties"], vote_ranks: Float64[np.ndarray, " n_images"]
+    ) -> tuple[float, float]:
+        """Change of the product and loss of spread when tied scores share their mean position.
 
-def sortable_bits(score: Float[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
-    """Unsigned integers below 2**32 that order as the scores do as float32; -0 equals 0."""
-    bits = (score.astype(np.float32) + np.float32(0)).view(np.uint32)
-    flip = np.where(bits >> np.uint32(31), np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
-    return np.asarray((bits ^ flip).astype(np.uint64))
+        `as_before` holds the positions whose successor has the same score; runs of them are groups.
+        """
+        first = np.flatnonzero(np.diff(as_before, prepend=-2) != 1)
+        sizes = np.diff(first, append=len(as_before)) + 1
+        starts, offsets = as_before[first], np.cumsum(sizes) - sizes
+        members = np.arange(sizes.sum()) + np.repeat(starts - offsets, sizes)
+        tied = vote_ranks[members]
+        means = self.positions[starts] + (sizes - 1) / 2
+        shared = float(means @ np.add.reduceat(tied, offsets))
+        counts = sizes.astype(np.float64)
+        return shared - float(self.positions[members] @ tied), float(
+            (counts * (counts * counts - 1)).sum()
+        ) / 12
+
+
+def sortable_bits(score: Float[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+    """Integers that order as the scores do as float32; -0 equals 0."""
+    bits = (score.astype(np.float32, copy=False) + np.float32(0)).view(np.int32)
+    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)  # negative floats count downwards: flip all but the sign
+    return bits
 
 
 def untangle_pairs(pairs: Sequence[LabelPair], n_pairs: int) -> list[LabelPair]:

@@ -117,7 +117,7 @@ def score_methods(
     if not texts:
         return {}
     stacked = cosines(
-        features.blocks(output, unit_norm=True),
+        features.blocks(output),
         features.n_images,
         np.concatenate(list(texts.values())),
     )

@@ -20,7 +20,7 @@ from jaxtyping import Float32, Int32
 from threadpoolctl import threadpool_limits
 
 from analysis.pair_search import available_cores
-from analysis.prompting import LabelIndex, LabelScores, index_labels, label_means
+from analysis.prompting import LabelIndex, LabelScores, index_labels, label_means, row_norms
 from store import Features, Prompts, load_derived, save_derived
 
 #: Part of the cache's key: raise it when the meaning or the rounding of the arrays changes.
@@ -56,7 +56,7 @@ def compute_context_maxima(
     index: LabelIndex,
     n_threads: int | None = None,
 ) -> ContextMaxima:
-    """Maximum, winner and mean per image and label, from unit image rows in blocks and unit text rows.
+    """Maximum, winner and mean per image and label, from raw image rows in blocks and unit text rows.
 
     Memory beyond the result: the text vectors once more if a label's prompts are not contiguous, and
     one tile per thread.
@@ -71,11 +71,12 @@ def compute_context_maxima(
 
     def reduce_tile(start: int, rows: np.ndarray) -> None:
         here = slice(start, start + len(rows))
-        np.matmul(rows, means.T, out=mean[here])
+        norms = row_norms(rows, start)
+        mean[here] = np.matmul(rows, means.T) / norms[:, None]
         buffer = np.empty((len(rows), _TILE_PROMPTS), dtype=np.float32)
         for column, vectors in enumerate(texts):
             best, where = _row_maxima(rows, vectors, buffer)
-            maximum[here, column] = best
+            maximum[here, column] = best / norms
             winner[here, column] = prompts_of[column][where]
         winner[here][np.isnan(maximum[here])] = -1
 
@@ -145,7 +146,7 @@ def load_context_maxima(
     if kept is not None:
         return ContextMaxima(index.labels, index.polarity, kept["maximum"], kept["winner"], kept["mean"])
     maxima = compute_context_maxima(
-        features.blocks(output, unit_norm=True),
+        features.blocks(output),
         features.n_images,
         prompts.read("embedding", unit_norm=True),
         index,

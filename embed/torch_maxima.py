@@ -20,7 +20,7 @@ def compute_maxima(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(maximum, winner, mean), each (n_images, n_labels): see `analysis.prompt_maxima.ContextMaxima`.
 
-    Takes unit image rows in blocks and unit text rows. Products are full float32, not TF32; they are
+    Takes raw image rows in blocks and unit text rows. Products are full float32, not TF32; they are
     rounded in another order than on a CPU, so cosines differ in the last bits and two contents as
     close as that may swap.
     """
@@ -39,12 +39,14 @@ def compute_maxima(
             for start, block in blocks:
                 here = slice(start, start + len(block))
                 images = torch.from_numpy(np.array(block)).to(device)
+                norms = images.double().norm(dim=1).unsqueeze(1)
                 reduced = [(images @ vectors.T).max(dim=1) for vectors in texts]
-                maximum[here] = torch.stack([r.values for r in reduced], dim=1).cpu().numpy()
+                best = torch.stack([r.values for r in reduced], dim=1)
+                maximum[here] = (best / norms).cpu().numpy()
                 position = torch.stack([r.indices for r in reduced], dim=1).cpu().numpy()
                 for column, rows in enumerate(rows_of):
                     winner[here, column] = rows[position[:, column]]
-                mean[here] = (images @ mean_text.T).cpu().numpy()
+                mean[here] = (images @ mean_text.T / norms).cpu().numpy()
     finally:
         torch.backends.cuda.matmul.allow_tf32 = allowed_before
     winner[np.isnan(maximum)] = -1

@@ -12,11 +12,11 @@ from analysis.prompting import (
     index_labels,
     predict_is_high,
     rank_images,
+    row_blocks,
     score_clip_iqa,
     score_continuous,
     score_ensemble,
     score_fixed,
-    unit_blocks,
     unit_rows,
     winning_prompt,
 )
@@ -52,7 +52,7 @@ CONTEXT_POLARITY = tuple(np.repeat(POLARITY, N_CONTENTS))
 
 def maxima(images: np.ndarray, text: np.ndarray, **options: int) -> ContextMaxima:
     index = index_labels(CONTEXT_LABEL, CONTEXT_POLARITY)
-    return compute_context_maxima(unit_blocks(images, 7), len(images), unit_rows(text), index, **options)
+    return compute_context_maxima(row_blocks(images, 7), len(images), unit_rows(text), index, **options)
 
 
 def literal_binary(image: np.ndarray, prompts: list[tuple[np.ndarray, int]]) -> tuple[bool, int]:
@@ -199,7 +199,7 @@ def test_order_of_prompts_threads_and_blocks_do_not_matter(
     reference = maxima(images, context_text, n_threads=1)
     order = rng.permutation(len(context_text))
     index = index_labels([CONTEXT_LABEL[i] for i in order], [CONTEXT_POLARITY[i] for i in order])
-    blocks = unit_blocks(images, 40)
+    blocks = row_blocks(images, 40)
     mixed = compute_context_maxima(blocks, len(images), unit_rows(context_text[order]), index, n_threads=3)
     for column, name in enumerate(LABELS):
         there = mixed.labels.index(name)
@@ -267,7 +267,7 @@ def test_torch_gives_the_same_maxima(images: np.ndarray, context_text: np.ndarra
     ours = maxima(damaged, context_text)
     index = index_labels(CONTEXT_LABEL, CONTEXT_POLARITY)
     maximum, winner, mean = torch_maxima.compute_maxima(
-        unit_blocks(damaged, 9), len(images), unit_rows(context_text), index.of_prompt, index.n_labels, "cpu"
+        row_blocks(damaged, 9), len(images), unit_rows(context_text), index.of_prompt, index.n_labels, "cpu"
     )
     np.testing.assert_allclose(maximum, ours.maximum, atol=3e-7)
     np.testing.assert_allclose(mean, ours.mean, atol=3e-7)

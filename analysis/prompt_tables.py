@@ -1,0 +1,147 @@
+"""Tables of the prompting experiment as Markdown, the paper's values beside ours."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from analysis.bootstrap import Difference
+from analysis.pair_search import PairMetric, PairTable
+from analysis.prompt_evaluation import GroupResult
+from analysis.results import METRICS, MethodResult, Metric
+
+#: Published on the paper's AVA split; what is not listed is not known to us.
+PAPER_VALUES: Mapping[str, Mapping[str, float]] = {
+    "prompting.fixed": {"accuracy": 0.7253, "recall_low": 0.3182, "recall_high": 0.8976},
+}
+#: Pairs the authors found on AVA: (binary, continuous).
+PAPER_PAIRS: Mapping[str, tuple[str, str]] = {
+    "prompting.fixed": ("outstanding / atrocious", "outstanding / horrible"),
+    "prompting.context": ("smashing / horrible", "outstanding / horrible"),
+    "prompting.ensemble_mean_of_raw": ("smashing / horrible", "outstanding / horrible"),
+}
+_HEADINGS = {
+    "accuracy": "accuracy",
+    "recall_low": "recall low",
+    "recall_high": "recall high",
+    "srcc": "SRCC",
+    "plcc": "PLCC",
+}
+
+
+def table_of_results(results: Sequence[MethodResult], paper: bool = True) -> str:
+    """One row per method with intervals; the paper's accuracy in the last column if asked for."""
+    headings = ["method", *(_HEADINGS[name] for name in METRICS)]
+    if paper:
+        headings.append("paper, on AVA: accuracy (recall low, high)")
+    rows = []
+    for result in results:
+        row = [result.method, *(_interval(getattr(result, name)) for name in METRICS)]
+        if paper:
+            row.append(_paper_accuracy(result.key))
+        rows.append(row)
+    return markdown_table(headings, rows)
+
+
+def table_of_chosen_pairs(results: Sequence[MethodResult]) -> str:
+    """The pairs each method chose on train, with the training value, beside the authors' on AVA."""
+    headings = [
+        "method",
+        "binary pair (train accuracy)",
+        "continuous pair (train SRCC)",
+        "authors, AVA, binary",
+        "authors, AVA, continuous",
+    ]
+    rows = []
+    for result in results:
+        detail = result.detail
+        if "binary_pair" in detail:
+            rows.append(
+                [
+                    result.method,
+                    f"{' / '.join(detail['binary_pair'])} ({detail['binary_train_accuracy']:.4f})",
+                    f"{' / '.join(detail['continuous_pair'])} ({detail['continuous_train_srcc']:.4f})",
+                    *PAPER_PAIRS.get(result.key, ("not known to us",) * 2),
+                ]
+            )
+    return markdown_table(headings, rows)
+
+
+def table_of_pair_spread(
+    train: Mapping[str, PairTable], test: Mapping[str, PairTable], metric: PairMetric
+) -> str:
+    """How much the choice of a pair matters: test values of all pairs, and of the one chosen on train."""
+    headings = [
+        "method",
+        "pairs",
+        "worst",
+        "lower quartile",
+        "median",
+        "upper quartile",
+        "best on test",
+        "chosen on train",
+        "its rank on test",
+    ]
+    rows = []
+    for method, table in test.items():
+        values = table.metric(metric)
+        defined = values[np.isfinite(values)]
+        best = train[method].best(metric)
+        chosen = float(values[table.high.index(best.high), table.low.index(best.low)])
+        quartiles = np.quantile(defined, [0, 0.25, 0.5, 0.75, 1])
+        rank = 1 + int(np.count_nonzero(defined > chosen))
+        shown = [f"{value:.3f}" for value in (*quartiles, chosen)]
+        rows.append([method, f"{len(defined)}", *shown, f"{rank}"])
+    return markdown_table(headings, rows)
+
+
+def table_of_differences(differences: Sequence[Difference]) -> str:
+    """Paired differences between methods, with intervals and p-values corrected over the family."""
+    rows = [
+        [
+            d.first,
+            d.second,
+            f"{d.value:+.4f}",
+            f"{d.low:+.4f} to {d.high:+.4f}",
+            f"{d.p_value:.3f}",
+            f"{d.p_holm:.3f}",
+        ]
+        for d in differences
+    ]
+    return markdown_table(["first", "second", "first - second", "95 % interval", "p", "p (Holm)"], rows)
+
+
+def table_of_groups(groups: Sequence[GroupResult]) -> str:
+    """One row per group of test images: size, votes, and metrics with intervals."""
+    rows = [
+        [
+            group.name,
+            f"{group.n_images:,}",
+            f"{group.mean_mos:.2f}",
+            f"{group.share_high:.1%}",
+            _interval(group.metrics.get("accuracy")),
+            _interval(group.metrics.get("srcc")),
+        ]
+        for group in groups
+    ]
+    return markdown_table(["group", "images", "mean vote", "share high", "accuracy", "SRCC"], rows)
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; bars inside cells are escaped."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
+
+
+def _interval(metric: Metric | None) -> str:
+    if metric is None or np.isnan(metric.value):
+        return "undefined"
+    if np.isnan(metric.low):
+        return f"{metric.value:.4f}"
+    return f"{metric.value:.4f} ({metric.low:.3f} to {metric.high:.3f})"
+
+
+def _paper_accuracy(key: str) -> str:
+    published = PAPER_VALUES.get(key)
+    if published is None:
+        return "not known to us"
+    return f"{published['accuracy']:.4f} ({published['recall_low']:.4f}, {published['recall_high']:.4f})"
