@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,8 @@ import numpy as np
 from embed.tables import DatasetError
 
 N_FIELDS = 15
-SPLIT_NAMES = ("paper", "official", "random")
+PAPER_SIZES = (229_971, 25_551)
+_COUNT = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -37,25 +41,55 @@ def read_ava_labels(path: Path) -> AvaLabels:
         raise DatasetError(
             f"{path} does not exist; expected AVA.txt (docs/datasets.md says where it is kept)"
         )
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    rows = [line.split() for line in lines]
-    for number, row in enumerate(rows, start=1):
-        if row and (len(row) != N_FIELDS or not all(cell.isdecimal() for cell in row)):
-            raise DatasetError(
-                f"{path} line {number}: expected {N_FIELDS} whole numbers (index, id, ten counts, two tags, "
-                f"challenge), got {lines[number - 1][:80]!r}"
-            )
-    filled = [row for row in rows if row]
-    if not filled:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an empty file, refused below
+            warnings.simplefilter("error", DeprecationWarning)  # of a vote such as 3.7
+            values = np.loadtxt(path, dtype=np.int64, comments=None, ndmin=2, encoding="utf-8-sig")
+    except (ValueError, OverflowError, DeprecationWarning) as error:
+        raise _first_bad_line(path) from error
+    if values.size == 0:
         raise DatasetError(f"{path} holds no label rows")
-    values = np.array(filled, dtype=np.int64)
+    if values.shape[1] != N_FIELDS or (values < 0).any():
+        raise _first_bad_line(path)
     ids, counts = np.unique(values[:, 1], return_counts=True)
     if (counts > 1).any():
         raise DatasetError(f"{path}: image {ids[counts > 1][0]} stands {counts.max()} times")
-    votes = values[:, 2:12]
+    votes = np.ascontiguousarray(values[:, 2:12])
     if (empty := np.flatnonzero(votes.sum(axis=1) == 0)).size:
         raise DatasetError(f"{path}: image {values[empty[0], 1]} has no votes ({empty.size} such rows)")
-    return AvaLabels(values[:, 1].astype(str), votes, values[:, 12], values[:, 13], values[:, 14])
+    image_id = np.array(values[:, 1].astype(str).tolist())
+    return AvaLabels(image_id, votes, *np.ascontiguousarray(values[:, 12:].T))
+
+
+def _first_bad_line(path: Path) -> DatasetError:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            cells = line.split()
+            if cells and (len(cells) != N_FIELDS or not all(map(_COUNT.fullmatch, cells))):
+                return DatasetError(
+                    f"{path} line {number}: expected {N_FIELDS} whole numbers (index, id, ten counts, "
+                    f"two tags, challenge), got {line.strip()[:80]!r}"
+                )
+    return DatasetError(f"{path} cannot be read as AVA.txt: {N_FIELDS} whole numbers per line")
+
+
+def paths_by_id(root: Path, files: Iterable[str], labelled: Iterable[str]) -> dict[str, str]:
+    """The file of each labelled id, by its name without ending; two files for one id are an error."""
+    wanted = set(labelled)
+    by_id: dict[str, str] = {}
+    for path in files:
+        image_id = os.path.splitext(path.rpartition("/")[2])[0]
+        if image_id not in wanted:
+            continue
+        if image_id in by_id:
+            first, second = sorted((by_id[image_id], path))
+            raise DatasetError(
+                f"image {image_id} has two files below {root}: {first} and {second}. "
+                "Keep one, or point `images` at the folder that is meant"
+            )
+        by_id[image_id] = path
+    return by_id
 
 
 def read_id_list(path: Path) -> list[str]:
@@ -69,7 +103,10 @@ def read_id_list(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8-sig")
     try:
         if path.suffix.lower() == ".json":
-            return [str(row["image_id"] if isinstance(row, dict) else row) for row in json.loads(text)]
+            rows = json.loads(text)
+            if not isinstance(rows, list):
+                raise TypeError(f"expected a list, got {type(rows).__name__}")
+            return [_bare_id(str(row["image_id"] if isinstance(row, dict) else row)) for row in rows]
         if path.suffix.lower() == ".csv":
             reader = csv.DictReader(text.splitlines())
             names = [n for n in ("image_id", "id", "ID", "image") if n in (reader.fieldnames or [])]
@@ -83,19 +120,19 @@ def read_id_list(path: Path) -> list[str]:
 
 def _bare_id(text: str) -> str:
     bare = re.sub(r"\.jpe?g$", "", text.strip().rsplit("/", 1)[-1], flags=re.IGNORECASE)
-    if not bare:
+    if not _COUNT.fullmatch(bare):
         raise ValueError(f"{text!r} is no image id")
     return bare
 
 
 def split_from_lists(
-    image_id: np.ndarray, options: Mapping[str, Any], resolve: Any, name: str
-) -> tuple[np.ndarray, dict[str, int]]:
+    image_id: np.ndarray, options: Mapping[str, Any], resolve: Callable[[str], Path], name: str
+) -> tuple[np.ndarray, list[str]]:
     """'train', 'test' or '' per image from `train_list` and `test_list` (each a path or several).
 
-    Returns the split and the number of listed ids that have no image. An id in both lists is an error.
+    Returns the split and what is odd about the lists, one sentence each. An id in both is an error.
     """
-    sides: dict[str, set[str]] = {}
+    sides: dict[str, list[str]] = {}
     for side in ("train", "test"):
         given = options.get(f"{side}_list")
         if not given:
@@ -104,13 +141,29 @@ def split_from_lists(
                 f"Add: -o {side}_list=FILE (docs/datasets.md says where they are kept)"
             )
         files = given if isinstance(given, list) else [given]
-        sides[side] = {i for file in files for i in read_id_list(resolve(file))}
-    both = sides["train"] & sides["test"]
-    if both:
-        raise DatasetError(f"{len(both)} images are in both train and test, the first {sorted(both)[0]}")
+        sides[side] = [i for file in files for i in read_id_list(resolve(file))]
+    train, test = set(sides["train"]), set(sides["test"])
+    if both := train & test:
+        raise DatasetError(
+            f"{len(both):,} images are in both train and test, the first {min(both)}. "
+            f"Files: {options['train_list']}, {options['test_list']}"
+        )
     split = np.array(
-        ["train" if i in sides["train"] else "test" if i in sides["test"] else "" for i in image_id.tolist()],
-        dtype=str,
+        ["train" if i in train else "test" if i in test else "" for i in image_id.tolist()], dtype="U5"
     )
     known = set(image_id.tolist())
-    return split, {side: len(ids - known) for side, ids in sides.items()}
+    oddities = {"label rows are in neither list": image_id[split == ""].tolist()}
+    for side, ids in sides.items():
+        oddities[f"ids of {side}_list have no label row"] = [i for i in ids if i not in known]
+        oddities[f"ids are repeated in {side}_list"] = [i for i, n in Counter(ids).items() if n > 1]
+    notes = [_note_ids(what, ids) for what, ids in oddities.items() if ids]
+    if name == "paper" and (len(train), len(test)) != PAPER_SIZES:
+        notes.append(
+            f"the lists name {len(train):,} train and {len(test):,} test images; "
+            f"the paper's split has {PAPER_SIZES[0]:,} and {PAPER_SIZES[1]:,}"
+        )
+    return split, notes
+
+
+def _note_ids(what: str, ids: Sequence[str]) -> str:
+    return f"{len(ids):,} {what}: {', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''}"

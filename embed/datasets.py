@@ -1,37 +1,25 @@
 """Data sets: named once in a readable file, each kind giving one ImageTable."""
 
 import hashlib
-import json
-import os
+import logging
 import re
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
-from embed.ava import SPLIT_NAMES, read_ava_labels, split_from_lists
-from embed.tables import DatasetError, read_ratings
+from embed.ava import paths_by_id, read_ava_labels, split_from_lists
+from embed.dataset_options import KINDS, TEST_SHARE, check_options, format_toml
+from embed.image_files import IMAGE_SUFFIXES, list_image_files, natural_key
+from embed.tables import DatasetError, match_files, read_ratings
 from store.digests import digest_of_strings
+from store.sealed import publish
 
-KINDS = ("ava", "table", "folder", "demo")
-SUFFIXES = frozenset(
-    f".{s}" for s in ("jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "heic", "heif", "avif")
-)
-TEST_SHARE = 0.10
-_OPTIONS = {
-    "ava": {
-        "images", "ratings", "split", "train_list", "test_list", "threshold", "exif_rotate", "test_share",
-    },
-    "table": {
-        "images", "ratings", "file_column", "id_column", "score_column", "split_column", "threshold",
-        "exif_rotate", "test_share",
-    },
-    "folder": {"images", "exif_rotate"},
-    "demo": set[str](),
-}  # fmt: skip
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,24 @@ class ImageTable:
     threshold: float = 0.0
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     missing_files: list[str] = field(default_factory=list)
+    """Ids that have a label and no file."""
     unlabelled_files: list[str] = field(default_factory=list)
+    """Files that have no label."""
+    notes: tuple[str, ...] = ()
+    """What else was noticed while building, one sentence each."""
+
+    def __post_init__(self) -> None:
+        n = len(self.image_id)
+        if n and len(self.split) == 0:
+            object.__setattr__(self, "split", np.full(n, "", dtype="U5"))
+        arrays = {"path": self.path, "split": self.split, **self.columns}
+        arrays |= {k: v for k in ("votes", "scores") if (v := getattr(self, k)) is not None}
+        if wrong := {name: len(values) for name, values in arrays.items() if len(values) != n}:
+            raise DatasetError(f"{self.dataset}: {n} image ids, but other lengths: {wrong}")
+        ids = self.image_id.tolist()
+        if len(set(ids)) != n:
+            twice = next(i for i, count in Counter(ids).items() if count > 1)
+            raise DatasetError(f"{self.dataset}: two images have the id {twice!r}; ids must be unique")
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -101,7 +106,7 @@ def add_dataset(
     cleaned = {k: _plain(v) for k, v in options.items() if v is not None}
     folder = data_root / name
     config = DatasetConfig(name, kind, cleaned, folder)
-    _check_options(config)
+    check_options(kind, config.options, folder / "dataset.toml")
     existing = folder / "dataset.toml"
     if existing.exists() and not overwrite:
         found = load_config(data_root, name)
@@ -114,8 +119,8 @@ def add_dataset(
     build_table(config, data_root)  # every complaint before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     partial = existing.with_name("dataset.toml.partial")
-    partial.write_text(_toml(config), encoding="utf-8")
-    os.replace(partial, existing)
+    partial.write_text(format_toml(name, kind, cleaned), encoding="utf-8")
+    publish(partial, existing)
     return config
 
 
@@ -138,9 +143,8 @@ def load_config(data_root: Path, name: str) -> DatasetConfig:
     kind = content.pop("kind", None)
     if kind not in KINDS:
         raise DatasetError(f"{file}: kind is {kind!r}, expected one of {', '.join(KINDS)}")
-    config = DatasetConfig(name, kind, content, folder)
-    _check_options(config)
-    return config
+    check_options(kind, content, file)
+    return DatasetConfig(name, kind, content, folder)
 
 
 def list_datasets(data_root: Path) -> list[DatasetConfig]:
@@ -166,11 +170,18 @@ def build_table(config: DatasetConfig, data_root: Path, progress: bool = False) 
     return _rated_table(config, root)
 
 
-def hash_split(image_id: np.ndarray, test_share: float = TEST_SHARE) -> np.ndarray:
-    """'test' for about `test_share` of the images, by a hash of each id alone: adding images moves none."""
+def hash_split(
+    image_id: np.ndarray, test_share: float = TEST_SHARE, seed: int = 0
+) -> Shaped[np.ndarray, " n_images"]:
+    """'test' for about `test_share` of the images, by a hash of each id alone: adding images moves none.
+
+    Seed 0 hashes the bare id, another seed "seed:id".
+    """
     limit = int(test_share * 2**64)
-    hashes = (hashlib.sha256(i.encode("utf-8", "surrogateescape")).digest() for i in image_id.tolist())
-    return np.array(["test" if int.from_bytes(h[:8], "big") < limit else "train" for h in hashes], dtype=str)
+    prefix = f"{seed}:" if seed else ""
+    names = ((prefix + str(i)).encode("utf-8", "surrogateescape") for i in image_id.tolist())
+    drawn = (int.from_bytes(hashlib.sha256(name).digest()[:8], "big") < limit for name in names)
+    return np.array(["test" if is_test else "train" for is_test in drawn], dtype="U5")
 
 
 def default_threshold(n_levels: int) -> float:
@@ -196,80 +207,104 @@ def _demo_table(folder: Path, progress: bool) -> ImageTable:
 
 
 def _folder_table(config: DatasetConfig, root: Path) -> ImageTable:
-    files = sorted(_image_files(root), key=_natural)
+    files = sorted(list_image_files(root), key=natural_key)
     if not files:
         raise DatasetError(
-            f"{root} holds no images (looked for {', '.join(sorted(SUFFIXES))}, also in subfolders)"
+            f"{root} holds no images (looked for {', '.join(IMAGE_SUFFIXES)}, also in subfolders, "
+            "hidden files left out)"
         )
     paths = np.array(files, dtype=str)
-    return ImageTable(config.name, root, paths, paths, split=np.full(len(paths), "", dtype="U5"))
+    return ImageTable(config.name, root, paths, paths)
 
 
 def _rated_table(config: DatasetConfig, root: Path) -> ImageTable:
     ratings = read_ratings(config.resolve(config.options["ratings"]), config.options)
-    files = set(_image_files(root))
-    # Files of other suffixes are looked up one by one, so that a table may name any image.
-    there = np.array([p in files or (root / p).is_file() for p in ratings.path.tolist()], dtype=bool)
-    _require_some(config, there, root, ratings.path)
+    files = list_image_files(root)
+    found = match_files(root, ratings.path.tolist(), files)
+    there = np.array([path is not None for path in found], dtype=bool)
+    _require_some(config, there, root, ratings.path, len(files))
+    path = np.array([p for p in found if p is not None], dtype=str)
     split, split_name = ratings.split, "given"
-    if split is None:
-        share = float(config.options.get("test_share", TEST_SHARE))
-        split, split_name = hash_split(ratings.image_id, share), "random"
+    wanted = config.options.get("split", "random" if split is None else "given")
+    if wanted == "given" and not {"test_share", "split_seed"}.isdisjoint(config.options):
+        raise DatasetError(
+            f"{config.name}: test_share and split_seed are for a random split, but the ratings have a "
+            'split column. Say split = "random", or leave them out'
+        )
+    if wanted == "none":
+        split, split_name = np.full(len(there), "", dtype="U5"), "none"
+    elif wanted == "random":
+        split, split_name = _random_split(config, ratings.image_id), "random"
+    elif split is None:
+        raise DatasetError(
+            f'{config.name}: split = "given", but the ratings have no column split. '
+            "Name it: -o split_column=NAME"
+        )
+    assert split is not None
+    scores = None if ratings.scores is None else ratings.scores[there]
     return ImageTable(
         dataset=config.name,
         root=root,
         image_id=ratings.image_id[there],
-        path=ratings.path[there],
+        path=path,
         votes=None if ratings.votes is None else ratings.votes[there],
-        scores=None if ratings.scores is None else ratings.scores[there],
+        scores=scores,
         split=split[there],
         split_name=split_name,
-        threshold=_threshold(config, ratings.votes, ratings.scores, split == "train"),
+        threshold=_threshold(config, ratings.votes, scores, split[there] == "train"),
         columns={name: values[there] for name, values in ratings.columns.items()},
         missing_files=ratings.image_id[~there].tolist(),
-        unlabelled_files=sorted(files - set(ratings.path.tolist()), key=_natural),
+        unlabelled_files=sorted(set(files).difference(path.tolist()), key=natural_key),
     )
 
 
 def _ava_table(config: DatasetConfig, root: Path) -> ImageTable:
     labels = read_ava_labels(config.resolve(config.options["ratings"]))
-    by_id: dict[str, str] = {}
-    for file in sorted(_image_files(root), key=_natural):
-        by_id.setdefault(Path(file).stem, file)
-    there = np.array([i in by_id for i in labels.image_id.tolist()], dtype=bool)
-    _require_some(config, there, root, np.array([f"{i}.jpg" for i in labels.image_id.tolist()]))
+    ids = labels.image_id.tolist()
+    files = list_image_files(root)
+    by_id = paths_by_id(root, files, ids)
+    there = np.array([i in by_id for i in ids], dtype=bool)
+    _require_some(config, there, root, np.array([f"{i}.jpg" for i in ids[:1]]), len(files))
     split_name = str(config.options.get("split", "random"))
+    notes: list[str] = []
     if split_name == "random":
-        share = float(config.options.get("test_share", TEST_SHARE))
-        split = hash_split(labels.image_id, share)
+        split = _random_split(config, labels.image_id)
     else:
-        split, _ = split_from_lists(labels.image_id, config.options, config.resolve, split_name)
-    ids = labels.image_id[there]
+        split, notes = split_from_lists(labels.image_id, config.options, config.resolve, split_name)
+    for note in notes:
+        logger.warning("%s: %s", config.name, note)
+    path = np.array([by_id[i] for i in ids if i in by_id], dtype=str)
     return ImageTable(
         dataset=config.name,
         root=root,
-        image_id=ids,
-        path=np.array([by_id[i] for i in ids.tolist()], dtype=str),
+        image_id=labels.image_id[there],
+        path=path,
         votes=labels.votes[there],
         split=split[there],
         split_name=split_name,
         threshold=_threshold(config, labels.votes, None, split == "train"),
         columns={name: getattr(labels, name)[there] for name in ("challenge", "tag_1", "tag_2")},
         missing_files=labels.image_id[~there].tolist(),
-        unlabelled_files=sorted(
-            (f for i, f in by_id.items() if i not in set(labels.image_id.tolist())), key=_natural
-        )
-        if len(by_id) > there.sum()
-        else [],
+        unlabelled_files=sorted(set(files).difference(path.tolist()), key=natural_key),
+        notes=tuple(notes),
     )
 
 
-def _require_some(config: DatasetConfig, there: np.ndarray, root: Path, path: np.ndarray) -> None:
+def _random_split(config: DatasetConfig, image_id: np.ndarray) -> np.ndarray:
+    options = config.options
+    return hash_split(
+        image_id, float(options.get("test_share", TEST_SHARE)), int(options.get("split_seed", 0))
+    )
+
+
+def _require_some(
+    config: DatasetConfig, there: np.ndarray, root: Path, path: np.ndarray, n_files: int
+) -> None:
     if not there.any():
         first = f", the first {str(path[0])!r}" if len(path) else ""
         raise DatasetError(
-            f"none of the {len(there):,} rated images of {config.name!r} is in {root}{first}. Right folder? "
-            "File names must be relative to it"
+            f"none of the {len(there):,} rated images of {config.name!r}{first} is in {root}, which holds "
+            f"{n_files:,} image files. Right folder? File names must be relative to it"
         )
 
 
@@ -284,56 +319,7 @@ def _threshold(
     return float(np.median(scores[train] if train.any() else scores))
 
 
-def _image_files(root: Path) -> Iterator[str]:
-    """Relative POSIX paths of all image files below a folder; hidden ones are left out, link loops end."""
-    pending = [("", os.path.realpath(root), frozenset[str]())]
-    while pending:
-        prefix, folder, above = pending.pop()
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    real = os.path.realpath(entry.path)
-                    if real not in above and real != folder:
-                        pending.append((f"{prefix}{entry.name}/", real, above | {folder}))
-                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                    yield prefix + entry.name
-
-
-def _natural(path: str) -> list[tuple[int, int, str]]:
-    """Sort key under which img2 comes before img10."""
-    cells = re.split(r"([0-9]+)", path)
-    return [(0, int(c), "") if c.isdecimal() else (1, 0, c) for c in cells] + [(2, 0, path)]
-
-
-def _check_options(config: DatasetConfig) -> None:
-    where = config.folder / "dataset.toml"
-    known = _OPTIONS[config.kind]
-    if unknown := set(config.options) - known:
-        raise DatasetError(
-            f"{where}: unknown settings {sorted(unknown)} for kind {config.kind}; known: {sorted(known)}"
-        )
-    needed = {"folder": ["images"], "demo": []}.get(config.kind, ["images", "ratings"])
-    for name in needed:
-        if name not in config.options:
-            raise DatasetError(f"{where}: kind {config.kind} needs {name!r} (--{name})")
-    split = config.options.get("split")
-    if split is not None and split not in SPLIT_NAMES:
-        raise DatasetError(f"{where}: split is {split!r}, expected one of {', '.join(SPLIT_NAMES)}")
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value.expanduser().absolute())
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _toml(config: DatasetConfig) -> str:
-    lines = [
-        f"# Data set {config.name!r}. You may edit this by hand; docs/datasets.md explains every setting.",
-        "# Relative paths are relative to this file's folder.",
-        f"kind = {json.dumps(config.kind)}",
-    ]
-    lines += [f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(config.options.items())]
-    return "\n".join(lines) + "\n"

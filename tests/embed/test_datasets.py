@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from analysis.labels import is_high
 from embed.ava import read_ava_labels, read_id_list
 from embed.datasets import (
+    ImageTable,
     add_dataset,
     build_table,
     default_threshold,
@@ -259,3 +263,74 @@ def test_oasis_is_read_as_it_is(shared_data, tmp_path):
     assert (len(table), (table.split == "train").sum(), (table.split == "test").sum()) == (484, 363, 121)
     assert table.threshold == 4.0 and table.votes.shape == (484, 7)
     assert not table.missing_files and not table.unlabelled_files
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings_text", "message"),
+    [
+        ("folder", 'exif_rotate = "false"', "exif_rotate is 'false', expected true or false"),
+        ("folder", "images = 3", "images is 3, expected a name in quotes"),
+        ("table", "test_share = 10", "test_share is 10, expected a share between 0 and 1"),
+        ("table", 'threshold = "5"', "threshold is '5', expected a number"),
+        ("table", 'split = "paper"', "split is 'paper', expected one of given, random, none"),
+        ("table", 'split = "given"\ntest_share = 0.2', "test_share is for split"),
+        ("ava", 'train_list = "x"', "train_list is given, but split is random"),
+        ("ava", 'split = "paper"\ntrain_list = []', r"train_list is \[\], expected file names"),
+        ("table", "threshold =", "is not valid TOML"),
+    ],
+)
+def test_a_hand_edited_file_is_checked(tmp_path, kind, settings_text, message):
+    (tmp_path / "mine").mkdir()
+    known = "" if "images" in settings_text else 'images = "photos"\n'
+    ratings = "" if kind == "folder" else 'ratings = "r.csv"\n'
+    write(tmp_path / "mine" / "dataset.toml", f'kind = "{kind}"\n{known}{ratings}{settings_text}\n')
+    with pytest.raises(DatasetError, match=message) as caught:
+        load_config(tmp_path, "mine")
+    assert "dataset.toml" in str(caught.value)
+
+
+def test_the_written_file_explains_every_setting_and_reads_back(tmp_path):
+    images = touch(tmp_path / 'a "quoted" \\ ä folder', "a.jpg")
+    added = add_dataset(tmp_path, "mine", "folder", images=images, exif_rotate=False)
+    text = (tmp_path / "mine" / "dataset.toml").read_text(encoding="utf-8")
+    assert load_config(tmp_path, "mine") == added
+    assert not added.exif_rotate
+    assert [line for line in text.splitlines() if line.startswith("# folder of the photographs")]
+    assert not list((tmp_path / "mine").glob("*.partial"))
+
+
+def test_relative_paths_start_from_the_file(tmp_path):
+    touch(tmp_path / "mine" / "photos", "a.jpg")
+    write(tmp_path / "mine" / "dataset.toml", 'kind = "folder"\nimages = "photos"\n')
+    table = build_table(load_config(tmp_path, "mine"), tmp_path)
+    assert table.absolute(0) == tmp_path / "mine" / "photos" / "a.jpg"
+
+
+def test_a_table_refuses_rows_that_do_not_belong_together(tmp_path):
+    ids = np.array(["a", "b"])
+    with pytest.raises(DatasetError, match=r"2 image ids, but other lengths: \{'votes': 1\}"):
+        ImageTable("t", tmp_path, ids, ids, votes=np.ones((1, 10), dtype=np.int64))
+    with pytest.raises(DatasetError, match="two images have the id 'a'"):
+        ImageTable("t", tmp_path, np.array(["a", "a"]), ids)
+    assert ImageTable("t", tmp_path, ids, ids).split.tolist() == ["", ""]
+
+
+_NAMES = st.lists(st.text(min_size=1, max_size=4), min_size=2, max_size=5, unique=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(_NAMES, _NAMES)
+def test_digests_are_equal_only_for_equal_rows(ids, others):
+    def digest(names, paths):
+        return ImageTable("t", Path("."), np.array(names, object), np.array(paths, object)).digest
+
+    same = digest(ids, ids)
+    assert digest(list(ids), list(ids)) == same
+    assert digest(ids[::-1], ids[::-1]) != same
+    assert digest(ids, ids[1:] + ids[:1]) != same
+    assert (digest(others, others) == same) == (others == ids)
+
+
+def test_the_command_line_reads_data_sets_without_torch():
+    code = "import sys, embed.datasets; sys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,120 @@
+"""The settings of each kind of data set: what they mean, which are needed, how dataset.toml shows them."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from embed.tables import DatasetError
+
+KINDS = ("ava", "table", "folder", "demo")
+TEST_SHARE = 0.10
+
+_IMAGES = {"images": "folder of the photographs, looked through with all its subfolders"}
+_RANDOM = {
+    "test_share": f"with split random: share of test images (default {TEST_SHARE})",
+    "split_seed": "with split random: another number draws other test images (default 0)",
+}
+_EXIF = "true turns images as their EXIF orientation says"
+
+#: Every setting by kind, with the comment it gets in dataset.toml. docs/datasets.md has examples.
+OPTIONS: dict[str, dict[str, str]] = {
+    "ava": {
+        **_IMAGES,
+        "ratings": "AVA.txt: index, id, ten vote counts, two tags, challenge",
+        "split": "paper, official or random (default)",
+        "train_list": "with split paper or official: file, or list of files, with the train ids",
+        "test_list": "with split paper or official: file, or list of files, with the test ids",
+        **_RANDOM,
+        "threshold": "high is a mean vote strictly above this (default 5)",
+        "exif_rotate": f"{_EXIF} (default false, as in the paper)",
+    },
+    "table": {
+        **_IMAGES,
+        "ratings": "CSV or Parquet file, one row per image",
+        "file_column": "column of the files, relative to images (default file, filename, path, image)",
+        "id_column": "column of the image ids (default image_id, id; else the file without ending)",
+        "score_column": "column of one score per image (default votes_1..votes_k, else score, mos, mean)",
+        "split": "given (default where there is a split column), random or none",
+        "split_column": "column with train, test or nothing (default split)",
+        **_RANDOM,
+        "threshold": "high is strictly above this (default middle vote, or median of the train scores)",
+        "exif_rotate": f"{_EXIF} (default false)",
+    },
+    "folder": {
+        **_IMAGES,
+        "exif_rotate": f"{_EXIF} (default true)",
+    },
+    "demo": {},
+}
+_NEEDED = {"ava": ("images", "ratings"), "table": ("images", "ratings"), "folder": ("images",), "demo": ()}
+_SPLITS = {"ava": ("paper", "official", "random"), "table": ("given", "random", "none")}
+_LISTS = ("train_list", "test_list")
+
+
+def check_options(kind: str, options: Mapping[str, Any], file: Path) -> None:
+    """Raise DatasetError for settings that are unknown, missing, or of the wrong type or range."""
+    known = OPTIONS[kind]
+    if unknown := set(options) - set(known):
+        raise DatasetError(
+            f"{file}: unknown settings {sorted(unknown)} for kind {kind}; known: {sorted(known)}"
+        )
+    for needed in _NEEDED[kind]:
+        if needed not in options:
+            raise DatasetError(f"{file}: kind {kind} needs {needed!r} (--{needed})")
+    for key, value in options.items():
+        if expected := _expected(kind, key, value):
+            raise DatasetError(f"{file}: {key} is {value!r}, expected {expected}")
+    for key in ("test_share", "split_seed"):
+        if key in options and options.get("split", "random") != "random":
+            raise DatasetError(f'{file}: {key} is for split "random", but split is {options["split"]!r}')
+    if kind == "ava" and options.get("split", "random") == "random":
+        for key in _LISTS:
+            if key in options:
+                raise DatasetError(f"{file}: {key} is given, but split is random. Say paper or official")
+
+
+def _expected(kind: str, key: str, value: Any) -> str:
+    """What a setting should be, or '' where it is that."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if key == "exif_rotate":
+        return "" if isinstance(value, bool) else "true or false, without quotes"
+    if key == "threshold":
+        return "" if is_number and abs(value) < float("inf") else "a number"
+    if key == "test_share":
+        return "" if is_number and 0 < value < 1 else "a share between 0 and 1 such as 0.1"
+    if key == "split_seed":
+        return "" if type(value) is int else "a whole number"
+    if key == "split":
+        return "" if value in _SPLITS[kind] else f"one of {', '.join(_SPLITS[kind])}"
+    if key in _LISTS and isinstance(value, list):
+        return "" if value and all(isinstance(v, str) and v for v in value) else "file names"
+    if not isinstance(value, str) or not value:
+        return "a name in quotes"
+    return "" if _is_utf8(value) else "a name in UTF-8"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def format_toml(name: str, kind: str, options: Mapping[str, Any]) -> str:
+    """The text of dataset.toml: every setting with its meaning, those not set as comments."""
+    lines = [
+        f"# Data set {name!r}. You may edit this by hand; docs/datasets.md explains every setting.",
+        "# Relative paths are relative to this file's folder.",
+        f"kind = {_toml_value(kind)}",
+    ]
+    for key, meaning in OPTIONS[kind].items():
+        lines += ["", f"# {meaning}"]
+        lines.append(f"{key} = {_toml_value(options[key])}" if key in options else f"# {key} =")
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    """A string, number, boolean or list in TOML; JSON's escapes are TOML's but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
