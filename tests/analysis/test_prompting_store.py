@@ -26,6 +26,7 @@ from store.sealed import write_sealed
 HIGH = ("great", "outstanding", "big", "gravid")
 LOW = ("ugly", "horrible", "heavy")
 PRAISE = {"great": 0.4, "outstanding": 1.0, "ugly": -0.3, "horrible": -1.0}
+HIGH_AND_LOW = HIGH + LOW
 CONTENTS = ("dog", "house", "tree", "boat", "crane")
 N_IMAGES, DIM = 900, 24
 FAILED = (4, 800)
@@ -58,6 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "outputs/embedding": images,
         },
     )
+    stray = {name: 0.0 if abs(PRAISE.get(name, 0)) == 1 else 0.6 for name in HIGH_AND_LOW}
     prompts = {
         "paper_fixed": [(name, "") for name in HIGH + LOW],
         "paper_context": [(name, c) for name in HIGH + LOW for c in CONTENTS],
@@ -68,7 +70,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 3 * axes[11]
                 + PRAISE.get(name, 0.0) * axes[0]
                 + (1.5 * axes[1 + CONTENTS.index(c)] if c else 0)
-                + 0.05 * rng.normal(size=DIM)
+                + stray[name] * axes[1 + HIGH_AND_LOW.index(name) % len(CONTENTS)]
+                + 0.02 * rng.normal(size=DIM)
                 for name, c in rows
             ]
         ).astype(np.float32)
