@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from embed import turbo
 from embed.datasets import ImageTable
 from embed.decode import DECODER, MAX_PIXELS
 from embed.geometry import check_cut, pixel_steps, scale_pixels
@@ -35,13 +36,15 @@ class TooManyFailuresError(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; `batch_size` and `exif_rotate` shape the result and are recorded, the rest are not."""
+    """How to run; `batch_size`, `exif_rotate`, `max_pixels` and `is_exact` (decode and resize with Pillow, as
+    the library does) shape the result and are recorded."""
 
     batch_size: int = 32
     exif_rotate: bool = False
     max_pixels: int = MAX_PIXELS
     n_threads: int = field(default_factory=lambda: min(32, os.cpu_count() or 1))
     max_failed_share: float = 0.05
+    is_exact: bool = False
     overwrite: bool = False
 
 
@@ -78,7 +81,7 @@ def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Opt
         "weights_sha256": backbone.weights_sha256,
         "preprocessing": {
             **backbone.recipe.to_json(),
-            "decoder": DECODER,
+            "decoder": DECODER if options.is_exact else turbo.DECODER,
             "exif_rotate": options.exif_rotate,
         },
         "precision": "float32",
@@ -200,7 +203,7 @@ def _embed_parts(
     n_seen = n_failed = 0
     part: _Part | None = None
     for batch, rows in load_batches(
-        table, batches, steps, options.exif_rotate, options.max_pixels, options.n_threads
+        table, batches, steps, options.exif_rotate, options.max_pixels, options.is_exact, options.n_threads
     ):
         active = [b for b in backbones if batch.part in todo[b.id]]
         if part is None or part.index != batch.part:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embed import turbo
 from embed.datasets import ImageTable
 from embed.decode import ImageError, decode_image, read_bytes
 from embed.geometry import Steps, apply_steps
@@ -45,12 +46,13 @@ def load_batches(
     steps: Sequence[Steps],
     exif_rotate: bool,
     max_pixels: int,
+    is_exact: bool,
     n_threads: int,
 ) -> Iterator[tuple[Batch, list[Row]]]:
     """Batches in order, their images read and decoded ahead by a pool of threads."""
 
     def load(index: int) -> Row:
-        return load_row(table.absolute(index), steps, exif_rotate, max_pixels)
+        return load_row(table.absolute(index), steps, exif_rotate, max_pixels, is_exact)
 
     waiting: deque[tuple[Batch, list[Future[Row]]]] = deque()
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode")
@@ -67,7 +69,7 @@ def load_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def load_row(path: Path, steps: Sequence[Steps], exif_rotate: bool, max_pixels: int) -> Row:
+def load_row(path: Path, steps: Sequence[Steps], exif_rotate: bool, max_pixels: int, is_exact: bool) -> Row:
     """One image read, hashed, decoded and resized for every geometry; never raises for a bad image."""
     start = time.perf_counter()
     try:
@@ -80,12 +82,16 @@ def load_row(path: Path, steps: Sequence[Steps], exif_rotate: bool, max_pixels: 
     reason = ""
     decoded = was_read
     try:
-        image = decode_image(data, exif_rotate, max_pixels)
+        rgb = None if is_exact else turbo.decode_jpeg(data, exif_rotate, max_pixels)
+        image = decode_image(data, exif_rotate, max_pixels) if rgb is None else None
         decoded = time.perf_counter()
-        pixels = [apply_steps(s, image) for s in steps]
+        if rgb is not None:
+            pixels = [turbo.apply_steps(s, rgb) for s in steps]
+        elif image is not None:
+            pixels = [apply_steps(s, image) for s in steps]
     except ImageError as error:
         reason = str(error)
-    except (ValueError, OSError, MemoryError, ZeroDivisionError) as error:
+    except (ValueError, OSError, MemoryError, ZeroDivisionError, RuntimeError) as error:
         reason = f"cannot resize: {error}"
     end = time.perf_counter()
     return Row(pixels, reason, sha256, len(data), (was_read - start, decoded - was_read, end - decoded))

@@ -36,6 +36,9 @@ def embed(
     max_pixels: Annotated[
         int, typer.Option(min=1, help="Refuse larger images, by their header.")
     ] = 200_000_000,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Decode and resize with Pillow, bit-equal to the library.")
+    ] = False,
     overwrite: options.Overwrite = False,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -61,6 +64,7 @@ def embed(
         max_pixels=max_pixels,
         n_threads=threads or min(32, os.cpu_count() or 1),
         max_failed_share=max_failures,
+        is_exact=exact,
         overwrite=overwrite,
     )
     timings = Timings()

@@ -18,7 +18,7 @@ from store import BusyError, IdentityError, open_features
 from store.digests import BLOCK_ROWS
 from store.parts import begin, missing_parts
 
-OPTIONS = Options(batch_size=16, n_threads=2)
+OPTIONS = Options(batch_size=16, n_threads=2, is_exact=True)
 
 
 @pytest.fixture(scope="module")
