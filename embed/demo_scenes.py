@@ -265,7 +265,7 @@ def draw_scene(rng: np.random.Generator, subject: str, looks: Mapping[str, float
     side = math.ceil(math.hypot(*frame)) + 2
     colours = draw_palette(rng, looks["harmony"])
     unit = SUPERSAMPLING * short
-    half_height = rng.uniform(0.20, 0.29) * unit
+    half_height = rng.uniform(0.27, 0.37) * unit
     # Placement is measured in short edges from the centre, so a square crop keeps all of it.
     direction = rng.uniform(0, 2 * math.pi)
     offset = looks["placement"] * unit * np.array([math.cos(direction), math.sin(direction)])

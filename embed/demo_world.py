@@ -64,7 +64,7 @@ LOOKS: dict[str, Look] = {
     "blur": Look(0.0, 5.0, 0.0, 1.0, 0.35, "pixels, Gaussian radius"),
     "grain": Look(0.0, 0.14, 0.0, 1.0, 0.45, "standard deviation, white = 1"),
     "tilt": Look(-16.0, 16.0, 0.0, 1.0, 0.20, "degrees, anticlockwise"),
-    "placement": Look(0.0, 0.40, 0.12, 1.0, 0.20, "short edges from the centre"),
+    "placement": Look(0.0, 0.34, 0.10, 1.0, 0.20, "short edges from the centre"),
 }
 
 
