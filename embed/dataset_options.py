@@ -50,6 +50,7 @@ OPTIONS: dict[str, dict[str, str]] = {
 _NEEDED = {"ava": ("images", "ratings"), "table": ("images", "ratings"), "folder": ("images",), "demo": ()}
 _SPLITS = {"ava": ("paper", "official", "random"), "table": ("given", "random", "none")}
 _LISTS = ("train_list", "test_list")
+PATHS = ("images", "ratings", *_LISTS)
 
 
 def check_options(kind: str, options: Mapping[str, Any], file: Path) -> None:

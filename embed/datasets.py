@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from embed.ava import paths_by_id, read_ava_labels, split_from_lists
-from embed.dataset_options import KINDS, TEST_SHARE, check_options, format_toml
+from embed.dataset_options import KINDS, PATHS, TEST_SHARE, check_options, format_toml
 from embed.image_files import IMAGE_SUFFIXES, list_image_files, natural_key
 from embed.tables import DatasetError, match_files, read_ratings
 from store.digests import digest_of_strings
@@ -94,6 +94,7 @@ def add_dataset(
 ) -> DatasetConfig:
     """Write `<data root>/<name>/dataset.toml` and return what it says.
 
+    Relative paths start from the working directory and are written as absolute ones.
     Raises DatasetError for a bad name or kind, an unknown option, files that are not there or cannot be
     read, or an existing data set of other settings (unless `overwrite`).
     """
@@ -103,7 +104,7 @@ def add_dataset(
         raise DatasetError(
             f"{name!r} cannot name a data set: use letters, digits, '.', '_', '-'; demo is built in"
         )
-    cleaned = {k: _plain(v) for k, v in options.items() if v is not None}
+    cleaned = {k: _from_here(v) if k in PATHS else v for k, v in options.items() if v is not None}
     folder = data_root / name
     config = DatasetConfig(name, kind, cleaned, folder)
     check_options(kind, config.options, folder / "dataset.toml")
@@ -319,7 +320,11 @@ def _threshold(
     return float(np.median(scores[train] if train.any() else scores))
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value.expanduser().absolute())
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+def _from_here(value: Any) -> Any:
+    """A path, or each of several, made absolute: `add` is typed where the paths start from."""
+    if isinstance(value, list | tuple):
+        return [_from_here(v) for v in value]
+    if not isinstance(value, str | Path) or not str(value):
+        return value
+    path = Path(value).expanduser()
+    return str(path.resolve() if ".." in path.parts else path.absolute())

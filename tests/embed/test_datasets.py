@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from analysis.labels import is_high
 from embed.ava import read_ava_labels, read_id_list
+from embed.dataset_options import OPTIONS
 from embed.datasets import (
     ImageTable,
     add_dataset,
@@ -334,3 +336,37 @@ def test_digests_are_equal_only_for_equal_rows(ids, others):
 def test_the_command_line_reads_data_sets_without_torch():
     code = "import sys, embed.datasets; sys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_paths_given_to_add_start_from_the_working_directory(tmp_path, ava, monkeypatch):
+    write(tmp_path / "train.txt", "102\n")
+    write(tmp_path / "test.txt", "103\n")
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    more = {"train_list": ["../train.txt"], "test_list": "../test.txt", "ratings": "../AVA.txt"}
+    config = add_dataset(
+        Path("data"),
+        "ava",
+        "ava",
+        images=Path("../ava"),
+        ratings="../AVA.txt",
+        split="official",
+        **given_paths,
+    )
+    monkeypatch.chdir(tmp_path)
+    table = build_table(load_config(tmp_path / "sub" / "data", "ava"), tmp_path / "sub" / "data")
+    assert table.split.tolist() == ["train", "test", "", "", ""]
+    assert config.options["train_list"] == [str((tmp_path / "train.txt").resolve())]
+
+
+def test_every_example_of_the_documentation_is_accepted(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    kinds = []
+    for number, example in enumerate(examples):
+        (tmp_path / f"d{number}").mkdir()
+        write(tmp_path / f"d{number}" / "dataset.toml", example)
+        kinds.append(load_config(tmp_path, f"d{number}").kind)
+    assert kinds == ["table", "folder", "ava"]
+    for kind, known in OPTIONS.items():
+        assert all(f"{key} =" in text for key in known), kind
