@@ -343,7 +343,7 @@ def test_paths_given_to_add_start_from_the_working_directory(tmp_path, ava, monk
     write(tmp_path / "test.txt", "103\n")
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
-    more = {"train_list": ["../train.txt"], "test_list": "../test.txt", "ratings": "../AVA.txt"}
+    more = {"train_list": ["../train.txt"], "test_list": "../test.txt"}
     config = add_dataset(
         Path("data"),
         "ava",
@@ -351,7 +351,7 @@ def test_paths_given_to_add_start_from_the_working_directory(tmp_path, ava, monk
         images=Path("../ava"),
         ratings="../AVA.txt",
         split="official",
-        **given_paths,
+        **more,
     )
     monkeypatch.chdir(tmp_path)
     table = build_table(load_config(tmp_path / "sub" / "data", "ava"), tmp_path / "sub" / "data")
