@@ -23,7 +23,7 @@ Boot = Annotated[int, typer.Option(min=1, help="Bootstrap resamples behind each 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("prompt")(prompt)
-    # PROBE
+    app.command("probe")(probe)
 
 
 def prompt(
@@ -64,6 +64,52 @@ def prompt(
             _rank(layout, features, prompts or "paper_fixed", high, low, top, csv_file, as_json)
         else:
             _evaluate_prompts(layout, features, seed, n_boot, as_json)
+
+
+def probe(
+    dataset: options.Dataset = "demo",
+    backbone: options.Backbones = None,
+    output: Output = None,
+    unit_norm: Annotated[
+        bool, typer.Option("--unit-norm", help="Fit on features scaled to unit length, too.")
+    ] = False,
+    seed: Seed = 0,
+    n_boot: Boot = 1000,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Linear probes: OLS (the paper) and ridge (alpha chosen on train) on every output, measured on test.
+
+    Example: iaa probe -d demo -b demo_clip -b demo_vit
+    """
+    from analysis.probes import evaluate_majority, evaluate_probe, fit_probes
+
+    layout = Layout(data_root(data), dataset)
+    ids = options.default_backbones(dataset, backbone)
+    opened = [_open_features(layout, name) for name in ids]
+    targets = open_targets(layout.targets)
+    results: list[Any] = []
+    for features in opened:
+        outputs = [output] if output else list(features.outputs)
+        for name in outputs:
+            for scaled in (False, True) if unit_norm else (False,):
+                fit = fit_probes(features, targets, name, scaled, seed=seed)
+                if not results:
+                    results.append(evaluate_majority(fit, n_boot))
+                results += evaluate_probe(fit, n_boot)
+    if as_json:
+        answer_json({"dataset": dataset, "results": [asdict(r) for r in results]})
+        return
+    rows = [
+        [r.method, f"{r.backbone} {r.output}".strip(), _alpha(r.detail.get("alpha")), *_metrics(r)]
+        for r in results
+    ]
+    columns = ["method", "backbone, output", "alpha", "accuracy", "SRCC", "PLCC"]
+    answer_table(_title(layout, results[0]), columns, rows)
+    n_failed = sum(len(features.failures) for features in opened)
+    if n_failed:
+        note(f"{n_failed} failed rows took no part; see: iaa info FILE")
+    note(f"Next: iaa report --dataset {dataset}")
 
 
 def _evaluate_prompts(layout: Layout, features: Features, seed: int, n_boot: int, as_json: bool) -> None:
@@ -185,6 +231,10 @@ def _title(layout: Layout, result: Any) -> str:
 
 def _metrics(result: Any) -> list[str]:
     return [_interval(getattr(result, name)) for name in ("accuracy", "srcc", "plcc")]
+
+
+def _alpha(alpha: float | None) -> str:
+    return f"{alpha:.4g}" if alpha else ""
 
 
 def _interval(metric: Any) -> str:

@@ -97,6 +97,7 @@ def show(
         "n_labels_without_file": len(table.missing_files),
         "n_files_without_label": len(table.unlabelled_files),
         "digest": table.digest,
+        "notes": list(table.notes),
     }
     if summary["ratings"] != "none":
         high = high_from_targets(targets_of(table))
@@ -104,7 +105,7 @@ def show(
         summary |= {
             "threshold": table.threshold,
             "n_high": n_high,
-            "majority_accuracy": max(n_high, len(high) - n_high) / len(high),
+            "majority_accuracy_of_all": max(n_high, len(high) - n_high) / len(high),
         }
     if as_json:
         answer_json(summary)
@@ -155,6 +156,8 @@ def backbones(as_json: options.Json = False) -> None:
 
 
 def _note_gaps(table: Any) -> None:
+    for remark in table.notes:
+        note(remark)
     if table.missing_files:
         note(f"{len(table.missing_files):,} labels have no file, the first: {table.missing_files[0]}")
     if table.unlabelled_files:

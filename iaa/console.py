@@ -12,7 +12,8 @@ from rich.table import Table
 from tqdm import tqdm
 
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
-answers = Console(highlight=False, soft_wrap=True)
+# A table that goes into a file or a pipe is not squeezed into 80 columns.
+answers = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def note(text: str) -> None:
