@@ -78,7 +78,7 @@ def plot_pair_distribution(
         values = table.metric(metric).ravel()
         values = values[np.isfinite(values)]
         offsets = jitter.uniform(-0.28, 0.28, len(values))
-        axes.scatter(values, row + offsets, s=7, color=HIGH, alpha=0.45, linewidths=0)
+        axes.scatter(values, row + offsets, s=10, color=HIGH, alpha=0.5, linewidths=0)
         median = float(np.median(values))
         axes.plot([median, median], [row - 0.36, row + 0.36], color="black", linewidth=1.2)
         if chosen and method in chosen:
