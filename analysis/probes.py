@@ -108,6 +108,8 @@ class ProbeFit:
     """Squared error of the mean vote on each left-out fold of train, for each alpha; one row for
     leave-one-out."""
     rows: Rows
+    test_id: np.ndarray
+    """image_id of the test images, in the order of the predictions."""
     predictions: dict[str, Float[np.ndarray, " n_test"]]
     """Predicted mean votes of the test images, by method: 'ols' and 'ridge'."""
     seed: int
@@ -203,6 +205,7 @@ def fit_probes(
         alphas=tried,
         cv_mse=cv_mse,
         rows=rows,
+        test_id=features.image_id[rows.test],
         predictions=predict_rows(features, output, rows.test, probes),
         seed=seed,
         digests={"features": features.digest, "targets": targets.digest},

@@ -85,4 +85,4 @@ def root_squared_error(
 
 
 def _factor(parts: Sequence[np.ndarray | None]) -> Float[np.ndarray, "n_rows n_columns"]:
-    return np.linalg.qr(np.concatenate([part for part in parts if part is not None]), mode="r")
+    return np.asarray(np.linalg.qr(np.concatenate([part for part in parts if part is not None]), mode="r"))

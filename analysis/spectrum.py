@@ -58,6 +58,8 @@ class Path:
     mean_y: Float[np.ndarray, " n_targets"]
     projected: Float[np.ndarray, "rank n_targets"]
     """U'y."""
+    squares: Float[np.ndarray, " n_targets"]
+    """Sum of squares of each target about its mean."""
 
     def solve(
         self, alphas: Float[np.ndarray, " n_alphas"], target: int = 0
@@ -69,6 +71,31 @@ class Path:
         standard = self.basis.vectors @ (shrunk * self.projected[:, [target]])
         weights = standard * _inverse(self.basis.scale)[:, None]
         return weights, self.mean_y[target] - self.basis.mean @ weights
+
+
+def residual_variance(
+    path: Path, alphas: Float[np.ndarray, " n_alphas"], target: int = 0
+) -> tuple[Float[np.ndarray, " n_alphas"], Float[np.ndarray, " n_alphas"]]:
+    """Sum of squared residuals on the training rows, and the degrees of freedom left, for each alpha.
+
+    With the share k = s^2 / (s^2 + alpha) that each direction keeps: RSS = s_yy - sum (2k - k^2) (u'y)^2
+    and n - 1 - sum k.
+    """
+    values = path.basis.values[:, None]
+    kept = values**2 / (values**2 + np.asarray(alphas, dtype=np.float64)[None, :])
+    explained = (2 * kept - kept**2).T @ path.projected[:, target] ** 2
+    free = path.basis.n - 1 - kept.sum(axis=0)
+    return np.maximum(path.squares[target] - explained, 0.0), free
+
+
+def gcv_error(
+    path: Path, alphas: Float[np.ndarray, " n_alphas"], target: int = 0
+) -> Float[np.ndarray, " n_alphas"]:
+    """Generalised cross-validation: leave-one-out error with every leverage at its mean (Golub, Heath &
+    Wahba 1979), from the path alone. Infinite where no degrees of freedom are left."""
+    squares, free = residual_variance(path, alphas, target)
+    safe = np.where(free > 1e-6 * path.basis.n, free, np.nan)
+    return np.asarray(np.nan_to_num(squares * path.basis.n / safe**2, nan=np.inf))
 
 
 class IllConditionedError(ArithmeticError):
@@ -107,7 +134,7 @@ def gram_basis(moments: Moments, largest_condition: float = LARGEST_GRAM_CONDITI
 def gram_path(basis: Basis, moments: Moments) -> Path:
     """The path of a basis for the targets of the same rows' moments."""
     standard = moments.xy * _inverse(basis.scale)[:, None]
-    return Path(basis, moments.mean_y, basis.vectors.T @ standard / basis.values[:, None])
+    return Path(basis, moments.mean_y, basis.vectors.T @ standard / basis.values[:, None], moments.yy)
 
 
 def root_path(root: Root) -> Path:
@@ -119,7 +146,7 @@ def root_path(root: Root) -> Path:
     rounding = max(root.precision, max(root.n, root.dim) * float(np.finfo(np.float64).eps))
     rank = int(np.count_nonzero(values > rounding * values[0])) if len(values) and values[0] > 0 else 0
     basis = Basis(root.n, root.mean_x, scale, values[:rank], vt[:rank].T.copy(), "qr")
-    return Path(basis, root.mean_y, u[:, :rank].T @ y)
+    return Path(basis, root.mean_y, u[:, :rank].T @ y, (y**2).sum(axis=0))
 
 
 def cv_error_gram(
@@ -165,7 +192,7 @@ def leave_one_out_error(
         with np.errstate(divide="ignore", invalid="ignore"):
             left_out = np.where(free > 1e-10, residual / free, np.nan)
         total += (left_out**2).sum(axis=0)
-    return total / basis.n
+    return np.asarray(total / basis.n)
 
 
 def leave_out_gram(folds: Sequence[Moments]) -> list[Moments]:

@@ -1,0 +1,102 @@
+"""How far a probe can be trusted: learning curve, calibration, residuals, comparisons between probes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from analysis.bootstrap import Difference, Prediction, paired_differences
+from analysis.gram import accumulate, merge
+from analysis.metrics import srcc
+from analysis.probes import ProbeFit, predict_rows, probe_of, row_blocks
+from analysis.spectrum import gcv_error, gram_basis, gram_path
+from store.features import Features
+from store.rows import align
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """SRCC on the test images by number of training images."""
+
+    name: str
+    n_train: Int[np.ndarray, " n_sizes"]
+    srcc: Float[np.ndarray, "n_repeats n_sizes"]
+
+
+def learning_curve(fit: ProbeFit, features: Features, n_sizes: int = 6, n_repeats: int = 5) -> LearningCurve:
+    """SRCC of ridge probes on nested random subsets of train, each twice the one before, up to all of it.
+
+    One pass per repeat: each step's images are a group of rows, and moments of groups add up. alpha is chosen
+    anew for each size by generalised cross-validation.
+    """
+    train = fit.rows.train
+    sizes = np.unique([max(2, len(train) >> step) for step in range(n_sizes)])
+    curves = np.empty((n_repeats, len(sizes)))
+    for repeat in range(n_repeats):
+        order = np.random.default_rng([fit.seed, repeat]).permutation(train)
+        group = np.full(features.n_images, -1)
+        group[order] = np.searchsorted(sizes, np.arange(len(order)), side="right")
+        blocks = row_blocks(features, fit.output, fit.rows, group, fit.ridge.unit_norm)
+        parts = accumulate(blocks, len(sizes))
+        probes = {}
+        for step in range(len(sizes)):
+            moments = merge(parts[: step + 1])
+            # A penalty of at least 1 is what makes the condition number harmless here.
+            path = gram_path(gram_basis(moments, largest_condition=np.inf), moments)
+            alpha = float(fit.alphas[np.argmin(gcv_error(path, fit.alphas))])
+            probes[str(step)] = probe_of(path, alpha, fit.ridge.unit_norm)
+        predicted = predict_rows(features, fit.output, fit.rows.test, probes)
+        curves[repeat] = [srcc(fit.y_test, predicted[str(step)]) for step in range(len(sizes))]
+    return LearningCurve(fit.name, sizes, curves)
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Means over bins of equally many images."""
+
+    x: Float[np.ndarray, " n_bins"]
+    y: Float[np.ndarray, " n_bins"]
+    standard_error: Float[np.ndarray, " n_bins"]
+    n: Int[np.ndarray, " n_bins"]
+
+
+def calibration(fit: ProbeFit, method: str, n_bins: int = 10) -> Binned:
+    """Mean vote by predicted mean vote: on the diagonal if predictions can be taken at their word."""
+    return bin_means(fit.predictions[method], fit.y_test, n_bins)
+
+
+def residuals_by_spread(fit: ProbeFit, method: str, n_bins: int = 10) -> Binned | None:
+    """Absolute error by standard deviation of an image's votes, in vote units; None without votes."""
+    if "vote_std" not in fit.rows.target_names:
+        return None
+    spread = fit.rows.y[fit.rows.test, fit.rows.target_names.index("vote_std")]
+    return bin_means(spread, np.abs(fit.y_test - fit.predictions[method]), n_bins)
+
+
+def bin_means(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], n_bins: int) -> Binned:
+    """Means of y over bins of x with equally many images in each."""
+    parts = np.array_split(np.argsort(x, kind="stable"), min(n_bins, max(1, len(x) // 2)))
+    return Binned(
+        np.array([x[part].mean() for part in parts]),
+        np.array([y[part].mean() for part in parts]),
+        np.array([y[part].std(ddof=1) / np.sqrt(len(part)) if len(part) > 1 else np.nan for part in parts]),
+        np.array([len(part) for part in parts]),
+    )
+
+
+def compare_fits(
+    fits: Sequence[ProbeFit], metric: str = "srcc", method: str = "ridge", n_boot: int = 1000, seed: int = 0
+) -> list[Difference]:
+    """Paired differences between all pairs of probes, Holm-corrected over the family, on the test images
+    that all of them have."""
+    common = sorted(set.intersection(*(set(fit.test_id.tolist()) for fit in fits)))
+    rows = {fit.name: align(fit.test_id, np.array(common)) for fit in fits}
+    predictions = {}
+    for fit in fits:
+        whole = fit.prediction(method)
+        assert whole.score is not None and whole.high is not None
+        predictions[fit.name] = Prediction(whole.score[rows[fit.name]], whole.high[rows[fit.name]])
+    order = rows[fits[0].name]
+    y, is_high = fits[0].y_test[order], fits[0].is_high_test[order]
+    return paired_differences(y, is_high, predictions, metric, n_boot, np.random.default_rng(seed))

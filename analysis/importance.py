@@ -1,0 +1,137 @@
+"""Which features a probe relies on (Figure 3): |weight x standard deviation| per dimension, and how
+concentrated that is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from analysis import metrics
+from analysis.probes import Probe
+from analysis.results import Metric
+from analysis.spectrum import Path, residual_variance
+
+
+def feature_importance(probe: Probe) -> Float[np.ndarray, " dim"]:
+    """|weight x standard deviation of the feature over train|, in vote units: by how much the prediction
+    moves when a feature moves by one standard deviation (section 4.2, Figure 3)."""
+    return np.asarray(np.abs(probe.weights * probe.scale))
+
+
+def top_share(importance: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch"]:
+    """Share of the total importance that the most important tenth of the dimensions holds, 0.1 to 1."""
+    n_top = max(1, importance.shape[-1] // 10)
+    ordered = np.sort(importance, axis=-1)
+    return np.asarray(ordered[..., -n_top:].sum(axis=-1) / ordered.sum(axis=-1))
+
+
+def effective_dimensions(importance: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch"]:
+    """Number of equally important dimensions that would be as concentrated, 1 to dim: (sum v)^2 / sum v^2."""
+    return np.asarray(importance.sum(axis=-1) ** 2 / (importance**2).sum(axis=-1))
+
+
+def gini(importance: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch"]:
+    """Gini coefficient of the importance: 0 if all dimensions count alike, near 1 if one counts alone."""
+    ordered, dim = np.sort(importance, axis=-1), importance.shape[-1]
+    position = 2 * np.arange(1, dim + 1) - dim - 1
+    return np.asarray(ordered @ position / (dim * ordered.sum(axis=-1)))
+
+
+CONCENTRATION: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "top_share": top_share,
+    "effective_dimensions": effective_dimensions,
+    "gini": gini,
+}
+
+
+def concentration(
+    path: Path, probe: Probe, n_boot: int, rng: np.random.Generator, level: float = 0.95
+) -> dict[str, Metric]:
+    """The three measures of how concentrated a probe's importance is, with residual-bootstrap intervals.
+
+    Targets are drawn again around the fitted values with normal errors of the residual variance, which in
+    the basis of the features is noise on U'y; so no row is read. Noise in the weights always spreads
+    importance, so the interval is the basic one (2 x value - quantiles), which takes that bias off. Bounds
+    are NaN where the fit leaves no degrees of freedom.
+    """
+    values = path.basis.values
+    squares, free = residual_variance(path, np.array([probe.alpha]))
+    importance = feature_importance(probe)
+    measured = {name: float(measure(importance)) for name, measure in CONCENTRATION.items()}
+    if free[0] < 1 or path.basis.rank == 0:
+        return {name: Metric(value) for name, value in measured.items()}
+    sigma = np.sqrt(squares[0] / free[0])
+    noise = rng.normal(0.0, sigma, size=(n_boot, path.basis.rank))
+    # Expected U'y under the fit: what the ridge keeps of it.
+    mean = path.projected[:, 0] * values**2 / (values**2 + probe.alpha)
+    shrunk = (mean + noise) * (values / (values**2 + probe.alpha))
+    drawn = np.abs(shrunk @ path.basis.vectors.T)
+    fitted = np.abs((mean * values / (values**2 + probe.alpha)) @ path.basis.vectors.T)
+    found = {}
+    for name, measure in CONCENTRATION.items():
+        # The world drawn from has the fit for its truth: the error made there is the error made here.
+        error_low, error_high = np.quantile(
+            measure(drawn) - float(measure(fitted)), [(1 - level) / 2, (1 + level) / 2]
+        )
+        value = measured[name]
+        found[name] = Metric(value, value - float(error_high), value - float(error_low))
+    return found
+
+
+def permutation_importance(
+    features: Float[np.ndarray, "n_images dim"],
+    y: Float[np.ndarray, " n_images"],
+    probe: Probe,
+    n_repeats: int,
+    rng: np.random.Generator,
+) -> Float[np.ndarray, " dim"]:
+    """By how much the mean squared error grows when one feature's values are dealt out anew among the
+    images, in squared vote units, averaged over repeats. A check on Figure 3 that needs no formula for it.
+
+    Shuffling feature j moves the prediction by m = w_j (x_perm - x), and the error by mean(m^2 - 2 m r)
+    with the residual r.
+    """
+    residual = y - probe.predict(features)
+    growth = np.zeros(features.shape[1])
+    for _ in range(n_repeats):
+        order = rng.permutation(len(y))
+        for start in range(0, features.shape[1], 64):
+            columns = slice(start, start + 64)
+            values = features[:, columns].astype(np.float64)
+            moved = (values[order] - values) * probe.weights[columns]
+            growth[columns] += np.einsum("ij,ij->j", moved, moved - 2 * residual[:, None]) / len(y)
+    return growth / n_repeats
+
+
+@dataclass(frozen=True)
+class TopCurve:
+    """What is left of a probe when only its k most important dimensions are kept."""
+
+    k: Int[np.ndarray, " n_steps"]
+    accuracy: Float[np.ndarray, " n_steps"]
+    srcc: Float[np.ndarray, " n_steps"]
+
+
+def keep_top(
+    features: Float[np.ndarray, "n_images dim"],
+    y: Float[np.ndarray, " n_images"],
+    is_high: Bool[np.ndarray, " n_images"],
+    threshold: float,
+    probe: Probe,
+    mean: Float[np.ndarray, " dim"],
+) -> TopCurve:
+    """Accuracy and SRCC with the k most important dimensions, all others set to their training mean and the
+    weights left as they are, for k = 1, 2, 4, ... dim."""
+    order = np.argsort(-feature_importance(probe), kind="stable")
+    dim = len(order)
+    steps = np.unique(np.append(2 ** np.arange(int(np.log2(dim)) + 1), dim))
+    kept = np.full(len(y), probe.bias + float(mean @ probe.weights))
+    found, done = [], 0
+    for k in steps:
+        new = order[done:k]
+        kept = kept + (features[:, new].astype(np.float64) - mean[new]) @ probe.weights[new]
+        found.append((metrics.accuracy(is_high, kept > threshold), metrics.srcc(y, kept)))
+        done = k
+    accuracies, correlations = zip(*found, strict=True)
+    return TopCurve(steps, np.array(accuracies), np.array(correlations))
