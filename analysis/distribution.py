@@ -124,7 +124,7 @@ def noise_ceiling(
     """The correlation that a perfect predictor of the images' true means would reach with these votes.
 
     Each image's votes are dealt into two halves, n_repeats times. The correlation r of the halves' means
-    gives the reliability of all votes, 2r / (1 + r) (Spearman-Brown), whose root is the ceiling. Bounds are the
+    gives the reliability of all votes, 2r / (1 + r) (Spearman-Brown), whose root is the ceiling. Bounds: the
     2.5 % and 97.5 % points over the repeats. Images with a single vote cannot be halved and are left out.
     """
     total = labels.n_votes(votes)

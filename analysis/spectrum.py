@@ -85,7 +85,7 @@ def residual_variance(
     kept = values**2 / (values**2 + np.asarray(alphas, dtype=np.float64)[None, :])
     explained = (2 * kept - kept**2).T @ path.projected[:, target] ** 2
     free = path.basis.n - 1 - kept.sum(axis=0)
-    return np.maximum(path.squares[target] - explained, 0.0), free
+    return np.asarray(np.maximum(path.squares[target] - explained, 0.0)), np.asarray(free)
 
 
 def gcv_error(
@@ -214,4 +214,4 @@ def _scale(
 
 def _inverse(scale: Float[np.ndarray, " dim"]) -> Float[np.ndarray, " dim"]:
     """1 / scale, and 0 for features that do not vary: they get weight 0."""
-    return np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.asarray(np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0))

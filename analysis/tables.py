@@ -1,0 +1,287 @@
+"""Tables 1 and 2: what this store has, beside what was published.
+
+Published values are those the paper's text and the authors' saved notebooks give. A value that is not known
+to us is absent here and the table says so; none is guessed.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from analysis.results import MethodResult, Metric
+
+UNKNOWN = "not known to us"
+COLUMNS = ("accuracy", "recall_low", "recall_high", "srcc", "plcc")
+HEADINGS = {
+    "accuracy": "accuracy",
+    "recall_low": "recall low",
+    "recall_high": "recall high",
+    "srcc": "SRCC",
+    "plcc": "PLCC",
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row of a published table. `key`, `backbone` and `outputs` say which result of ours reproduces it;
+    without a key the row is cited from the literature and nothing here reproduces it."""
+
+    label: str
+    values: Mapping[str, float] = field(default_factory=dict)
+    key: str = ""
+    backbone: str = ""
+    outputs: tuple[str, ...] = ()
+    stand_in: str = ""
+    """The demo world's backbone in the same role."""
+    command: str = ""
+    """What would make the result of ours."""
+    note: str = ""
+
+
+_VIT = "vit_b32.openai"
+_PROMPTS = f"iaa embed-prompts --dataset ava --backbone {_VIT}"
+TABLE_1: tuple[Published, ...] = (
+    Published("majority", {"accuracy": 0.703}, "majority", command="iaa probe --dataset ava"),
+    Published("NIMA", note="cited"),
+    Published("NIMA, re-implementation (idealo)", note="cited"),
+    Published("MLSP", note="cited"),
+    Published("MPada", note="cited"),
+    Published("A-Lamp", note="cited"),
+    Published("Zeng et al. 2020", note="cited"),
+    Published("PA_IAA", note="cited"),
+    Published("MUSIQ", note="cited"),
+    Published(
+        "CLIP, fixed prompts",
+        {"accuracy": 0.7253, "recall_low": 0.3182, "recall_high": 0.8976},
+        "prompting.fixed", _VIT, ("embedding",), "demo_clip", _PROMPTS,
+    ),
+    Published(
+        "CLIP, context-aware prompts", {}, "prompting.context", _VIT, ("embedding",), "demo_clip", _PROMPTS
+    ),
+    Published(
+        "CLIP, prompt ensemble", {}, "prompting.ensemble_mean_of_raw", _VIT, ("embedding",), "demo_clip",
+        _PROMPTS,
+    ),
+    Published(
+        "ViT (ImageNet-21k), linear probe", {}, "probe.ols", "vit_b32.in21k", ("pre_logits",), "demo_vit",
+        "iaa embed --dataset ava --backbone vit_b32.in21k",
+        "published as about 3 points of accuracy and about 0.1 of correlation below CLIP's",
+    ),
+    Published(
+        "CLIP, linear probe",
+        {"accuracy": 0.7933, "srcc": 0.6738, "plcc": 0.6820},
+        "probe.ols", _VIT, ("pre_projection",), "demo_clip", f"iaa embed --dataset ava --backbone {_VIT}",
+    ),
+    Published(
+        "ViT (ImageNet-21k), fine-tuned", {}, "finetune.emd", "vit_b32.in21k", (), "demo_vit",
+        "iaa finetune --dataset ava --backbone vit_b32.in21k", "published best epoch: 247",
+    ),
+    Published(
+        "CLIP, fine-tuned", {}, "finetune.emd", _VIT, (), "demo_clip",
+        f"iaa finetune --dataset ava --backbone {_VIT}", "published best epoch: 35",
+    ),
+)  # fmt: skip
+"""Table 1 of the paper, AVA, the authors' split."""
+
+TABLE_2: tuple[Published, ...] = tuple(
+    Published(
+        f"{name}, linear probe", {}, "probe.ols", backbone, outputs, stand_in,
+        f"iaa embed --dataset ava --backbone {backbone}",
+    )
+    for name, backbone, outputs, stand_in in (
+        ("RN50, ImageNet-21k (MIIL)", "rn50.in21k_miil", (), "demo_vit"),
+        ("RN50, CLIP on CC12M", "rn50.cc12m", ("pooled",), "demo_clip"),
+        ("RN50, CLIP on YFCC15M", "rn50.yfcc15m", ("pooled",), ""),
+    )
+)  # fmt: skip
+"""Table 2 of the paper: the same probe on ResNet-50s of different pretraining."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Our value and the published one; either may be missing."""
+
+    ours: Metric | None = None
+    published: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus published."""
+        if self.ours is None or self.published is None or math.isnan(self.ours.value):
+            return None
+        return self.ours.value - self.published
+
+    @property
+    def covers(self) -> bool | None:
+        """Whether our interval contains the published value; None if either is missing."""
+        if self.ours is None or self.published is None:
+            return None
+        return self.ours.covers(self.published)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a comparison table."""
+
+    label: str
+    result: MethodResult | None
+    cells: Mapping[str, Cell]
+    missing: str = ""
+    """Why there is no result of ours, and the command that would make it."""
+    note: str = ""
+
+
+def compare(
+    published: Sequence[Published], results: Sequence[MethodResult], with_others: bool = True
+) -> list[Row]:
+    """The published rows with our results beside them, then (if asked for) our other results.
+
+    A result stands beside a published row if method, backbone, output and treatment of features are those of
+    the paper, or if it is the demo world's stand-in for the backbone, which its label then says.
+    """
+    rows, used = [], set()
+    for row in published:
+        found = next((i for i, result in enumerate(results) if _reproduces(row, result)), None)
+        result = None if found is None else results[found]
+        if found is not None:
+            used.add(found)
+        stands_in = result is not None and bool(result.backbone) and result.backbone != row.backbone
+        cells = {
+            name: Cell(None if result is None else getattr(result, name), row.values.get(name))
+            for name in COLUMNS
+        }
+        missing = ""
+        if result is None:
+            missing = f"make it: {row.command}" if row.command else "cited, not reproduced here"
+        label = row.label + (f" [{result.backbone} in its place]" if result and stands_in else "")
+        rows.append(Row(label, result, cells, missing, "" if row.note == "cited" else row.note))
+    if with_others:
+        for i, result in enumerate(results):
+            if i not in used:
+                cells = {name: Cell(getattr(result, name)) for name in COLUMNS}
+                rows.append(Row(_own_label(result), result, cells))
+    return rows
+
+
+def comparison_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells: per row our values with intervals, then for each metric that was published
+    the published value, the difference, and whether our interval covers it."""
+    headings = ["method", "split, n test", *(HEADINGS[name] for name in COLUMNS)]
+    headings += ["published", "ours - published", "interval covers it"]
+    table = []
+    for row in rows:
+        line = [row.label]
+        if row.result is None:
+            line += [row.missing, *("" for _ in COLUMNS)]
+        else:
+            line.append(f"{row.result.split_name}, {row.result.n_test:,}")
+            line += [format_metric(row.cells[name].ours) for name in COLUMNS]
+        known = {name: cell for name, cell in row.cells.items() if cell.published is not None}
+        if known:
+            line.append(_each(known, lambda cell: _number(cell.published)))
+            line.append(_each(known, lambda cell: _signed(cell.difference)) if row.result else "")
+            line.append(_each(known, lambda cell: _yes(cell.covers)) if row.result else "")
+        else:
+            is_own = row.result is not None and row.label == _own_label(row.result)
+            line += ["" if is_own else (row.note or UNKNOWN), "", ""]
+        table.append(line)
+    return headings, table
+
+
+def pretraining_cells(results: Sequence[MethodResult]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of our own results alone, one row each."""
+    headings = ["backbone", "output", "method", *(HEADINGS[name] for name in COLUMNS), "alpha", "rank"]
+    table = [
+        [
+            result.backbone,
+            result.output,
+            result.method.removeprefix("linear probe, "),
+            *(format_metric(getattr(result, name)) for name in COLUMNS),
+            f"{result.detail['alpha']:.4g}" if result.detail.get("alpha") else "",
+            f"{result.detail['rank']} of {result.detail['dim']}" if "rank" in result.detail else "",
+        ]
+        for result in results
+    ]
+    return headings, table
+
+
+def to_markdown(headings: Sequence[str], table: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [list(headings), ["---"] * len(headings), *table]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def to_latex(headings: Sequence[str], table: Sequence[Sequence[str]], caption: str = "") -> str:
+    """A LaTeX table (booktabs), ready for \\input."""
+    lines = ["\\begin{table}", "\\centering", "\\small"]
+    if caption:
+        lines.append(f"\\caption{{{_escape(caption)}}}")
+    lines += [f"\\begin{{tabular}}{{{'l' * len(headings)}}}", "\\toprule"]
+    lines.append(" & ".join(_escape(cell) for cell in headings) + " \\\\")
+    lines.append("\\midrule")
+    lines += [" & ".join(_escape(cell) for cell in line) + " \\\\" for line in table]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
+
+
+def to_csv(headings: Sequence[str], table: Sequence[Sequence[str]]) -> str:
+    """Comma-separated values."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows(table)
+    return stream.getvalue()
+
+
+def format_metric(metric: Metric | None) -> str:
+    """A value with its interval, four digits; 'undefined' if it is not a number, '' without a metric."""
+    if metric is None:
+        return ""
+    if math.isnan(metric.value):
+        return "undefined"
+    if math.isnan(metric.low):
+        return f"{metric.value:.4f}"
+    return f"{metric.value:.4f} [{metric.low:.4f}, {metric.high:.4f}]"
+
+
+def _reproduces(row: Published, result: MethodResult) -> bool:
+    if not row.key or result.key != row.key or result.detail.get("unit_norm") is True:
+        return False
+    if row.backbone and result.backbone not in (row.backbone, row.stand_in or row.backbone):
+        return False
+    if not row.outputs or result.backbone != row.backbone:
+        # The paper's probe takes what comes before the projection, whatever its name.
+        return not (row.key.startswith("probe.") and result.output == "embedding")
+    return result.output in row.outputs
+
+
+def _own_label(result: MethodResult) -> str:
+    place = "/".join(part for part in (result.backbone, result.output) if part)
+    return f"{result.method} ({place})" if place else result.method
+
+
+def _each(cells: Mapping[str, Cell], text: Callable[[Cell], str]) -> str:
+    return "; ".join(f"{HEADINGS[name]} {text(cell)}" for name, cell in cells.items())
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _signed(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:+.4f}"
+
+
+def _yes(value: bool | None) -> str:
+    return {True: "yes", False: "no", None: "no interval"}[value]
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
