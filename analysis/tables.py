@@ -9,7 +9,9 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from analysis.bootstrap import Difference
 from analysis.results import MethodResult, Metric
 
 UNKNOWN = "not known to us"
@@ -75,11 +77,11 @@ TABLE_1: tuple[Published, ...] = (
         "probe.ols", _VIT, ("pre_projection",), "demo_clip", f"iaa embed --dataset ava --backbone {_VIT}",
     ),
     Published(
-        "ViT (ImageNet-21k), fine-tuned", {}, "finetune.emd", "vit_b32.in21k", (), "demo_vit",
+        "ViT (ImageNet-21k), fine-tuned", {}, "finetune", "vit_b32.in21k", (), "demo_vit",
         "iaa finetune --dataset ava --backbone vit_b32.in21k", "published best epoch: 247",
     ),
     Published(
-        "CLIP, fine-tuned", {}, "finetune.emd", _VIT, (), "demo_clip",
+        "CLIP, fine-tuned", {}, "finetune", _VIT, (), "demo_clip",
         f"iaa finetune --dataset ava --backbone {_VIT}", "published best epoch: 35",
     ),
 )  # fmt: skip
@@ -190,21 +192,50 @@ def comparison_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return headings, table
 
 
-def pretraining_cells(results: Sequence[MethodResult]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of our own results alone, one row each."""
-    headings = ["backbone", "output", "method", *(HEADINGS[name] for name in COLUMNS), "alpha", "rank"]
+def result_cells(results: Sequence[MethodResult]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of probes alone, one row each, with what the fit was like."""
+    headings = ["backbone", "output", "probe", *(HEADINGS[name] for name in COLUMNS)]
+    headings += ["alpha", "rank", "condition", "solver"]
+    table = []
+    for result in results:
+        detail = result.detail
+        line = [result.backbone, result.output, result.method.removeprefix("linear probe, ")]
+        line += [format_metric(getattr(result, name)) for name in COLUMNS]
+        alpha = f"{detail['alpha']:.3g}" + (" (edge)" if detail.get("alpha_is_at_edge") else "")
+        line += [alpha if detail["alpha"] else "", f"{detail['rank']} of {detail['dim']}"]
+        table.append([*line, f"{detail['condition']:.3g}", detail["solver"]])
+    return headings, table
+
+
+def difference_cells(differences: Sequence[Difference]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of paired differences."""
+    headings = ["first", "second", "first - second", "p", "p, corrected"]
     table = [
         [
-            result.backbone,
-            result.output,
-            result.method.removeprefix("linear probe, "),
-            *(format_metric(getattr(result, name)) for name in COLUMNS),
-            f"{result.detail['alpha']:.4g}" if result.detail.get("alpha") else "",
-            f"{result.detail['rank']} of {result.detail['dim']}" if "rank" in result.detail else "",
+            found.first,
+            found.second,
+            format_metric(Metric(found.value, found.low, found.high)),
+            f"{found.p_value:.4f}",
+            f"{found.p_holm:.4f}",
         ]
-        for result in results
+        for found in differences
     ]
     return headings, table
+
+
+def write_table(
+    path: Path, headings: Sequence[str], table: Sequence[Sequence[str]], caption: str = ""
+) -> list[Path]:
+    """Write a table as PATH.md, PATH.tex and PATH.csv; returns the three paths."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texts = {
+        ".md": to_markdown(headings, table) + "\n",
+        ".tex": to_latex(headings, table, caption),
+        ".csv": to_csv(headings, table),
+    }
+    for suffix, text in texts.items():
+        path.with_suffix(suffix).write_text(text, encoding="utf-8")
+    return [path.with_suffix(suffix) for suffix in texts]
 
 
 def to_markdown(headings: Sequence[str], table: Sequence[Sequence[str]]) -> str:
@@ -246,7 +277,8 @@ def format_metric(metric: Metric | None) -> str:
 
 
 def _reproduces(row: Published, result: MethodResult) -> bool:
-    if not row.key or result.key != row.key or result.detail.get("unit_norm") is True:
+    is_method = result.key == row.key or (row.key == "finetune" and result.key.startswith("finetune"))
+    if not row.key or not is_method or result.detail.get("unit_norm") is True:
         return False
     if row.backbone and result.backbone not in (row.backbone, row.stand_in or row.backbone):
         return False
