@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from scipy.stats import rankdata
+from threadpoolctl import threadpool_limits
 
 from analysis.prompting import LabelScores
 
@@ -89,7 +90,12 @@ def search_pairs(
     same = scores.decision is scores.strength
     decision = strength if same else np.ascontiguousarray(scores.decision.T)
     n_threads = n_threads or available_cores()
-    n_true, n_predicted = _count_predictions(decision[rows], decision[columns], is_high, n_threads)
+    # A pair is one core's work, and so is a product of a few long rows: threads of the BLAS inside the
+    # pool's threads, or beside other processes, wait for each other (40 times slower on two busy cores).
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_threads) as pool:
+        n_true, n_predicted = _count_predictions(decision[rows], decision[columns], is_high, pool)
+        srcc = _pair_srcc(strength[rows], strength[columns], mos, pool)
+        plcc = _pair_plcc(strength[rows], strength[columns], mos)
     n_high = int(np.count_nonzero(is_high))
     n_low = len(is_high) - n_high
     n_true_low = n_low - (n_predicted - n_true)
@@ -103,8 +109,8 @@ def search_pairs(
         accuracy=(n_true + n_true_low) / len(mos),
         recall_low=recall_low,
         recall_high=recall_high,
-        srcc=_pair_srcc(strength[rows], strength[columns], mos, n_threads),
-        plcc=_pair_plcc(strength[rows], strength[columns], mos),
+        srcc=srcc,
+        plcc=plcc,
     )
 
 
@@ -133,7 +139,7 @@ def _count_predictions(
     high: Float32[np.ndarray, "n_high n_images"],
     low: Float32[np.ndarray, "n_low n_images"],
     is_high: Bool[np.ndarray, " n_images"],
-    n_threads: int,
+    pool: ThreadPoolExecutor,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(true high, predicted high) counts of every pair; a tie is predicted high."""
 
@@ -145,8 +151,7 @@ def _count_predictions(
             n_true.append(int(np.count_nonzero(predicted & is_high)))
         return n_true, n_predicted
 
-    with ThreadPoolExecutor(n_threads) as pool:
-        counted = list(pool.map(count, range(len(high))))
+    counted = list(pool.map(count, range(len(high))))
     return np.array([c[0] for c in counted]), np.array([c[1] for c in counted])
 
 
@@ -176,12 +181,11 @@ def _pair_srcc(
     high: Float32[np.ndarray, "n_high n_images"],
     low: Float32[np.ndarray, "n_low n_images"],
     mos: Float[np.ndarray, " n_images"],
-    n_threads: int,
+    pool: ThreadPoolExecutor,
 ) -> Float64[np.ndarray, "n_high n_low"]:
     votes = VoteRanks(mos)
     pairs = [(row, column) for row in high for column in low]
-    with ThreadPoolExecutor(n_threads) as pool:
-        values = list(pool.map(lambda pair: votes.srcc(pair[0] - pair[1]), pairs))
+    values = list(pool.map(lambda pair: votes.srcc(pair[0] - pair[1]), pairs))
     return np.array(values).reshape(len(high), len(low))
 
 

@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
+from threadpoolctl import threadpool_limits
 
 EnsembleMode = Literal["mean_of_raw", "mean_of_unit"]
 
@@ -145,10 +146,11 @@ def cosines(
     The products are divided by the lengths of the image rows, which saves scaling every row first.
     """
     products = np.full((n_images, len(text)), np.nan, dtype=np.float32)
-    for start, block in blocks:
-        here = products[start : start + len(block)]
-        np.matmul(block, text.T, out=here)
-        here /= row_norms(block, start)[:, None]
+    with threadpool_limits(1, "blas"):  # blocks are too small to gain from more
+        for start, block in blocks:
+            here = products[start : start + len(block)]
+            np.matmul(block, text.T, out=here)
+            here /= row_norms(block, start)[:, None]
     return products
 
 
