@@ -106,8 +106,8 @@ def plot_image_grid(
 ) -> Figure:
     """Figure 2: photographs with predicted class, score, mean vote and winning content.
 
-    The frame and the text are green where the prediction is right and red where it is wrong; image
-    ids stand below. A file that matplotlib cannot read is shown as an empty frame that says so.
+    Green and a check mark where the prediction is right, red and a cross where it is wrong; image ids
+    stand below. A file that matplotlib cannot read is shown as an empty frame that says so.
     """
     n_columns = min(n_columns, len(paths))
     n_rows = -(-len(paths) // n_columns)
@@ -130,9 +130,10 @@ def plot_image_grid(
         for spine in axes.spines.values():
             spine.set(edgecolor=colour, linewidth=3)
         named = f"\n#{_shorten(content[i], 24)}" if content is not None else ""
-        verdict = "high" if predicted_high[i] else "low"
+        mark = "\N{CHECK MARK}" if predicted_high[i] == is_high[i] else "\N{BALLOT X}"
+        verdict = f"{mark} {'high' if predicted_high[i] else 'low'}"
         axes.set_title(
-            f"{verdict}, score {score[i]:+.3f}\nmean vote {mos[i]:.2f}{named}", fontsize=8, color=colour
+            f"{verdict}, score {score[i]:+.4f}\nmean vote {mos[i]:.2f}{named}", fontsize=8, color=colour
         )
         axes.set_xlabel(_shorten(str(image_ids[i]), 24), fontsize=7)
     return figure

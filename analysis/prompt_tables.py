@@ -9,28 +9,17 @@ from analysis.pair_search import PairMetric, PairTable
 from analysis.prompt_evaluation import GroupResult
 from analysis.results import METRICS, MethodResult, Metric
 
-#: Published on the paper's AVA split; what is not listed is not known to us.
-PAPER_VALUES: Mapping[str, Mapping[str, float]] = {
-    "prompting.fixed": {"accuracy": 0.7253, "recall_low": 0.3182, "recall_high": 0.8976},
-}
 #: Pairs the authors found on AVA: (binary, continuous).
 PAPER_PAIRS: Mapping[str, tuple[str, str]] = {
     "prompting.fixed": ("outstanding / atrocious", "outstanding / horrible"),
     "prompting.context": ("smashing / horrible", "outstanding / horrible"),
     "prompting.ensemble_mean_of_raw": ("smashing / horrible", "outstanding / horrible"),
 }
-_HEADINGS = {
-    "accuracy": "accuracy",
-    "recall_low": "recall low",
-    "recall_high": "recall high",
-    "srcc": "SRCC",
-    "plcc": "PLCC",
-}
 
 
 def table_of_results(results: Sequence[MethodResult], paper: bool = True) -> str:
     """One row per method with intervals; the paper's accuracy in the last column if asked for."""
-    headings = ["method", *(_HEADINGS[name] for name in METRICS)]
+    headings = ["method", *(HEADINGS[name] for name in METRICS)]
     if paper:
         headings.append("paper, on AVA: accuracy (recall low, high)")
     rows = []
@@ -60,7 +49,7 @@ def table_of_chosen_pairs(results: Sequence[MethodResult]) -> str:
                     result.method,
                     f"{' / '.join(detail['binary_pair'])} ({detail['binary_train_accuracy']:.4f})",
                     f"{' / '.join(detail['continuous_pair'])} ({detail['continuous_train_srcc']:.4f})",
-                    *PAPER_PAIRS.get(result.key, ("not known to us",) * 2),
+                    *PAPER_PAIRS.get(result.key, (UNKNOWN,) * 2),
                 ]
             )
     return markdown_table(headings, rows)
@@ -141,7 +130,7 @@ def _interval(metric: Metric | None) -> str:
 
 
 def _paper_accuracy(key: str) -> str:
-    published = PAPER_VALUES.get(key)
-    if published is None:
-        return "not known to us"
+    published = next((row.values for row in TABLE_1 if row.key == key), {})
+    if not published:
+        return UNKNOWN
     return f"{published['accuracy']:.4f} ({published['recall_low']:.4f}, {published['recall_high']:.4f})"

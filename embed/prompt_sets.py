@@ -5,7 +5,7 @@ are in `PROMPT_SETS`, a user's own comes from a TOML file (docs/prompting.md sho
 """
 
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
@@ -167,9 +167,7 @@ def load_content_names(name: str) -> tuple[str, ...]:
     1,000 contents, not 998.
     """
     if name not in _TIMM_SUBSET:
-        raise PromptSetError(
-            f"unknown list of contents {name!r}; known: {', '.join(NAMED_CONTENTS)}"
-        )
+        raise PromptSetError(f"unknown list of contents {name!r}; known: {', '.join(NAMED_CONTENTS)}")
     from timm.data import ImageNetInfo  # imported here: timm takes seconds and only this needs it
 
     info = ImageNetInfo(_TIMM_SUBSET[name])
@@ -256,26 +254,6 @@ def _contents(table: dict[str, object], path: Path) -> tuple[str, ...] | str:
     if not names:
         raise PromptSetError(f"{file}: no content names; expected one per line")
     return names
-
-
-def check_lengths(
-    table: PromptTable, count_tokens: Callable[[str], int], context_length: int
-) -> int:
-    """Tokens of the longest prompt, start and end tokens included; an error names longer ones.
-
-    Tokenizers cut what does not fit without a word, and the cut text is another prompt.
-    `count_tokens` counts a text's own tokens, without start and end.
-    """
-    lengths = [count_tokens(text) + 2 for text in table.text]
-    too_long = [i for i, n_tokens in enumerate(lengths) if n_tokens > context_length]
-    if too_long:
-        shown = "; ".join(f"{table.text[i]!r} ({lengths[i]} tokens)" for i in too_long[:5])
-        more = f"; and {len(too_long) - 5} more" if len(too_long) > 5 else ""
-        raise PromptSetError(
-            f"{len(too_long)} of {len(table)} prompts are longer than the tokenizer's context of "
-            f"{context_length} tokens: {shown}{more}. Shorten the label, template or content."
-        )
-    return max(lengths)
 
 
 def build_prompt_sets(*prompt_sets: PromptSet) -> dict[str, PromptSet]:

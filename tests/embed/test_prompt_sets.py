@@ -7,9 +7,7 @@ import pytest
 from embed.prompt_sets import (
     PROMPT_SETS,
     Label,
-    PromptSet,
     PromptSetError,
-    check_lengths,
     expand,
     get_prompt_set,
     load_content_names,
@@ -104,14 +102,3 @@ def test_unknown_set_lists_the_known_and_missing_file_is_named(tmp_path: Path) -
         get_prompt_set("paper_contxt")
     with pytest.raises(PromptSetError, match="no such prompt file"):
         get_prompt_set(tmp_path / "absent.toml")
-
-
-def test_prompts_longer_than_the_context_are_named() -> None:
-    table = expand(PromptSet("s", (Label("very very long", 1), Label("bad", -1)), ("a {label} x",)))
-
-    def count_words(text: str) -> int:
-        return len(text.split())
-
-    assert check_lengths(table, count_words, context_length=7) == 7
-    with pytest.raises(PromptSetError, match=r"1 of 2 prompts .*'a very very long x' \(7 tokens\)"):
-        check_lengths(table, count_words, context_length=6)
