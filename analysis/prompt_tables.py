@@ -8,6 +8,7 @@ from analysis.bootstrap import Difference
 from analysis.pair_search import PairMetric, PairTable
 from analysis.prompt_evaluation import GroupResult
 from analysis.results import METRICS, MethodResult, Metric
+from analysis.tables import HEADINGS, TABLE_1, UNKNOWN
 
 #: Pairs the authors found on AVA: (binary, continuous).
 PAPER_PAIRS: Mapping[str, tuple[str, str]] = {
