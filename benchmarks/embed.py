@@ -2,10 +2,10 @@
 
     python benchmarks/embed.py [--images DIR] [--n 1000] [--repeats 3]
 
-Compared, on the same files in the page cache: the library's own transform on Pillow (one thread; and a torch
 Compared, on the same files in the page cache: the library's own transform on Pillow (a torch DataLoader of
-2 workers, the usual way), this project's exact path and its fast path with one
-ViT-B/32 with random weights end to end against its bare forward pass. Medians of the repeats.
+2 workers), this project's exact path and its fast path with one and two threads; several backbones in one
+run against a run each; and ViT-B/32 with random weights end to end against its bare forward pass. Medians
+of the repeats.
 """
 
 import argparse

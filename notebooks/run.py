@@ -7,6 +7,7 @@ traceback, and a notebook that was not executed to its end is never published.
 import ast
 import html
 import json
+import logging
 import os
 import re
 import time
@@ -76,6 +77,7 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any], progress: b
             cwd=str(FOLDER),
             progress_bar=progress,
             log_output=False,
+            extra_arguments=["--log-level=ERROR"],  # the kernel's notes on its own transport
         )
     except papermill.PapermillExecutionError as error:
         traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
@@ -100,6 +102,7 @@ def run_report(
     `on_page(name, number, total)` is called before each notebook. Old results are removed first, so that no
     page can show numbers of an earlier run.
     """
+    logging.getLogger("traitlets").setLevel(logging.ERROR)  # nbconvert's wish for texts beside figures
     notebooks = list(notebooks or report_notebooks())
     results = report_dir / "results"
     for stale in [*results.glob("*.json"), *report_dir.glob("*.html")]:
