@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from analysis.bootstrap import Difference, Prediction, paired_differences
-from analysis.gram import accumulate, merge
+from analysis.gram import accumulate_parts, merge
 from analysis.metrics import srcc
-from analysis.probes import ProbeFit, predict_rows, probe_of, row_blocks
+from analysis.probes import ProbeFit, predict_rows, probe_of, row_source
 from analysis.spectrum import gcv_error, gram_basis, gram_path
 from store.features import Features
 from store.rows import align
@@ -37,8 +37,8 @@ def learning_curve(fit: ProbeFit, features: Features, n_sizes: int = 6, n_repeat
         order = np.random.default_rng([fit.seed, repeat]).permutation(train)
         group = np.full(features.n_images, -1)
         group[order] = np.searchsorted(sizes, np.arange(len(order)), side="right")
-        blocks = row_blocks(features, fit.output, fit.rows, group, fit.ridge.unit_norm)
-        parts = accumulate(blocks, len(sizes))
+        source = row_source(features, fit.output, fit.rows, group, fit.ridge.unit_norm)
+        parts = accumulate_parts(source, len(sizes))
         probes = {}
         for step in range(len(sizes)):
             moments = merge(parts[: step + 1])

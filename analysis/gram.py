@@ -13,16 +13,27 @@ So folds, splits and learning-curve steps are sums of small matrices, and a subs
 of columns.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.linalg.blas import dsyrk
+
+from analysis.parallel import map_threads, n_workers
 
 Block = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Features (m, dim), targets (m, n_targets) and group (m,) of some rows; a negative group is left out."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows to be read, as often as needed."""
+
+    part: Callable[[int, int], Iterable[Block]]
+    """part(i, n) reads every n-th block from the i-th on; part(0, 1) all of them."""
+    dim: int
+    n_blocks: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,9 @@ class Moments:
     yy: Float[np.ndarray, " n_targets"]
     precision: float
     """Rounding unit of the features as stored: 1.2e-7 for float32."""
+
+
+_ROWS_AT_ONCE = 2048
 
 
 def accumulate(blocks: Iterable[Block], n_groups: int, with_gram: bool = True) -> list[Moments]:
@@ -55,8 +69,36 @@ def accumulate(blocks: Iterable[Block], n_groups: int, with_gram: bool = True) -
     return sums.moments()
 
 
-def merge(parts: Sequence[Moments]) -> Moments:
-    """The moments of several groups together, as if their rows had been in one."""
+def accumulate_parts(source: Source, n_groups: int, with_gram: bool = True) -> list[Moments]:
+    """The moments of each group of a source, from one pass shared by several threads."""
+    each = 8 * source.dim**2 * n_groups if with_gram else 0
+    n = n_workers(source.n_blocks, each)
+    found = map_threads(lambda i: accumulate(source.part(i, n), n_groups, with_gram), list(range(n)), n)
+    return [merge(list(groups)) for groups in zip(*found, strict=True)]
+
+
+def array_source(
+    x: Float[np.ndarray, "n dim"],
+    y: Float[np.ndarray, "n n_targets"],
+    group: Int[np.ndarray, " n"],
+    block_rows: int = _ROWS_AT_ONCE,
+) -> Source:
+    """Rows that are in memory as a source."""
+    starts = range(0, len(x), block_rows)
+
+    def part(i: int, n: int) -> Iterator[Block]:
+        for start in starts[i::n]:
+            rows = slice(start, start + block_rows)
+            yield x[rows], y[rows], group[rows]
+
+    return Source(part, x.shape[1], len(starts))
+
+
+def merge(parts: Sequence[Moments], with_gram: bool = True) -> Moments:
+    """The moments of several groups together, as if their rows had been in one.
+
+    Without `with_gram` the Gram matrix is left out (empty), for where its decomposition is known.
+    """
     filled = [part for part in parts if part.n]
     if not filled:
         return parts[0]
@@ -67,8 +109,8 @@ def merge(parts: Sequence[Moments]) -> Moments:
     # Deviations of the group means, weighted: their products are the between-group scatter.
     dx = np.stack([np.sqrt(part.n) * (part.mean_x - mean_x) for part in filled])
     dy = np.stack([np.sqrt(part.n) * (part.mean_y - mean_y) for part in filled])
-    xx = dx.T @ dx
-    for part in filled:
+    xx = dx.T @ dx if with_gram else np.zeros((0, 0))
+    for part in filled if with_gram else ():
         xx += part.xx
     return Moments(
         n=n,
@@ -125,43 +167,48 @@ class _Sums:
         self.shift_x = x[used].mean(axis=0, dtype=np.float64) if used.any() else np.zeros(dim)
         self.shift_y = y[used].mean(axis=0, dtype=np.float64) if used.any() else np.zeros(n_targets)
         self.precision = float(np.finfo(x.dtype).eps)
+        self.waiting: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(n_groups)]
         self.n = [0] * n_groups
         self.x = np.zeros((n_groups, dim))
         self.y = np.zeros((n_groups, n_targets))
         self.xy = np.zeros((n_groups, dim, n_targets))
         self.yy = np.zeros((n_groups, n_targets))
-        # Column-major, so that BLAS adds to them in place.
-        self.xx = [np.zeros((dim, dim), order="F") for _ in range(n_groups)] if with_gram else None
+        self.xx = np.zeros((n_groups, dim, dim)) if with_gram else None
 
     def add(self, x: np.ndarray, y: np.ndarray, group: np.ndarray) -> None:
         order = np.argsort(group, kind="stable")
         bounds = np.searchsorted(group[order], np.arange(len(self.n) + 1))
         for g, (start, stop) in enumerate(pairwise(bounds)):
-            if stop == start:
-                continue
-            rows = order[start:stop]
-            centred = np.subtract(x[rows], self.shift_x, dtype=np.float64)
-            y_centred = y[rows] - self.shift_y
-            self.n[g] += len(rows)
-            self.x[g] += centred.sum(axis=0)
-            self.y[g] += y_centred.sum(axis=0)
-            self.xy[g] += centred.T @ y_centred
-            self.yy[g] += (y_centred**2).sum(axis=0)
-            if self.xx is not None:
-                # Half the work of a general product: only the upper triangle of x'x is summed.
-                self.xx[g] = dsyrk(1.0, centred.T, 1.0, self.xx[g], overwrite_c=True)
+            if stop > start:
+                rows = order[start:stop]
+                self.waiting[g].append((x[rows], y[rows]))
+                # A product over few rows costs more in adding the result than in computing it.
+                if sum(len(part) for part, _ in self.waiting[g]) >= _ROWS_AT_ONCE:
+                    self._flush(g)
+
+    def _flush(self, g: int) -> None:
+        if not self.waiting[g]:
+            return
+        rows = np.concatenate([x for x, _ in self.waiting[g]])
+        x = np.subtract(rows, self.shift_x, dtype=np.float64)
+        y = np.concatenate([y for _, y in self.waiting[g]]) - self.shift_y
+        self.waiting[g] = []
+        self.n[g] += len(x)
+        self.x[g] += x.sum(axis=0)
+        self.y[g] += y.sum(axis=0)
+        self.xy[g] += x.T @ y
+        self.yy[g] += (y**2).sum(axis=0)
+        if self.xx is not None:
+            self.xx[g] += x.T @ x  # NumPy computes half of it and mirrors
 
     def moments(self) -> list[Moments]:
         found = []
-        for g, n in enumerate(self.n):
+        for g in range(len(self.n)):
+            self._flush(g)
+            n = self.n[g]
             mean_x, mean_y = self.x[g] / max(n, 1), self.y[g] / max(n, 1)
-            dim = len(mean_x)
-            if self.xx is None:
-                xx = np.zeros((dim, dim))
-            else:
-                xx = self.xx[g]
-                lower = np.tril_indices(dim, -1)
-                xx[lower] = xx.T[lower]
+            xx = np.zeros((len(mean_x), len(mean_x))) if self.xx is None else self.xx[g]
+            if self.xx is not None:
                 xx -= n * np.outer(mean_x, mean_x)
             found.append(
                 Moments(

@@ -11,8 +11,9 @@ cross-validation on the training images alone. Both come from one pass over the 
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from jaxtyping import Bool, Float, Int
 from analysis import labels, metrics
 from analysis.bootstrap import Prediction, bootstrap_metrics
 from analysis.folds import assign_folds
-from analysis.gram import Block, accumulate, merge
+from analysis.gram import Block, Source, merge
+from analysis.probe_cache import CacheKey, array_digest, gather
 from analysis.results import METRICS, MethodResult
 from analysis.roots import accumulate_roots, merge_roots
 from analysis.spectrum import (
@@ -29,13 +31,13 @@ from analysis.spectrum import (
     Path,
     cv_error_gram,
     cv_error_roots,
-    gram_basis,
     gram_path,
     leave_one_out_error,
     leave_out_gram,
     leave_out_roots,
     root_path,
 )
+from store.digests import BLOCK_ROWS
 from store.features import Features
 from store.rows import align
 from store.targets import Targets
@@ -172,13 +174,16 @@ def fit_probes(
     alphas: Sequence[float] = ALPHAS,
     n_folds: int | None = None,
     seed: int = 0,
+    cache: FilePath | None = None,
 ) -> ProbeFit:
     """Least squares and ridge on one output of a backbone, from the training images alone.
 
     alpha has the least squared error on left-out training images: exact leave-one-out up to 5,000 of
     them, else (or if `n_folds` is given) averaged over folds by hash of image_id, each fold's features
     standardised by the other folds. Least squares on features that do not determine it is the solution of
-    minimum norm. Raises ValueError where there is nothing to learn from.
+    minimum norm. With a folder for `cache`, what the pass over many rows gave is kept there.
+
+    Raises ValueError where there is nothing to learn from.
     """
     rows = join_rows(features, targets)
     tried = np.asarray(alphas, dtype=np.float64)
@@ -188,9 +193,13 @@ def fit_probes(
         n_folds = N_FOLDS
     group[rows.train] = 0 if n_folds is None else assign_folds(features.image_id[rows.train], n_folds, seed)
     is_wide = features.outputs.get(output, 0) >= 0.8 * len(rows.train)
-    path, cv_mse = solve(
-        lambda: row_blocks(features, output, rows, group, unit_norm), n_folds, tried, is_wide, name
-    )
+    key = None
+    if cache is not None and n_folds is not None:
+        bound = {"features": features.digest, "output": output, "unit_norm": unit_norm}
+        stem = f"{features.path.stem}_{output}_{'unit' if unit_norm else 'raw'}"
+        key = CacheKey(cache, stem, bound | {"folds": array_digest(group)}, array_digest(rows.y))
+    source = row_source(features, output, rows, group, unit_norm)
+    path, cv_mse = solve(source, n_folds, tried, is_wide, name, cache=key)
     alpha = float(tried[np.argmin(cv_mse.mean(axis=0))])
     probes = {name: probe_of(path, a, unit_norm) for name, a in (("ols", 0.0), ("ridge", alpha))}
     return ProbeFit(
@@ -213,11 +222,15 @@ def fit_probes(
 
 
 def fit_all(
-    features: Sequence[Features], targets: Targets, unit_norm: Sequence[bool] = (False, True), seed: int = 0
+    features: Sequence[Features],
+    targets: Targets,
+    unit_norm: Sequence[bool] = (False, True),
+    seed: int = 0,
+    cache: FilePath | None = None,
 ) -> list[ProbeFit]:
     """The probes of every output of every backbone, on raw and on unit-norm features."""
     return [
-        fit_probes(file, targets, output, unit, seed=seed)
+        fit_probes(file, targets, output, unit, seed=seed, cache=cache)
         for file in features
         for output in file.outputs
         for unit in unit_norm
@@ -225,47 +238,54 @@ def fit_all(
 
 
 def solve(
-    blocks: Callable[[], Iterable[Block]],
+    source: Source,
     n_folds: int | None,
     alphas: Float[np.ndarray, " n_alphas"],
     is_wide: bool,
     name: str,
     target: int = 0,
+    cache: CacheKey | None = None,
 ) -> tuple[Path, Float[np.ndarray, "n_folds n_alphas"]]:
     """The path of fits on all training rows, and the left-out error of each alpha (per fold, or one row
     for leave-one-out).
 
-    `blocks()` starts a pass over the rows. Gram matrices where they are good enough, else (or when there are
-    more features than rows, where they are larger than the rows) QR factors in a second pass.
+    Gram matrices where they are good enough, else (or when there are more features than rows, where they
+    are larger than the rows) QR factors in a second pass.
     """
     path: Path | None = None
     if not is_wide:
         try:
-            folds = accumulate(blocks(), n_folds or 1)
-            total = merge(folds)
-            path = gram_path(gram_basis(total), total)
+            found = gather(source, n_folds or 1, cache)
+            path = gram_path(found.total, merge(found.folds, with_gram=False))
             if n_folds is not None:
-                rest = [gram_path(gram_basis(part), part) for part in leave_out_gram(folds)]
-                return path, cv_error_gram(folds, rest, alphas, target)
+                left = leave_out_gram(found.folds, with_gram=False)
+                rest = [gram_path(basis, part) for basis, part in zip(found.rest, left, strict=True)]
+                return path, cv_error_gram(found.folds, rest, alphas, target)
         except IllConditionedError as error:
             path = None
             logger.warning("%s: %s; going on with QR over blocks of rows", name, error)
     if path is None:
-        roots = accumulate_roots(blocks(), n_folds or 1)
+        roots = accumulate_roots(source.part(0, 1), n_folds or 1)
         path = root_path(merge_roots(roots))
         if n_folds is not None:
             rest = [root_path(part) for part in leave_out_roots(roots)]
             return path, cv_error_roots(roots, rest, alphas, target)
-    return path, leave_one_out_error(blocks(), path, alphas, target)[None]
+    return path, leave_one_out_error(source.part(0, 1), path, alphas, target)[None]
 
 
-def row_blocks(
+def row_source(
     features: Features, output: str, rows: Rows, group: Int[np.ndarray, " n_images"], unit_norm: bool
-) -> Iterator[Block]:
-    """Blocks of rows with their targets and group, for one pass in bounded memory."""
-    for start, block in features.blocks(output, unit_norm):
-        stop = start + len(block)
-        yield block, rows.y[start:stop], group[start:stop]
+) -> Source:
+    """The rows of a feature file with their targets and group."""
+    starts = range(0, features.n_images, BLOCK_ROWS)
+
+    def part(i: int, n: int) -> Iterator[Block]:
+        for start in starts[i::n]:
+            block = slice(start, start + BLOCK_ROWS)
+            if (group[block] >= 0).any():
+                yield features.read(output, block, unit_norm), rows.y[block], group[block]
+
+    return Source(part, features.outputs.get(output, 0), len(starts))
 
 
 def probe_of(path: Path, alpha: float, unit_norm: bool, target: int = 0) -> Probe:

@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import eigh
 
 from analysis.gram import Block, Moments, merge, squared_error
 from analysis.roots import Root, merge_roots, root_squared_error
@@ -111,7 +110,7 @@ def gram_basis(moments: Moments, largest_condition: float = LARGEST_GRAM_CONDITI
     """
     scale = _scale(np.sqrt(np.maximum(np.diag(moments.xx), 0) / moments.n), moments.mean_x, moments.precision)
     inverse = _inverse(scale)
-    values, vectors = eigh(moments.xx * np.outer(inverse, inverse), driver="evd", check_finite=False)
+    values, vectors = np.linalg.eigh(moments.xx * np.outer(inverse, inverse))
     values, vectors = values[::-1], vectors[:, ::-1]
     largest = max(float(values[0]), 0.0) if len(values) else 0.0
     relative = values / largest if largest > 0 else np.zeros_like(values)
@@ -195,9 +194,9 @@ def leave_one_out_error(
     return np.asarray(total / basis.n)
 
 
-def leave_out_gram(folds: Sequence[Moments]) -> list[Moments]:
-    """For each fold the moments of all other folds together."""
-    return [merge([*folds[:f], *folds[f + 1 :]]) for f in range(len(folds))]
+def leave_out_gram(folds: Sequence[Moments], with_gram: bool = True) -> list[Moments]:
+    """For each fold the moments of all other folds together, with or without their Gram matrix."""
+    return [merge([*folds[:f], *folds[f + 1 :]], with_gram) for f in range(len(folds))]
 
 
 def leave_out_roots(folds: Sequence[Root]) -> list[Root]:

@@ -187,7 +187,8 @@ def comparison_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
             line.append(_each(known, lambda cell: _yes(cell.covers)) if row.result else "")
         else:
             is_own = row.result is not None and row.label == _own_label(row.result)
-            line += ["" if is_own else (row.note or UNKNOWN), "", ""]
+            unknown = f"{UNKNOWN} ({row.note})" if row.note else UNKNOWN
+            line += ["" if is_own else unknown, "", ""]
         table.append(line)
     return headings, table
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.folds import assign_folds
-from analysis.gram import Moments, accumulate, merge, select, squared_error
+from analysis.gram import Moments, accumulate, accumulate_parts, array_source, merge, select, squared_error
 from analysis.roots import accumulate_roots, merge_roots, root_squared_error
 
 
@@ -59,6 +59,14 @@ def test_a_joint_pass_over_two_backbones_serves_each_of_them(world) -> None:
     assert_equal(select(joint, slice(2, 5), slice(1, 2)), alone)
 
 
+def test_threads_share_a_pass_and_the_sums_stay_the_same(world, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, group = world
+    alone = accumulate(blocks(x, y, group), 3)
+    monkeypatch.setattr("analysis.gram.n_workers", lambda *_: 3)
+    for found, expected in zip(accumulate_parts(array_source(x, y, group, 20), 3), alone, strict=True):
+        assert_equal(found, expected)
+
+
 def test_a_new_target_needs_no_new_gram(world) -> None:
     x, y, group = world
     full = accumulate(blocks(x, y, group), 3)[1]
@@ -97,5 +105,7 @@ def test_folds_follow_the_id_and_nothing_else() -> None:
     assert np.array_equal(assign_folds(ids[:100], 5, seed=3), folds[:100])
     assert not np.array_equal(assign_folds(ids, 5, seed=4), folds)
     assert np.bincount(folds).min() > 70
+    # The width of the longest id has no say either.
+    assert np.array_equal(assign_folds(np.append(ids, "a much longer id"), 5, seed=3)[:500], folds)
     with pytest.raises(ValueError, match="4 training images do not fill 5 folds"):
         assign_folds(ids[:4], 5)

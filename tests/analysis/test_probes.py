@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from analysis import probes
+from analysis.gram import array_source
 from analysis.metrics import srcc
 from analysis.spectrum import Path as RidgePath
 from store import open_features, open_targets
@@ -23,13 +24,8 @@ def solve(
 ) -> tuple[RidgePath, np.ndarray]:
     group = np.zeros(len(x), int) if n_folds is None else np.arange(len(x)) % n_folds
     targets = y if y.ndim == 2 else y[:, None]
-
-    def blocks():
-        for i in range(0, len(x), size):
-            yield x[i : i + size], targets[i : i + size], group[i : i + size]
-
     is_wide = x.shape[1] >= 0.8 * len(x)
-    return probes.solve(blocks, n_folds, alphas, is_wide, "x")
+    return probes.solve(array_source(x, targets, group, size), n_folds, alphas, is_wide, "x")
 
 
 def problem(rng: np.random.Generator, n: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -270,3 +266,48 @@ def test_a_data_set_without_a_split_is_refused_with_advice(rated_world: Path) ->
         pytest.raises(ValueError, match="0 training and 0 test images .* add the data set with a split"),
     ):
         probes.fit_probes(features, unsplit, "pooled")
+
+
+def test_caches_give_the_same_answer_and_serve_a_new_target(rated_world: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    targets = open_targets(rated_world / "targets.h5")
+    other = replace(targets, votes=targets.votes[:, ::-1])
+    with open_features(rated_world / "features" / "sharp.h5") as features:
+        for rated in (targets, other):
+            plain = probes.fit_probes(features, rated, "pooled", n_folds=5)
+            first = probes.fit_probes(features, rated, "pooled", n_folds=5, cache=tmp_path)
+            again = probes.fit_probes(features, rated, "pooled", n_folds=5, cache=tmp_path)
+            for found in (first, again):
+                np.testing.assert_allclose(found.ridge.weights, plain.ridge.weights, rtol=1e-9)
+                np.testing.assert_allclose(found.cv_mse, plain.cv_mse, rtol=1e-9)
+        assert len(list(tmp_path.glob("gram_*"))) == 1 and len(list(tmp_path.glob("cross_*"))) == 2
+
+
+def test_a_cache_of_other_folds_or_features_is_not_used(rated_world: Path, tmp_path: Path) -> None:
+    targets = open_targets(rated_world / "targets.h5")
+    with open_features(rated_world / "features" / "sharp.h5") as features:
+        probes.fit_probes(features, targets, "pooled", n_folds=5, cache=tmp_path)
+        cached = probes.fit_probes(features, targets, "pooled", n_folds=4, seed=1, cache=tmp_path)
+        plain = probes.fit_probes(features, targets, "pooled", n_folds=4, seed=1)
+        np.testing.assert_allclose(cached.cv_mse, plain.cv_mse, rtol=1e-9)
+
+
+@pytest.mark.shared_data
+@pytest.mark.slow
+def test_oasis_reaches_the_reference(shared_data: Path, tmp_path: Path) -> None:
+    """Real ImageNet features and real votes, against an independent scikit-learn run: alpha by exact
+    leave-one-out, as there. `iaa dataset add` and `iaa embed` make the data set."""
+    from iaa.cli import main
+
+    oasis, data = shared_data / "oasis", ["--data", str(tmp_path)]
+    source = ["--kind", "table", "--images", str(oasis / "images"), "--ratings", str(oasis / "ratings.csv")]
+    assert not main(["dataset", "add", "oasis", *source, *data])
+    assert not main(["embed", "--dataset", "oasis", "--backbone", "efficientnet_lite0.in1k", *data])
+    targets = open_targets(tmp_path / "oasis" / "targets.h5")
+    with open_features(tmp_path / "oasis" / "features" / "efficientnet_lite0.in1k.h5") as features:
+        fit = probes.fit_probes(features, targets, "pooled")
+        ridge = probes.evaluate_probe(fit, n_boot=10)[1]
+        assert ridge.srcc.value == pytest.approx(0.706, abs=0.01)
+        assert ridge.plcc.value == pytest.approx(0.722, abs=0.01)
+        assert ridge.accuracy.value == pytest.approx(0.826, abs=0.01)

@@ -1,0 +1,82 @@
+"""Importance and its concentration, against shuffling by hand and planted sparse weights."""
+
+import numpy as np
+import pytest
+
+from analysis import importance
+from analysis.gram import accumulate
+from analysis.probes import Probe, probe_of
+from analysis.spectrum import gram_basis, gram_path
+
+
+def a_fit(rng: np.random.Generator, truth: np.ndarray, n: int = 500, alpha: float = 0.0):
+    x = rng.normal(size=(n, len(truth))) * rng.uniform(0.5, 3, len(truth))
+    y = x @ truth + rng.normal(size=n)
+    (moments,) = accumulate([(x, y[:, None], np.zeros(n, int))], 1)
+    path = gram_path(gram_basis(moments), moments)
+    return x, y, path, probe_of(path, alpha, unit_norm=False)
+
+
+def test_importance_does_not_depend_on_the_units_of_a_feature() -> None:
+    a = Probe(np.array([2.0, -1.0]), 0.0, np.array([1.0, 3.0]), 0.0, False)
+    b = Probe(np.array([0.02, -1.0]), 0.0, np.array([100.0, 3.0]), 0.0, False)
+    assert importance.feature_importance(a).tolist() == [2.0, 3.0]
+    np.testing.assert_allclose(importance.feature_importance(b), [2.0, 3.0])
+
+
+def test_concentration_at_its_extremes() -> None:
+    alike, alone = np.ones(50), np.eye(50)[3]
+    assert importance.effective_dimensions(alike) == pytest.approx(50)
+    assert importance.effective_dimensions(alone) == pytest.approx(1)
+    assert importance.gini(alike) == pytest.approx(0)
+    assert importance.gini(alone) == pytest.approx(1 - 1 / 50)
+    assert importance.top_share(alike) == pytest.approx(0.1)
+    assert importance.top_share(alone) == 1.0
+    both = importance.gini(np.stack([alike, alone]))
+    np.testing.assert_allclose(both, [0, 0.98])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+def test_intervals_contain_the_truth_and_shrink_with_more_images(
+    rng: np.random.Generator, alpha: float
+) -> None:
+    truth = np.zeros(40)
+    truth[:4] = 2.0
+    widths = []
+    for n in (200, 20_000):
+        x, _, path, probe = a_fit(rng, truth, n, alpha)
+        found = importance.concentration(path, probe, 300, rng)
+        actual = importance.effective_dimensions(np.abs(truth * x.std(axis=0)))
+        interval = found["effective_dimensions"]
+        widths.append(interval.high - interval.low)
+        if n == 20_000:
+            assert interval.low - 0.1 < actual < interval.high + 0.1
+    assert widths[1] < widths[0] / 4
+
+
+def test_without_degrees_of_freedom_there_is_no_interval(rng: np.random.Generator) -> None:
+    _, _, path, probe = a_fit(rng, np.ones(30), n=31)
+    found = importance.concentration(path, probe, 20, rng)
+    assert np.isnan(found["gini"].low) and found["gini"].value > 0
+
+
+def test_permutation_importance_is_the_growth_of_the_error(rng: np.random.Generator) -> None:
+    x, y, _, probe = a_fit(rng, np.array([1.0, 0.0, -3.0]))
+    found = importance.permutation_importance(x.astype(np.float32), y, probe, 1, np.random.default_rng(5))
+    order = np.random.default_rng(5).permutation(len(y))
+    for j in range(3):
+        shuffled = x.copy()
+        shuffled[:, j] = x[order, j]
+        expected = np.mean((y - probe.predict(shuffled)) ** 2) - np.mean((y - probe.predict(x)) ** 2)
+        assert found[j] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert np.argmax(found) == 2 and abs(found[1]) < 0.1
+
+
+def test_keeping_all_dimensions_is_the_probe_and_the_first_one_the_strongest(
+    rng: np.random.Generator,
+) -> None:
+    x, y, path, probe = a_fit(rng, np.array([0.1, 5.0, 0.2, 0.0, 1.0]))
+    curve = importance.keep_top(x, y, y > 0, 0.0, probe, path.basis.mean)
+    assert curve.k.tolist() == [1, 2, 4, 5]
+    assert curve.accuracy[-1] == np.mean((probe.predict(x) > 0) == (y > 0))
+    assert curve.srcc[0] > 0.85 and curve.srcc[-1] >= curve.srcc[0]
