@@ -22,8 +22,8 @@ def assign_folds(image_id: np.ndarray, n_folds: int, seed: int = 0) -> Int[np.nd
 
 
 def hash_strings(strings: np.ndarray, seed: int) -> UInt64[np.ndarray, " n"]:
-    """A 64-bit hash of each string and the seed: FNV-1a over code points, then SplitMix64's finaliser, for all
-    strings at once. Not for secrets."""
+    """A 64-bit hash of each string and the seed: FNV-1a over code points, then SplitMix64's finaliser, for
+    all strings at once. Not for secrets."""
     text = np.ascontiguousarray(np.asarray(strings, dtype=np.str_))
     points = text.view(np.uint32).reshape(len(text), -1) if text.dtype.itemsize else np.zeros((len(text), 0))
     state = np.full(len(text), _mix(np.array([_FNV_OFFSET ^ seed], dtype=np.uint64))[0])

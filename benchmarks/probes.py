@@ -4,8 +4,8 @@
     python benchmarks/probes.py run FOLDER [--sklearn]                  each step in a process of its own
 
 Steps: `cold` (from file to answer: OLS, 25 alphas x 5 folds, test metrics; the caches are written),
-`uncached` (no caches written), `cached` (the same in a new process with the caches there), `again` (the same in
-a process that has the file open and checked), `target` (another target column), `bootstrap` (1,000 paired
+`uncached` (no caches written), `cached` (the same in a new process with the caches there), `again` (the same
+in a process that has the file open and checked), `target` (another target column), `bootstrap` (1,000 paired
 resamples of SRCC for two methods on 25,551 images), `linear` (n/4, n/2, n). With --sklearn: StandardScaler +
 LinearRegression + RidgeCV with 5 folds on float64 rows. The floor is n dim^2 multiply-adds at the rate of
 a float64 product of the same kind (half of it computed, then mirrored) in this process.

@@ -1,4 +1,4 @@
-"""The distribution probe, the simplex projection, the ceiling of the votes, and the evidence around a probe."""
+"""The distribution probe, the simplex projection, the ceiling of the votes, the evidence around a probe."""
 
 from pathlib import Path
 
@@ -30,6 +30,7 @@ def test_projection_gives_the_nearest_distribution(rng: np.random.Generator) -> 
             np.full(4, 0.25),
             bounds=[(0, 1)] * 4,
             constraints={"type": "eq", "fun": lambda p: p.sum() - 1},
+            options={"ftol": 1e-14},
         )
         np.testing.assert_allclose(projected, nearest.x, atol=1e-5)
     inside = np.array([[0.1, 0.2, 0.3, 0.4]])
@@ -37,7 +38,7 @@ def test_projection_gives_the_nearest_distribution(rng: np.random.Generator) -> 
 
 
 def test_distribution_probe_beats_the_mean_distribution_and_agrees_with_the_probe_of_the_mean(fitted) -> None:
-    targets, features, fits = fitted
+    _, features, fits = fitted
     found = distribution.fit_distribution(fits["sharp"], features["sharp"])
     assert found is not None
     np.testing.assert_allclose(found.predicted.sum(axis=1), 1)

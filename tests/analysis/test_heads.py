@@ -1,6 +1,7 @@
 """Heads as files, and LAION's: expected scores, collapsed layers, refusals."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_laions_linear_head_gives_its_ten_expected_scores(shared_data: Path, tmp
 def mlp_checkpoint(path: Path, prefix: str = "") -> torch.nn.Sequential:
     torch.manual_seed(0)
     widths = (768, 1024, 128, 64, 16, 1)
-    layers = [torch.nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [torch.nn.Linear(a, b) for a, b in pairwise(widths)]
     names = (0, 2, 4, 6, 7)
     state = {
         f"{prefix}layers.{i}.{k}": v
