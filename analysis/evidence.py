@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from analysis.bootstrap import Difference, Prediction, paired_differences
-from analysis.gram import accumulate_parts, merge
+from analysis.gram import Source, accumulate_parts, merge
 from analysis.metrics import srcc
 from analysis.probes import ProbeFit, predict_rows, probe_of, row_source
-from analysis.spectrum import gcv_error, gram_basis, gram_path
+from analysis.roots import accumulate_roots, merge_roots
+from analysis.spectrum import Path, gcv_error, gram_basis, gram_path, root_path
 from store.features import Features
 from store.rows import align
 
@@ -38,17 +39,24 @@ def learning_curve(fit: ProbeFit, features: Features, n_sizes: int = 6, n_repeat
         group = np.full(features.n_images, -1)
         group[order] = np.searchsorted(sizes, np.arange(len(order)), side="right")
         source = row_source(features, fit.output, fit.rows, group, fit.ridge.unit_norm)
-        parts = accumulate_parts(source, len(sizes))
         probes = {}
-        for step in range(len(sizes)):
-            moments = merge(parts[: step + 1])
-            # A penalty of at least 1 is what makes the condition number harmless here.
-            path = gram_path(gram_basis(moments, largest_condition=np.inf), moments)
+        for step, path in enumerate(_growing_paths(source, sizes)):
             alpha = float(fit.alphas[np.argmin(gcv_error(path, fit.alphas))])
             probes[str(step)] = probe_of(path, alpha, fit.ridge.unit_norm)
         predicted = predict_rows(features, fit.output, fit.rows.test, probes)
         curves[repeat] = [srcc(fit.y_test, predicted[str(step)]) for step in range(len(sizes))]
     return LearningCurve(fit.name, sizes, curves)
+
+
+def _growing_paths(source: Source, sizes: Int[np.ndarray, " n_sizes"]) -> list[Path]:
+    """The path of the first group, of the first two, and so on."""
+    if source.dim >= 0.8 * sizes[-1]:
+        roots = accumulate_roots(source.part(0, 1), len(sizes))
+        return [root_path(merge_roots(roots[: step + 1])) for step in range(len(sizes))]
+    parts = accumulate_parts(source, len(sizes))
+    grown = [merge(parts[: step + 1]) for step in range(len(sizes))]
+    # A penalty of at least 1 is what makes the condition number harmless here.
+    return [gram_path(gram_basis(part, largest_condition=np.inf), part) for part in grown]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 from analysis import distribution, evidence, probes
-from analysis.metrics import emd_r2, plcc
+from analysis.metrics import emd_r2, plcc, srcc
 from store import open_features, open_targets
 
 
@@ -88,6 +88,10 @@ def test_learning_curve_rises_and_ends_at_all_training_images(fitted) -> None:
     assert curve.srcc[:, 0].mean() < curve.srcc[:, -1].mean()
     # The last step has all images whatever their order.
     np.testing.assert_allclose(curve.srcc[:, -1], curve.srcc[0, -1], atol=1e-3)
+    whole = srcc(fits["sharp"].y_test, fits["sharp"].predictions["ridge"])
+    assert curve.srcc[0, -1] == pytest.approx(whole, abs=0.01)
+    small = evidence.learning_curve(fits["sharp"], features["sharp"], n_sizes=7, n_repeats=1)
+    assert small.n_train[0] < 24 and np.isfinite(small.srcc).all()
     again = evidence.learning_curve(fits["sharp"], features["sharp"], n_sizes=5, n_repeats=3)
     assert np.array_equal(curve.srcc, again.srcc)
 
