@@ -77,7 +77,7 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any], progress: b
             cwd=str(FOLDER),
             progress_bar=progress,
             log_output=False,
-            extra_arguments=["--log-level=ERROR"],  # the kernel's notes on its own transport
+            extra_arguments=["--log-level=CRITICAL"],  # the kernel's notes on its own transport
         )
     except papermill.PapermillExecutionError as error:
         traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
