@@ -184,9 +184,23 @@ def _pair_srcc(
     pool: ThreadPoolExecutor,
 ) -> Float64[np.ndarray, "n_high n_low"]:
     votes = VoteRanks(mos)
-    pairs = [(row, column) for row in high for column in low]
-    values = list(pool.map(lambda pair: votes.srcc(pair[0] - pair[1]), pairs))
-    return np.array(values).reshape(len(high), len(low))
+
+    def correlate(row: np.ndarray) -> list[float]:
+        score, work = np.empty_like(row), Workspace(len(row))
+        return [votes.srcc(np.subtract(row, column, out=score), work) for column in low]
+
+    return np.array(list(pool.map(correlate, high)))
+
+
+class Workspace:
+    """Arrays used again for every score: fresh ones of this size would cost as much as the sort."""
+
+    def __init__(self, n_images: int) -> None:
+        self.bits = np.empty(n_images, np.int32)
+        self.flip = np.empty(n_images, np.int32)
+        self.keys = np.empty(n_images, np.int64)
+        self.low = np.empty(n_images, np.int64)
+        self.ranks = np.empty(n_images, np.float64)
 
 
 class VoteRanks:
@@ -199,14 +213,16 @@ class VoteRanks:
         self.sum_of_squares = float(centred @ centred)
         self.positions = np.arange(1, len(mos) + 1, dtype=np.float64) - (len(mos) + 1) / 2
 
-    def srcc(self, score: Float[np.ndarray, " n_images"]) -> float:
+    def srcc(self, score: Float[np.ndarray, " n_images"], work: Workspace | None = None) -> float:
         """Spearman correlation of float32 scores with the votes, ties by mean rank; NaN if constant."""
         n = len(self.payload)
-        keys = sortable_bits(score).astype(np.int64)
+        work = work or Workspace(n)
+        keys, vote_ranks = work.keys, work.ranks
+        keys[:] = sortable_bits(score, work.bits, work.flip)
         keys <<= 32
         keys |= self.payload
         keys.sort()
-        vote_ranks = (keys & 0xFFFFFFFF).astype(np.float64)
+        vote_ranks[:] = np.bitwise_and(keys, 0xFFFFFFFF, out=work.low)
         keys >>= 32
         product = float(self.positions @ vote_ranks)
         spread = n * (n * n - 1) / 12
@@ -239,10 +255,17 @@ class VoteRanks:
         ) / 12
 
 
-def sortable_bits(score: Float[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
-    """Integers that order as the scores do as float32; -0 equals 0."""
-    bits = (score.astype(np.float32, copy=False) + np.float32(0)).view(np.int32)
-    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)  # negative floats count downwards: flip all but the sign
+def sortable_bits(
+    score: Float[np.ndarray, " n"],
+    bits: Int32[np.ndarray, " n"] | None = None,
+    flip: Int32[np.ndarray, " n"] | None = None,
+) -> Int32[np.ndarray, " n"]:
+    """Integers that order as the scores do as float32; -0 equals 0. Written to `bits` where given."""
+    bits = np.empty(len(score), np.int32) if bits is None else bits
+    np.add(score, np.float32(0), out=bits.view(np.float32), casting="same_kind")
+    flip = np.right_shift(bits, 31, out=flip)  # -1 for negative floats, which count downwards:
+    flip &= np.int32(0x7FFFFFFF)  # flip all but the sign
+    bits ^= flip
     return bits
 
 
