@@ -52,10 +52,16 @@ def test_a_decimal_threshold_means_the_decimal_number() -> None:
     assert labels.is_high(votes, 4.299).tolist() == [True]
 
 
-def test_label_is_exact_for_counts_and_thresholds_that_would_overflow() -> None:
+def test_label_is_exact_for_counts_and_thresholds_that_would_overflow(rng: np.random.Generator) -> None:
     votes = np.array([[2**52 + 1, 2**52], [2**52, 2**52 + 1]])
     assert labels.is_high(votes, 1.5).tolist() == [False, True]
-    assert labels.is_high(votes, 1.500000000000001).tolist() == [False, False]
+    votes = rng.integers(2**49, 2**51, size=(200, 3))
+    for threshold in (1.500000000000001, 2.000000000000001, 1.9999999999):
+        bound = Fraction(repr(threshold))
+        expected = [
+            Fraction(sum((i + 1) * v for i, v in enumerate(row)), sum(row)) > bound for row in votes.tolist()
+        ]
+        assert labels.is_high(votes, threshold).tolist() == expected
 
 
 def test_images_without_votes_and_data_sets_without_ratings_are_refused() -> None:
