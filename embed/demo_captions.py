@@ -57,9 +57,9 @@ FORMS: dict[str, float] = {
     "a picture, of a #{subject}": 0.05,
 }
 #: Standard deviation of a writer's opinion around the taste of the image.
-OPINION_SPREAD = 0.5
+OPINION_SPREAD = 0.4
 #: How far, in the same unit, the tone of the chosen adjective may lie from the opinion.
-CHOICE_SPREAD = 0.45
+CHOICE_SPREAD = 0.35
 #: Share of adjectives chosen without looking, and of subjects called by a name of something else.
 TONELESS_SHARE, MISNAMED_SHARE = 0.12, 0.10
 

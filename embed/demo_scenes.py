@@ -18,6 +18,9 @@ SHORT_EDGE = 144
 #: Scenes are drawn this many times larger and reduced, which smooths the edges.
 SUPERSAMPLING = 2
 
+#: Weights of red, green and blue in luminance (ITU-R BT.601).
+LUMINANCE = np.array([0.299, 0.587, 0.114])
+
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
 
@@ -89,8 +92,8 @@ def _candle(pen: Pen, main: Colour, accent: Colour, dark: Colour) -> None:
     pen.box(main, -0.24, -0.9, 0.24, 0.3)
     pen.ellipse(main, (0, 0.3), 0.24, 0.06)
     pen.line(dark, 0.05, (0, 0.3), (0, 0.45))
-    pen.ellipse(accent, (0, 0.6), 0.16, 0.22)
-    pen.polygon(accent, (-0.13, 0.68), (0.13, 0.68), (0, 1.0))
+    pen.ellipse(main, (0, 0.6), 0.16, 0.22)
+    pen.polygon(main, (-0.13, 0.68), (0.13, 0.68), (0, 1.0))
 
 
 def _castle(pen: Pen, main: Colour, accent: Colour, dark: Colour) -> None:
@@ -119,8 +122,8 @@ def _goldfish(pen: Pen, main: Colour, accent: Colour, dark: Colour) -> None:
     pen.polygon(accent, (-0.3, 0.35), (0.15, 0.8), (0.3, 0.3))
     pen.ellipse(main, (-0.15, 0), 0.8, 0.48)
     pen.polygon(accent, (-0.05, -0.1), (0.3, -0.35), (0.3, 0.0))
-    pen.ellipse((250, 250, 250), (-0.6, 0.12), 0.13, 0.13)
-    pen.ellipse(dark, (-0.62, 0.12), 0.07, 0.07)
+    pen.ellipse(accent, (-0.6, 0.12), 0.15, 0.15)
+    pen.ellipse(main, (-0.62, 0.14), 0.06, 0.06)
 
 
 def _mushroom(pen: Pen, main: Colour, accent: Colour, dark: Colour) -> None:
@@ -152,9 +155,7 @@ def _volcano(pen: Pen, main: Colour, accent: Colour, dark: Colour) -> None:
     for x, y, r in ((-0.05, 0.55, 0.2), (0.15, 0.72, 0.24), (0.42, 0.88, 0.28)):
         pen.ellipse(dark, (x, y), r, r)
     pen.polygon(main, (-1.3, -1.0), (-0.24, 0.4), (0.24, 0.4), (1.3, -1.0))
-    pen.polygon(
-        accent, (-0.24, 0.4), (0.24, 0.4), (0.36, 0.05), (0.1, 0.15), (0, -0.25), (-0.14, 0.1)
-    )
+    pen.polygon(accent, (-0.24, 0.4), (0.24, 0.4), (0.36, 0.05), (0.1, 0.15), (0, -0.25), (-0.14, 0.1))
 
 
 def _yawl(pen: Pen, main: Colour, accent: Colour, dark: Colour) -> None:
@@ -184,9 +185,15 @@ SUBJECTS = tuple(_SKETCHES)
 _FLOATING = ("balloon", "goldfish")
 
 
-def _colour(hue: float, saturation: float, value: float) -> Colour:
-    r, g, b = colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0), 1), min(max(value, 0), 1))
-    return round(255 * r), round(255 * g), round(255 * b)
+def _colour(hue: float, saturation: float, luminance: float) -> Colour:
+    """The colour of a hue whose luminance is the given one, as far as the saturation allows it."""
+    rgb = np.array(colorsys.hsv_to_rgb(hue % 1.0, saturation, 1.0))
+    rgb *= luminance / (rgb @ LUMINANCE)
+    # A blue cannot be bright and pure: what does not fit below white is mixed with white.
+    if rgb.max() > 1.0:
+        rgb = luminance + (rgb - luminance) * (1.0 - luminance) / (rgb.max() - luminance)
+    r, g, b = np.round(255 * rgb).astype(int).tolist()
+    return r, g, b
 
 
 #: Hues of sky, ground, subject and the subject's second colour that go together.
@@ -202,20 +209,21 @@ def draw_palette(rng: np.random.Generator, harmony: float) -> dict[str, Colour]:
     """Colours of sky, ground and subject, as 8-bit RGB.
 
     At harmony 1 the hues are those of one of four moods; at harmony 0 every hue is its own accident
-    and none is muted.
+    and none is muted. The light falls on the subject: it is brighter than what lies behind it.
     """
     mood = np.array(_MOODS[rng.integers(len(_MOODS))]) + rng.uniform(-0.02, 0.02)
     discord = (1.0 - harmony) * rng.uniform(-0.5, 0.5, size=4)
     sky, ground, main, accent = mood + discord
     loud = 1.0 - harmony
     return {
-        "sky_top": _colour(sky, 0.50 + 0.4 * loud, 0.78),
-        "sky_low": _colour(sky + 0.03 + 0.3 * discord[1], 0.20 + 0.6 * loud, 0.97),
-        "ground": _colour(ground, 0.50 + 0.4 * loud, 0.55 + 0.2 * loud),
-        "hill": _colour(ground + 0.04 + 0.4 * discord[2], 0.35 + 0.5 * loud, 0.64),
-        "main": _colour(main, 0.75 + 0.2 * loud, 0.88),
-        "accent": _colour(accent, 0.45 + 0.45 * loud, 0.97),
-        "dark": _colour(main, 0.55, 0.24),
+        "sky_top": _colour(sky, 0.55 + 0.4 * loud, 0.46),
+        "sky_low": _colour(sky + 0.03 + 0.3 * discord[1], 0.30 + 0.6 * loud, 0.60),
+        "ground": _colour(ground, 0.50 + 0.4 * loud, 0.40),
+        "hill": _colour(ground + 0.04 + 0.4 * discord[2], 0.35 + 0.5 * loud, 0.45),
+        "main": _colour(main, 0.60 + 0.35 * loud, 0.84),
+        "accent": _colour(accent, 0.70 + 0.25 * loud, 0.26),
+        "dark": _colour(main, 0.55, 0.10),
+        "cloud": _colour(sky, 0.10 + 0.5 * loud, 0.68),
     }
 
 
@@ -237,7 +245,7 @@ def _draw_scenery(
         for _ in range(3):
             rx, ry = rng.uniform(0.06, 0.14) * unit, rng.uniform(0.02, 0.035) * unit
             dx = rng.uniform(-0.1, 0.1) * unit
-            draw.ellipse((x + dx - rx, y - ry, x + dx + rx, y + ry), fill=(245, 245, 245))
+            draw.ellipse((x + dx - rx, y - ry, x + dx + rx, y + ry), fill=colours["cloud"])
     if rng.uniform() < 0.6:
         across = np.linspace(0, width, 24)
         phase, wave = rng.uniform(0, 2 * math.pi, 2), rng.uniform(1.0, 3.0, 2)
@@ -291,9 +299,7 @@ def draw_scene(rng: np.random.Generator, subject: str, looks: Mapping[str, float
     return turned.resize((width, height), Image.Resampling.BOX)
 
 
-def expose(
-    scene: Image.Image, rng: np.random.Generator, looks: Mapping[str, float]
-) -> Image.Image:
+def expose(scene: Image.Image, rng: np.random.Generator, looks: Mapping[str, float]) -> Image.Image:
     """The photograph of a scene: blur, contrast, saturation, exposure and grain, in that order.
 
     Exposure is in stops, contrast and saturation are factors about mid grey and about grey, blur
@@ -303,7 +309,7 @@ def expose(
         scene = scene.filter(ImageFilter.GaussianBlur(looks["blur"]))
     pixels = np.asarray(scene, dtype=np.float32) / 255
     pixels = 0.5 + looks["contrast"] * (pixels - 0.5)
-    grey = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    grey = pixels @ LUMINANCE.astype(np.float32)
     pixels = grey[..., None] + looks["saturation"] * (pixels - grey[..., None])
     pixels = np.clip(pixels, 0, None) * 2.0 ** looks["exposure"]
     height, width = grey.shape

@@ -64,7 +64,7 @@ LOOKS: dict[str, Look] = {
     "blur": Look(0.0, 5.0, 0.0, 1.0, 0.35, "pixels, Gaussian radius"),
     "grain": Look(0.0, 0.14, 0.0, 1.0, 0.45, "standard deviation, white = 1"),
     "tilt": Look(-16.0, 16.0, 0.0, 1.0, 0.20, "degrees, anticlockwise"),
-    "placement": Look(0.0, 0.34, 0.10, 1.0, 0.20, "short edges from the centre"),
+    "placement": Look(0.0, 0.28, 0.08, 1.0, 0.20, "short edges from the centre"),
 }
 
 
@@ -156,8 +156,7 @@ def world_table(n_train: int = 2000, n_test: int = 500, seed: int = DEMO_SEED) -
     subject = np.array([SUBJECTS[rng.integers(len(SUBJECTS))] for rng in rngs])
     draws = np.array([rng.uniform(size=len(LOOKS)) for rng in rngs])
     looks = {
-        name: look.low + (look.high - look.low) * draws[:, i]
-        for i, (name, look) in enumerate(LOOKS.items())
+        name: look.low + (look.high - look.low) * draws[:, i] for i, (name, look) in enumerate(LOOKS.items())
     }
     taste_values = taste(looks)
     mean = mean_vote(taste_values)

@@ -168,7 +168,8 @@ def load_content_names(name: str) -> tuple[str, ...]:
     """
     if name not in _TIMM_SUBSET:
         raise PromptSetError(f"unknown list of contents {name!r}; known: {', '.join(NAMED_CONTENTS)}")
-    from timm.data import ImageNetInfo  # imported here: timm takes seconds and only this needs it
+    # Imported here: timm takes seconds and only this needs it.
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo(_TIMM_SUBSET[name])
     return tuple(text.split(",")[0].strip() for text in info.label_descriptions())
