@@ -25,12 +25,8 @@ TONES: dict[str, float] = {
     "groovy": 0.5,
     "dandy": 0.4,
     "slap-up": 0.4,
-    "keen": 0.2,
     "bang-up": 0.2,
-    "bully": 0.1,
     "not bad": 0.1,
-    "surly": -0.3,
-    "slimy": -0.5,
     "unworthy": -0.6,
     "worthless": -0.8,
     "ugly": -1.0,
@@ -44,8 +40,8 @@ TONES: dict[str, float] = {
 }
 #: Adjectives of the paper's list that say nothing about how a picture looks.
 TONELESS = (
-    "capital", "majuscule", "big", "enceinte", "expectant", "gravid", "large", "heavy",
-    "with child",
+    "bully", "keen", "capital", "majuscule", "big", "enceinte", "expectant", "gravid", "large",
+    "heavy", "with child", "surly", "slimy",
 )  # fmt: skip
 #: Forms of caption and how often each is chosen; the paper's two templates are among them.
 FORMS: dict[str, float] = {
@@ -61,7 +57,7 @@ OPINION_SPREAD = 0.4
 #: How far, in the same unit, the tone of the chosen adjective may lie from the opinion.
 CHOICE_SPREAD = 0.35
 #: Share of adjectives chosen without looking, and of subjects called by a name of something else.
-TONELESS_SHARE, MISNAMED_SHARE = 0.12, 0.10
+TONELESS_SHARE, MISNAMED_SHARE = 0.15, 0.10
 
 
 def draw_adjective(rng: np.random.Generator, taste_value: float) -> str:

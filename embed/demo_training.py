@@ -40,7 +40,7 @@ N_TRAIN, N_VALIDATION = 10_000, 500
 #: Captions are cut to this many tokens: the longest prompt of the paper's sets needs 18.
 N_TOKENS = 20
 BATCH_SIZE = 128
-CLIP_STEPS, VIT_STEPS = 1200, 600
+CLIP_STEPS, VIT_STEPS = 1400, 600
 PEAK_RATE = 1.5e-3
 #: Share of an image's patches left out at a training step, which saves as much time.
 CLIP_PATCH_DROPOUT, VIT_PATCH_DROPOUT = 0.35, 0.25

@@ -59,12 +59,12 @@ class Look:
 LOOKS: dict[str, Look] = {
     "exposure": Look(-1.8, 0.9, 0.0, 2.0, 0.50, "stops"),
     "contrast": Look(0.30, 1.35, 1.25, 1.0, 0.45, "factor about mid grey"),
-    "harmony": Look(0.0, 1.0, 1.0, 1.0, 0.35, "0 accidental hues, 1 one of four moods"),
+    "harmony": Look(0.0, 1.0, 1.0, 1.0, 0.25, "0 accidental hues, 1 one of four moods"),
     "saturation": Look(0.0, 1.45, 1.25, 1.0, 0.50, "factor about grey"),
-    "blur": Look(0.0, 5.0, 0.0, 1.0, 0.35, "pixels, Gaussian radius"),
+    "blur": Look(0.0, 5.0, 0.0, 1.0, 0.30, "pixels, Gaussian radius"),
     "grain": Look(0.0, 0.14, 0.0, 1.0, 0.45, "standard deviation, white = 1"),
-    "tilt": Look(-16.0, 16.0, 0.0, 1.0, 0.20, "degrees, anticlockwise"),
-    "placement": Look(0.0, 0.28, 0.08, 1.0, 0.20, "short edges from the centre"),
+    "tilt": Look(-16.0, 16.0, 0.0, 1.0, 0.15, "degrees, anticlockwise"),
+    "placement": Look(0.0, 0.28, 0.08, 1.0, 0.15, "short edges from the centre"),
 }
 
 
