@@ -277,13 +277,14 @@ def row_source(
     features: Features, output: str, rows: Rows, group: Int[np.ndarray, " n_images"], unit_norm: bool
 ) -> Source:
     """The rows of a feature file with their targets and group."""
-    starts = range(0, features.n_images, BLOCK_ROWS)
+    every = range(0, features.n_images, BLOCK_ROWS)
+    # Blocks without a row that takes part (all test images, say) would leave a thread without work.
+    starts = [start for start in every if (group[start : start + BLOCK_ROWS] >= 0).any()]
 
     def part(i: int, n: int) -> Iterator[Block]:
         for start in starts[i::n]:
             block = slice(start, start + BLOCK_ROWS)
-            if (group[block] >= 0).any():
-                yield features.read(output, block, unit_norm), rows.y[block], group[block]
+            yield features.read(output, block, unit_norm), rows.y[block], group[block]
 
     return Source(part, features.outputs.get(output, 0), len(starts))
 

@@ -312,3 +312,20 @@ def test_oasis_reaches_the_reference(shared_data: Path, tmp_path: Path) -> None:
         assert ridge.srcc.value == pytest.approx(0.706, abs=0.01)
         assert ridge.plcc.value == pytest.approx(0.722, abs=0.01)
         assert ridge.accuracy.value == pytest.approx(0.826, abs=0.01)
+
+
+def test_a_block_without_training_rows_leaves_no_thread_idle():
+    """Blocks of 2,048 rows of which the second is all test images, as in the demo."""
+    from types import SimpleNamespace
+
+    from analysis.gram import accumulate_parts
+    from analysis.probes import row_source
+
+    x = np.random.default_rng(0).standard_normal((2500, 3)).astype(np.float32)
+    group = np.where(np.arange(2500) < 2000, 0, -1)
+    features = SimpleNamespace(n_images=2500, outputs={"o": 3}, read=lambda name, block, unit_norm: x[block])
+    source = row_source(features, "o", SimpleNamespace(y=x[:, :1].astype(float)), group, False)
+    assert source.n_blocks == 1
+    (moments,) = accumulate_parts(source, 1)
+    assert moments.n == 2000
+    np.testing.assert_allclose(moments.mean_x, x[:2000].astype(float).mean(axis=0), atol=1e-12)
