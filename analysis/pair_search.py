@@ -10,7 +10,6 @@ per pair in full precision where once is enough:
   of the image's vote in the lower, so that nothing is gathered afterwards. Pairs run in threads.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
-from analysis.prompting import LabelScores
+from analysis.prompting import LabelScores, available_cores
 
 PairMetric = Literal["accuracy", "srcc", "plcc"]
+_CHUNK_IMAGES = 4096
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,9 @@ def search_pairs(
     # pool's threads, or beside other processes, wait for each other (40 times slower on two busy cores).
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_threads) as pool:
         n_true, n_predicted = _count_predictions(decision[rows], decision[columns], is_high, pool)
+        linear = pool.submit(_pair_plcc, strength[rows], strength[columns], mos)
         srcc = _pair_srcc(strength[rows], strength[columns], mos, pool)
-        plcc = _pair_plcc(strength[rows], strength[columns], mos)
+        plcc = linear.result()
     n_high = int(np.count_nonzero(is_high))
     n_low = len(is_high) - n_high
     n_true_low = n_low - (n_predicted - n_true)
@@ -112,13 +113,6 @@ def search_pairs(
         srcc=srcc,
         plcc=plcc,
     )
-
-
-def available_cores() -> int:
-    """Number of cores this process may use, at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_inputs(scores: LabelScores, mos: np.ndarray, is_high: np.ndarray) -> None:
@@ -160,11 +154,14 @@ def _pair_plcc(
     low: Float32[np.ndarray, "n_low n_images"],
     mos: Float[np.ndarray, " n_images"],
 ) -> Float64[np.ndarray, "n_high n_low"]:
-    columns = np.concatenate([high, low]).astype(np.float64)
-    columns -= columns.mean(axis=1, keepdims=True)
+    columns = np.concatenate([high, low])
+    means = columns.mean(axis=1, dtype=np.float64)[:, None]
     centred = mos - np.mean(mos, dtype=np.float64)
-    covariance = columns @ columns.T
-    with_mos = columns @ centred
+    covariance, with_mos = np.zeros((len(columns), len(columns))), np.zeros(len(columns))
+    for start in range(0, len(mos), _CHUNK_IMAGES):  # float64 copies that stay in the cache
+        chunk = columns[:, start : start + _CHUNK_IMAGES] - means
+        covariance += chunk @ chunk.T
+        with_mos += chunk @ centred[start : start + _CHUNK_IMAGES]
     variance = np.diag(covariance)
     n_high = len(high)
     spread = variance[:n_high, None] + variance[None, n_high:] - 2 * covariance[:n_high, n_high:]

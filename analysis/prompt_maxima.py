@@ -19,8 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from threadpoolctl import threadpool_limits
 
-from analysis.pair_search import available_cores
-from analysis.prompting import LabelIndex, LabelScores, index_labels, label_means, row_norms
+from analysis.prompting import LabelIndex, LabelScores, available_cores, index_labels, label_means, row_norms
 from store import Features, Prompts, load_derived, save_derived
 
 #: Part of the cache's key: raise it when the meaning or the rounding of the arrays changes.

@@ -12,7 +12,9 @@ labels' weights +1 and -1. All methods differ only in how the two come about:
     ensemble_mean_of_unit   cosine with the mean of the label's unit context vectors     the same
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -146,12 +148,24 @@ def cosines(
     The products are divided by the lengths of the image rows, which saves scaling every row first.
     """
     products = np.full((n_images, len(text)), np.nan, dtype=np.float32)
-    with threadpool_limits(1, "blas"):  # blocks are too small to gain from more
-        for start, block in blocks:
-            here = products[start : start + len(block)]
-            np.matmul(block, text.T, out=here)
-            here /= row_norms(block, start)[:, None]
+
+    def multiply(start: int, block: np.ndarray) -> None:
+        here = products[start : start + len(block)]
+        np.matmul(block, text.T, out=here)
+        here /= row_norms(block, start)[:, None]
+
+    # Blocks are read and checked here while others are multiplied there, each by a BLAS of one thread.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_cores()) as pool:
+        for future in [pool.submit(multiply, start, block) for start, block in blocks]:
+            future.result()
     return products
+
+
+def available_cores() -> int:
+    """Number of cores this process may use, at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def row_blocks(

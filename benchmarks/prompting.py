@@ -24,9 +24,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.pair_search import available_cores, search_pairs
+from analysis.pair_search import search_pairs
 from analysis.prompt_maxima import load_context_maxima
-from analysis.prompting import cosines, index_labels, one_prompt_per_label, unit_rows
+from analysis.prompting import available_cores, cosines, index_labels, one_prompt_per_label, unit_rows
 from embed.prompt_sets import PAPER_HIGH, PAPER_LOW
 from store import open_features, open_prompts
 from store.features import FEATURES_SCHEMA
