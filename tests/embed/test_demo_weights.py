@@ -171,7 +171,6 @@ def test_words_that_praise_nobody_rank_worse(glimpse, backbones):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="OLS on demo_clip reaches 0.785 of the 0.8 wanted: it needs longer training")
 def test_the_demo_shows_what_it_is_for(backbones, tmp_path, capsys):
     """The demo's three promises, on its test split: best fixed pair, probe, and their distance."""
     shown = show(tmp_path / "images", backbones, 2000, 500)
