@@ -22,7 +22,7 @@ METRIC_NAMES = {"accuracy": "accuracy", "srcc": "SRCC", "plcc": "PLCC"}
 def plot_pair_heatmap(table: PairTable, metric: PairMetric, title: str = "") -> Figure:
     """Value of every pair, high labels down, low labels across; rows and columns by their mean.
 
-    The best pair has a frame. Colours for correlations are centred on zero.
+    The best pair has a frame. Correlations of both signs get colours centred on zero.
     """
     values = table.metric(metric)
     rows, columns = np.argsort(-_means(values, 1)), np.argsort(-_means(values, 0))
@@ -30,7 +30,8 @@ def plot_pair_heatmap(table: PairTable, metric: PairMetric, title: str = "") -> 
     n_high, n_low = shown.shape
     size = (2.2 + 0.55 * n_low, 1.6 + 0.26 * n_high)
     figure, axes = plt.subplots(figsize=size, layout="constrained")
-    if metric == "accuracy":
+    one_sign = metric == "accuracy" or not (shown < 0).any()
+    if one_sign:
         image = axes.imshow(shown, cmap="viridis", aspect="auto")
     else:
         limit = float(np.nanmax(np.abs(shown)))
@@ -40,7 +41,7 @@ def plot_pair_heatmap(table: PairTable, metric: PairMetric, title: str = "") -> 
     lowest, highest = image.get_clim()
     for (row, column), value in np.ndenumerate(shown):
         share = (value - lowest) / (highest - lowest) if highest > lowest else 0.5
-        dark = share < 0.55 if metric == "accuracy" else abs(2 * share - 1) > 0.65
+        dark = share < 0.55 if one_sign else abs(2 * share - 1) > 0.65
         text = "-" if np.isnan(value) else f"{value:.2f}".replace("0.", ".")
         axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
     best = table.best(metric)
@@ -168,7 +169,7 @@ def plot_score_against_mos(
     axes.plot(ends, slope * ends + intercept, color=LOW, linewidth=2, label="least squares")
     axes.axhline(threshold, color=NEUTRAL, linestyle="--", linewidth=1, label=f"threshold {threshold:g}")
     axes.set(xlabel="continuous score", ylabel="mean vote", title=title)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower right" if slope > 0 else "lower left")
     figure.colorbar(cells, ax=axes, label="images per cell" + (" (logarithmic)" if many else ""))
     _clean(figure)
     return figure
@@ -216,18 +217,24 @@ def plot_greedy_path(steps: Sequence[GreedyStep], test_values: Sequence[float]) 
 
 
 def plot_bottleneck_weights(probe: BottleneckProbe, polarity: Sequence[int] | np.ndarray) -> Figure:
-    """Weight of each label with its interval, sorted; colour by the polarity the paper gives the word."""
-    order = np.argsort(probe.weight)
-    figure, axes = plt.subplots(figsize=(6.2, 1.2 + 0.2 * len(order)), layout="constrained")
+    """Left: weight of each label with its interval. Right: correlation of the label alone with the votes.
+
+    Sorted by the right side; colour by the polarity that the prompt set gives the word.
+    """
+    order = np.argsort(np.nan_to_num(probe.alone))
+    size = (9.5, 1.2 + 0.2 * len(order))
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
     positions = np.arange(len(order))
     colours = [{1: HIGH, -1: LOW}.get(int(polarity[i]), NEUTRAL) for i in order]
-    axes.barh(positions, probe.weight[order], color=colours, height=0.7)
-    axes.hlines(positions, probe.weight_low[order], probe.weight_high[order], color="black", linewidth=1)
-    axes.set_yticks(positions, [probe.labels[i] for i in order], fontsize=8)
-    axes.set_ylim(-0.7, len(order) - 0.3)
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.set(xlabel="votes per standard deviation of the similarity")
-    axes.set_title("blue: listed as high, red: listed as low; line: 95 % interval", fontsize=9)
+    left.barh(positions, probe.weight[order], color=colours, height=0.7)
+    left.hlines(positions, probe.weight_low[order], probe.weight_high[order], color="black", linewidth=1)
+    left.set(xlabel="weight, votes per standard deviation", title="in the probe, with 95 % interval")
+    right.barh(positions, probe.alone[order], color=colours, height=0.7)
+    right.set(xlabel="correlation with the mean vote (train)", title="alone, against the mean of all labels")
+    left.set_yticks(positions, [probe.labels[i] for i in order], fontsize=8)
+    left.set_ylim(-0.7, len(order) - 0.3)
+    for axes in (left, right):
+        axes.axvline(0, color="black", linewidth=0.8)
     _clean(figure)
     return figure
 

@@ -77,7 +77,7 @@ class BottleneckProbe:
 
     `weight` is in vote units per standard deviation of the similarity; `weight_low` and `weight_high`
     bound it over resamples of the training images. Labels whose similarities go together share
-    weight between them: read groups, and the interval, before a single word.
+    weight between them, also with opposite signs: look at the interval, and at `alone`, before a single word.
     """
 
     labels: tuple[str, ...]
@@ -88,6 +88,8 @@ class BottleneckProbe:
     alpha: float
     mean: Float64[np.ndarray, " n_labels"]
     std: Float64[np.ndarray, " n_labels"]
+    alone: Float64[np.ndarray, " n_labels"]
+    """Correlation of the votes with the label's similarity less the image's mean over all labels."""
 
     def predict(self, scores: LabelScores) -> Float64[np.ndarray, " n_images"]:
         """Predicted mean vote."""
@@ -100,7 +102,7 @@ def fit_bottleneck(
     scores: LabelScores,
     mos: Float[np.ndarray, " n_images"],
     rng: np.random.Generator,
-    alphas: Sequence[float] = tuple(np.logspace(-1, 5, 25)),
+    alphas: Sequence[float] = tuple(np.logspace(-4, 5, 28)),
     n_folds: int = 5,
     n_boot: int = 200,
 ) -> BottleneckProbe:
@@ -139,7 +141,14 @@ def fit_bottleneck(
         counts = np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups)
         resampled[i] = _ridge(np.tensordot(counts, grams, axes=1), alpha)[:-1]
     low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
-    return BottleneckProbe(scores.labels, solution[:-1], low, high, float(solution[-1]), alpha, mean, std)
+    relative = X - X.mean(axis=1, keepdims=True)
+    relative -= relative.mean(axis=0)
+    votes = mos - mos.mean()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        alone = votes @ relative / np.sqrt((relative**2).sum(axis=0) * (votes @ votes))
+    return BottleneckProbe(
+        scores.labels, solution[:-1], low, high, float(solution[-1]), alpha, mean, std, alone
+    )
 
 
 def _ridge(gram: Float64[np.ndarray, "k k"], alpha: float) -> Float64[np.ndarray, " k1"]:

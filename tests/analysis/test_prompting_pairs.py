@@ -187,6 +187,10 @@ def test_bottleneck_probe_recovers_planted_weights(rng: np.random.Generator) -> 
     assert (probe.weight_low < probe.weight).all()
     assert (probe.weight < probe.weight_high).all()
     assert probe.weight_low[0] > 0.45
+    relative = strength - strength.mean(axis=1, keepdims=True)
+    assert probe.alone[0] == pytest.approx(pearsonr(relative[:, 0], mos).statistic, abs=1e-5)
+    assert np.argmax(probe.alone) == 0
+    assert np.argmin(probe.alone) == 4
     assert spearmanr(probe.predict(scores), mos).statistic > 0.85
     again = fit_bottleneck(scores, mos, np.random.default_rng(1), n_boot=100)
     np.testing.assert_array_equal(probe.weight_low, again.weight_low)
