@@ -1,0 +1,32 @@
+"""How a run of the pipeline goes, and how long its stages took."""
+
+import os
+from dataclasses import dataclass, field
+
+from embed.decode import MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; `batch_size`, `exif_rotate`, `max_pixels` and `is_exact` (decode and resize with Pillow, as
+    the library does) shape the result and are recorded."""
+
+    batch_size: int = 32
+    exif_rotate: bool = False
+    max_pixels: int = MAX_PIXELS
+    n_threads: int = field(default_factory=lambda: min(32, os.cpu_count() or 1))
+    max_failed_share: float = 0.05
+    is_exact: bool = False
+    overwrite: bool = False
+
+
+@dataclass
+class Timings:
+    """Seconds per stage; read, decode and resize are summed over threads."""
+
+    read: float = 0.0
+    decode: float = 0.0
+    resize: float = 0.0
+    encode: float = 0.0
+    write: float = 0.0
+    wall: float = 0.0
