@@ -17,7 +17,7 @@ from embed.dataset_options import KINDS, PATHS, TEST_SHARE, check_options, forma
 from embed.image_files import IMAGE_SUFFIXES, list_image_files, natural_key
 from embed.tables import DatasetError, match_files, read_ratings
 from store.digests import digest_of_strings
-from store.sealed import publish
+from store.durable import make_folder, publish
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def add_dataset(
             )
         return found
     build_table(config, data_root)  # every complaint before anything is written
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     partial = existing.with_name("dataset.toml.partial")
     partial.write_text(format_toml(name, kind, cleaned), encoding="utf-8")
     publish(partial, existing)

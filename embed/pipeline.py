@@ -18,7 +18,7 @@ from embed.options import Options, Timings
 from store import IdentityError, MissingFileError, open_features
 from store.features import FEATURES_SCHEMA
 from store.locks import write_lock
-from store.parts import Plan, begin, discard, merge_parts, missing_parts
+from store.parts import Plan, begin, clean_up, discard, merge_parts, missing_parts
 
 __all__ = [
     "Options",
@@ -125,13 +125,14 @@ def _bounds(plan: Plan, todo: dict[str, list[int]]) -> list[tuple[int, int]]:
 
 def _is_finished(plan: Plan, overwrite: bool) -> bool:
     try:
-        open_features(plan.path, plan.identity)
+        open_features(plan.path, plan.identity).close()
     except MissingFileError:
         return False
     except IdentityError:
         if overwrite:
             return False
         raise
+    clean_up(plan)
     return True
 
 

@@ -11,7 +11,7 @@ from embed.prompt_sets import PromptTable
 from store import IdentityError, MissingFileError, open_prompts
 from store.digests import digest_of_strings
 from store.locks import write_lock
-from store.parts import Plan, begin, discard, merge_parts, missing_parts, write_part
+from store.parts import Plan, begin, clean_up, discard, merge_parts, missing_parts, write_part
 from store.prompts import PROMPTS_SCHEMA
 
 TEXT_BATCH = 256
@@ -63,10 +63,11 @@ def embed_prompts(
     plan = prompt_plan(set_name, table, backbone, path)
     with write_lock(path.with_name(path.name + ".lock")):
         try:
-            finished = open_prompts(path, plan.identity)
-            if on_rows is not None:
-                on_rows(plan.n_rows)
-            return finished.digest
+            with open_prompts(path, plan.identity) as finished:
+                clean_up(plan)
+                if on_rows is not None:
+                    on_rows(plan.n_rows)
+                return finished.digest
         except MissingFileError:
             pass
         except IdentityError:

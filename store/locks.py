@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from store.durable import make_folder
 from store.errors import BusyError, SpaceError
 
 
@@ -13,7 +14,7 @@ from store.errors import BusyError, SpaceError
 def write_lock(path: Path) -> Iterator[None]:
     """Hold the lock file `path` while the body runs; BusyError if another process holds it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise SpaceError(f"cannot write {path}: {error.strerror}. Choose another place: --data") from error

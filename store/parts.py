@@ -6,7 +6,7 @@ flight. `merge_parts` joins them into the final file with the same durability.
 """
 
 import json
-import shutil
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 
 from store.digests import BLOCK_ROWS, block_bounds, digest_of_json
+from store.durable import remove_folder, space_error, write_json
 from store.errors import IntegrityError, StoreError
-from store.identity import check_identity
-from store.sealed import SealedFile, Streamed, fsync_directory, write_json, write_sealed
+from store.identity import check_identity, differences
+from store.sealed import SealedFile, Streamed, write_sealed
+
+logger = logging.getLogger(__name__)
 
 PART_SCHEMA = "iaa/part"
+PLAN_NOTE = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -68,15 +72,11 @@ def begin(plan: Plan) -> None:
 
     Raises IdentityError naming the fields in which the begun run differs.
     """
-    note = plan.folder / "plan.json"
-    described = json.loads(json.dumps(plan.described()))
-    if not note.exists():
-        write_json(note, described)
+    described = _as_json(plan.described())
+    begun = _begun(plan)
+    if begun is None:
+        write_json(plan.folder / PLAN_NOTE, described)
         return
-    try:
-        begun = json.loads(note.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IntegrityError(f"{note} is no JSON ({error}). Start the run anew: --overwrite") from error
     check_identity(
         begun,
         described,
@@ -85,9 +85,43 @@ def begin(plan: Plan) -> None:
     )
 
 
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _begun(plan: Plan) -> Any:
+    """The plan of a begun run; None if none was begun."""
+    note = plan.folder / PLAN_NOTE
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise IntegrityError(f"{note} is no JSON ({error}). Start the run anew: --overwrite") from error
+    except OSError as error:
+        raise StoreError(f"{note} cannot be read: {error.strerror}") from error
+
+
 def discard(plan: Plan) -> None:
-    """Remove an unfinished run."""
-    shutil.rmtree(plan.folder, ignore_errors=True)
+    """Remove an unfinished run. Raises SpaceError where that cannot be done."""
+    try:
+        remove_folder(plan.folder, last=PLAN_NOTE)
+    except OSError as error:
+        raise space_error(plan.folder, error) from error
+
+
+def clean_up(plan: Plan) -> None:
+    """Remove what a run has left whose file is finished; the file must have been checked before.
+
+    The parts of another run than this plan's are somebody's unfinished work and stay.
+    """
+    begun = _begun(plan)
+    if begun is not None and any(differences(begun, _as_json(plan.described()))):
+        return
+    try:
+        discard(plan)
+    except StoreError as error:  # nothing depends on it any more
+        logger.warning("%s", error)
 
 
 def missing_parts(plan: Plan) -> list[int]:
@@ -133,8 +167,7 @@ def merge_parts(plan: Plan) -> str:
             else:
                 arrays[name] = np.concatenate([part.view(name) for part in parts])
     digest = write_sealed(plan.path, plan.schema, plan.identity, plan.provenance, arrays)
-    shutil.rmtree(plan.folder)
-    fsync_directory(plan.path.parent)
+    clean_up(plan)
     return digest
 
 

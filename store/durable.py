@@ -1,0 +1,109 @@
+"""Durable writing: the only system calls by which this project's files come to be.
+
+A file appears under its name complete or not at all, also after a power loss: its bytes are written under
+a temporary name, fsynced, renamed, and the folder is fsynced. Everything goes through the functions of `os`
+called here, so a test can record each call and replay what a kill would have left.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from store.errors import SpaceError
+
+Piece = tuple[int, bytes | np.ndarray]
+"""Where in the file, and what."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its missing parents, each entry durable in its own parent."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    fsync_folder(folder.parent)
+
+
+def write_pieces(partial: Path, n_bytes: int, pieces: Iterable[Piece]) -> None:
+    """Write a file of `n_bytes` from its pieces. The space is reserved first, so that a full disk is an
+    OSError before anything is written; after any OSError the file is removed."""
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        if n_bytes:
+            os.posix_fallocate(descriptor, 0, n_bytes)
+        for position, piece in pieces:
+            _write_at(descriptor, position, piece)
+    except OSError:
+        os.unlink(partial)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a finished file its final name so that it survives a power loss."""
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(partial, path)
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the creations, renames and removals inside a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_folder(folder: Path, last: str) -> None:
+    """Remove a folder of files, `last` after all others: what a kill leaves still says what it is."""
+    if not folder.is_dir():
+        return
+    for name in sorted(os.listdir(folder), key=lambda name: (name == last, name)):
+        os.unlink(folder / name)
+    os.rmdir(folder)
+    fsync_folder(folder.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a small JSON file, complete or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    text = (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+    try:
+        make_folder(path.parent)
+        write_pieces(partial, len(text), [(0, text)])
+        publish(partial, path)
+    except OSError as error:
+        raise space_error(path, error) from error
+
+
+def space_error(path: Path, error: OSError) -> SpaceError:
+    """What to tell people when a file cannot be written."""
+    return SpaceError(
+        f"cannot write {path}: {error.strerror or error}. Nothing that was finished is lost. "
+        "Free some space or choose another place (--data), then run the same command again."
+    )
+
+
+def _write_at(descriptor: int, position: int, piece: bytes | np.ndarray) -> None:
+    if isinstance(piece, np.ndarray):
+        view = memoryview(np.ascontiguousarray(piece).view(np.uint8).reshape(-1).data)
+    else:
+        view = memoryview(piece)
+    while view:
+        written = os.pwrite(descriptor, view, position)
+        position += written
+        view = view[written:]
