@@ -68,11 +68,11 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove_folder(folder: Path, last: str) -> None:
-    """Remove a folder of files, `last` after all others: what a kill leaves still says what it is."""
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of files; one that is not there is removed already."""
     if not folder.is_dir():
         return
-    for name in sorted(os.listdir(folder), key=lambda name: (name == last, name)):
+    for name in sorted(os.listdir(folder)):
         os.unlink(folder / name)
     os.rmdir(folder)
     fsync_folder(folder.parent)

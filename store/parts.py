@@ -105,7 +105,7 @@ def _begun(plan: Plan) -> Any:
 def discard(plan: Plan) -> None:
     """Remove an unfinished run. Raises SpaceError where that cannot be done."""
     try:
-        remove_folder(plan.folder, last=PLAN_NOTE)
+        remove_folder(plan.folder)
     except OSError as error:
         raise space_error(plan.folder, error) from error
 
