@@ -1,9 +1,9 @@
 """How a run of the pipeline goes, and how long its stages took."""
 
-import os
 from dataclasses import dataclass, field
 
 from embed.decode import MAX_PIXELS
+from embed.device import n_cores
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Options:
     batch_size: int = 32
     exif_rotate: bool = False
     max_pixels: int = MAX_PIXELS
-    n_threads: int = field(default_factory=lambda: min(32, os.cpu_count() or 1))
+    n_threads: int = field(default_factory=lambda: min(32, n_cores()))
     max_failed_share: float = 0.05
     is_exact: bool = False
     overwrite: bool = False

@@ -13,6 +13,7 @@ import numpy as np
 from embed import turbo
 from embed.datasets import ImageTable
 from embed.decode import ImageError, decode_image, read_bytes
+from embed.device import use_one_core
 from embed.geometry import Steps, apply_steps
 
 BATCHES_AHEAD = 3
@@ -55,7 +56,7 @@ def load_batches(
         return load_row(table.absolute(index), steps, exif_rotate, max_pixels, is_exact)
 
     waiting: deque[tuple[Batch, list[Future[Row]]]] = deque()
-    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode", initializer=use_one_core)
     try:
         for batch in batches:
             waiting.append((batch, [pool.submit(load, row) for row in range(batch.start, batch.stop)]))

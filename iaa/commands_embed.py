@@ -48,8 +48,7 @@ def embed(
     Stop it at any time and run the same command again: finished parts are kept. A second run finds the
     finished files and does nothing. An image that cannot be read is a failed row with a reason.
     """
-    import os
-
+    from embed.device import n_cores
     from embed.pipeline import Options, Timings, embed_images
 
     layout = Layout(data_root(data), dataset)
@@ -62,7 +61,7 @@ def embed(
         batch_size=batch_size,
         exif_rotate=config.exif_rotate,
         max_pixels=max_pixels,
-        n_threads=threads or min(32, os.cpu_count() or 1),
+        n_threads=threads or min(32, n_cores()),
         max_failed_share=max_failures,
         is_exact=exact,
         overwrite=overwrite,
