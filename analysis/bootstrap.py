@@ -196,14 +196,8 @@ def _correlation(
 ) -> float:
     """Correlation of two centred columns in a resample; NaN if either is constant in it."""
     weighted = weights * a
-    squares = _sum(weighted, a) * _sum(weights * b, b)
-    return _sum(weighted, b) / float(np.sqrt(squares)) if squares > 0 else float("nan")
-
-
-def _sum(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
-    """Inner product without BLAS, whose threads, on a busy machine, wait longer for each other than a
-    thousand such short sums take."""
-    return float(np.einsum("i,i->", a, b))
+    squares = metrics.inner(weighted, a) * metrics.inner(weights * b, b)
+    return metrics.inner(weighted, b) / float(np.sqrt(squares)) if squares > 0 else float("nan")
 
 
 def _columns(

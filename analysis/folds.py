@@ -13,7 +13,7 @@ def assign_folds(image_id: np.ndarray, n_folds: int, seed: int = 0) -> Int[np.nd
     photographs moves none of the old ones. Raises ValueError if a fold stays empty.
     """
     fold = (hash_strings(image_id, seed) % np.uint64(max(n_folds, 1))).astype(np.int64)
-    if n_folds < 2 or len(np.unique(fold)) < n_folds:
+    if n_folds < 2 or not np.bincount(fold, minlength=n_folds).all():
         raise ValueError(
             f"{len(image_id)} training images do not fill {n_folds} folds: expected at least 2 folds and an "
             "image in each. Take fewer folds or more images."

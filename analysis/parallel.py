@@ -7,8 +7,9 @@ threads run, SciPy's wrappers do not; so pieces that run here use NumPy's.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -26,8 +27,15 @@ def n_workers(n_pieces: int, bytes_each: int = 0, budget: int = 300_000_000) -> 
 
 def map_threads(function: Callable[[T], R], pieces: Sequence[T], threads: int) -> list[R]:
     """function(piece) of every piece, in order."""
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         if threads == 1:
             return [function(piece) for piece in pieces]
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(function, pieces))
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Inside, each BLAS call keeps to one thread: for small problems and for pieces that run side by side."""
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield

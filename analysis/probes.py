@@ -13,6 +13,7 @@ cross-validation on the training images alone. Both come from one pass over the 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -23,6 +24,7 @@ from analysis import labels, metrics
 from analysis.bootstrap import Prediction, bootstrap_metrics
 from analysis.folds import assign_folds
 from analysis.gram import Block, Source, merge
+from analysis.parallel import map_threads, n_workers, one_blas_thread
 from analysis.probe_cache import CacheKey, array_digest, gather
 from analysis.results import METRICS, MethodResult
 from analysis.roots import accumulate_roots, merge_roots
@@ -50,6 +52,7 @@ N_FOLDS = 5
 LEAVE_ONE_OUT_UP_TO = 5_000
 """Training images up to which alpha is chosen by exact leave-one-out, beyond by 5 folds: on few images the
 choice by folds depends on the folds, on many it is as good and saves a pass over the rows."""
+_ROWS_PREDICTED_AT_ONCE = 2048
 _METHODS = {"ols": "OLS", "ridge": "ridge"}
 
 
@@ -82,12 +85,12 @@ class Rows:
     n_failed: dict[str, int]
     """Failed rows left out, per split."""
 
-    @property
+    @cached_property
     def train(self) -> Int[np.ndarray, " n_train"]:
         """Rows of the training images."""
         return np.flatnonzero(self.split == "train")
 
-    @property
+    @cached_property
     def test(self) -> Int[np.ndarray, " n_test"]:
         """Rows of the test images."""
         return np.flatnonzero(self.split == "test")
@@ -175,17 +178,19 @@ def fit_probes(
     n_folds: int | None = None,
     seed: int = 0,
     cache: FilePath | None = None,
+    rows: Rows | None = None,
 ) -> ProbeFit:
     """Least squares and ridge on one output of a backbone, from the training images alone.
 
     alpha has the least squared error on left-out training images: exact leave-one-out up to 5,000 of
     them, else (or if `n_folds` is given) averaged over folds by hash of image_id, each fold's features
     standardised by the other folds. Least squares on features that do not determine it is the solution of
-    minimum norm. With a folder for `cache`, what the pass over many rows gave is kept there.
+    minimum norm. With a folder for `cache`, what the pass over many rows gave is kept there. `rows` may give
+    the join of these features and targets where it is known, as for a second output.
 
     Raises ValueError where there is nothing to learn from.
     """
-    rows = join_rows(features, targets)
+    rows = join_rows(features, targets) if rows is None else rows
     tried = np.asarray(alphas, dtype=np.float64)
     group = np.full(features.n_images, -1)
     name = f"{features.backbone}/{output}"
@@ -229,9 +234,10 @@ def fit_all(
     cache: FilePath | None = None,
 ) -> list[ProbeFit]:
     """The probes of every output of every backbone, on raw and on unit-norm features."""
+    joined = [(file, join_rows(file, targets)) for file in features]
     return [
-        fit_probes(file, targets, output, unit, seed=seed, cache=cache)
-        for file in features
+        fit_probes(file, targets, output, unit, seed=seed, cache=cache, rows=rows)
+        for file, rows in joined
         for output in file.outputs
         for unit in unit_norm
     ]
@@ -256,11 +262,12 @@ def solve(
     if not is_wide:
         try:
             found = gather(source, n_folds or 1, cache)
-            path = gram_path(found.total, merge(found.folds, with_gram=False))
-            if n_folds is not None:
-                left = leave_out_gram(found.folds, with_gram=False)
-                rest = [gram_path(basis, part) for basis, part in zip(found.rest, left, strict=True)]
-                return path, cv_error_gram(found.folds, rest, alphas, target)
+            with one_blas_thread():
+                path = gram_path(found.total, merge(found.folds, with_gram=False))
+                if n_folds is not None:
+                    left = leave_out_gram(found.folds, with_gram=False)
+                    rest = [gram_path(basis, part) for basis, part in zip(found.rest, left, strict=True)]
+                    return path, cv_error_gram(found.folds, rest, alphas, target)
         except IllConditionedError as error:
             path = None
             logger.warning("%s: %s; going on with QR over blocks of rows", name, error)
@@ -302,11 +309,15 @@ def predict_rows(
     weights = np.stack([probe.weights for probe in probes.values()], axis=1)
     bias = np.array([probe.bias for probe in probes.values()])
     (unit_norm,) = {probe.unit_norm for probe in probes.values()}
-    parts = []
-    for start in range(0, len(rows), 4096):
-        block = features.read(output, rows[start : start + 4096], unit_norm)
-        parts.append(block.astype(np.float64) @ weights + bias)
-    predicted = np.concatenate(parts) if parts else np.zeros((0, len(probes)))
+    if not len(rows):
+        return {name: np.zeros(0) for name in probes}
+    starts = np.arange(0, len(rows), _ROWS_PREDICTED_AT_ONCE)
+
+    def predict(start: int) -> Float[np.ndarray, "n_block n_probes"]:
+        block = features.read(output, rows[start : start + _ROWS_PREDICTED_AT_ONCE], unit_norm)
+        return np.asarray(block.astype(np.float64) @ weights + bias)
+
+    predicted = np.concatenate(map_threads(predict, starts.tolist(), n_workers(len(starts))))
     return {name: predicted[:, column] for column, name in enumerate(probes)}
 
 

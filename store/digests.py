@@ -65,4 +65,8 @@ def encode_strings(values: np.ndarray) -> np.ndarray:
 
 def decode_strings(stored: np.ndarray) -> np.ndarray:
     """The str array behind `encode_strings`."""
+    try:
+        return stored.astype(np.str_)  # ASCII alone, all cells at once
+    except UnicodeDecodeError:
+        pass
     return np.array([cell.decode("utf-8", "surrogateescape") for cell in stored.tolist()], dtype=str)

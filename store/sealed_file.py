@@ -148,6 +148,16 @@ class SealedFile:
             self._check_block(name, index)
         return rows[start:stop]
 
+    def take(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Some rows of an array, by index or mask, as a copy; the blocks that hold them are checked.
+
+        Raises IntegrityError naming the array and rows of the first damaged block among them.
+        """
+        stored = self._map(name)
+        for index in np.unique(np.arange(len(stored))[rows] // BLOCK_ROWS).tolist():
+            self._check_block(name, index)
+        return np.asarray(stored[rows])
+
     def strings(self, name: str) -> np.ndarray:
         """A string array, decoded."""
         return decode_strings(self.view(name))

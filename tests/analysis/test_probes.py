@@ -257,6 +257,21 @@ def test_unit_norm_features_are_another_probe_and_every_output_is_fitted(rated_w
     assert not np.allclose(fits[0].predictions["ols"], fits[1].predictions["ols"])
 
 
+def test_predictions_come_in_the_order_of_the_rows_whatever_the_pieces(
+    rated_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = open_targets(rated_world / "targets.h5")
+    with open_features(rated_world / "features" / "dull.h5") as features:
+        fit = probes.fit_probes(features, targets, "pooled", rows=probes.join_rows(features, targets))
+        both = {"ols": fit.ols, "ridge": fit.ridge}
+        monkeypatch.setattr(probes, "_ROWS_PREDICTED_AT_ONCE", 7)
+        found = probes.predict_rows(features, "pooled", fit.rows.test, both)
+        assert len(fit.rows.test) > 14
+        for name in both:
+            np.testing.assert_allclose(found[name], fit.predictions[name], atol=1e-12)
+        assert len(probes.predict_rows(features, "pooled", np.zeros(0, int), both)["ols"]) == 0
+
+
 def test_a_data_set_without_a_split_is_refused_with_advice(rated_world: Path) -> None:
     from dataclasses import replace
 

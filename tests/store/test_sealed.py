@@ -73,6 +73,26 @@ def test_a_flipped_bit_in_rows_is_not_served_and_verify_names_the_rows(sealed):
     assert f"/outputs/embedding rows {BLOCK_ROWS} to {N_ROWS - 1}" in verify_file(sealed).problems[0]
 
 
+def test_rows_taken_by_index_or_mask_are_checked_in_their_blocks_alone(sealed, arrays):
+    matrix, last = arrays["outputs/embedding"], N_ROWS - 1
+    mask = np.arange(N_ROWS) % 50 == 1
+    with SealedFile(sealed) as file:
+        for rows in (np.array([last, 3, 3]), np.array([-1]), mask, np.zeros(0, int)):
+            np.testing.assert_array_equal(file.take("outputs/embedding", rows), matrix[rows])
+        with pytest.raises(IndexError):
+            file.take("outputs/embedding", np.array([N_ROWS]))
+    with h5py.File(sealed) as file:
+        offset = file["outputs/embedding"].id.get_offset()
+    data = bytearray(sealed.read_bytes())
+    data[offset + (BLOCK_ROWS + 5) * 7 * 4] ^= 1
+    sealed.write_bytes(data)
+    for damaged in (np.array([0, -1]), mask, np.array([BLOCK_ROWS])):
+        with SealedFile(sealed) as file:
+            file.take("outputs/embedding", np.array([0, BLOCK_ROWS - 1]))
+            with pytest.raises(IntegrityError, match=f"/outputs/embedding rows {BLOCK_ROWS} to {last}"):
+                file.take("outputs/embedding", damaged)
+
+
 def test_random_bit_flips_are_found_or_change_nothing(sealed, arrays, rng):
     """A flip anywhere either is reported or leaves every array, identity and digest as they were."""
     original = sealed.read_bytes()
@@ -171,8 +191,8 @@ def test_a_place_that_is_no_folder_is_a_clear_error(tmp_path, arrays):
 
 
 def test_strings_survive_and_tables_have_distinct_digests():
-    values = np.array(["", "a\nb", "日本", "x\udcff"])
-    np.testing.assert_array_equal(decode_strings(encode_strings(values)), values)
+    for values in (np.array(["", "a\nb", "日本", "x\udcff"]), np.array(["", "a\nb "]), np.zeros(0, str)):
+        np.testing.assert_array_equal(decode_strings(encode_strings(values)), values)
     with pytest.raises(ValueError, match="NUL"):
         encode_strings(np.array(["a\0b"]))
     assert digest_of_strings(np.array(["ab", "c"])) != digest_of_strings(np.array(["a", "bc"]))
