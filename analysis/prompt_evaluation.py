@@ -14,6 +14,7 @@ from analysis.pair_search import PairTable, search_pairs, untangle_pairs
 from analysis.prompt_ensembles import BottleneckProbe, GreedyStep, fit_bottleneck, grow_ensemble
 from analysis.prompt_maxima import load_context_maxima
 from analysis.prompting import (
+    EnsembleMode,
     LabelScores,
     cosines,
     ensemble_vectors,
@@ -94,11 +95,8 @@ def score_methods(
     maxima from the cache file or computes and keeps them there.
     """
     for prompts in (fixed, context):
-        if prompts is not None and prompts.backbone != features.backbone:
-            raise ValueError(
-                f"{prompts.path} was encoded by {prompts.backbone}, {features.path} by {features.backbone}: "
-                "their cosines mean nothing. Encode the prompts with the same backbone: iaa embed-prompts"
-            )
+        if prompts is not None:
+            _check_backbone(features, prompts)
     texts, indices = {}, {}
     if fixed is not None:
         indices["fixed"] = index_labels(fixed.label.tolist(), fixed.polarity)
@@ -132,6 +130,37 @@ def score_methods(
         scores["context"] = maxima.context()
         scores["context_max"] = maxima.context_max()
     return {method: scores[method] for method in METHOD_NAMES if method in scores}
+
+
+def score_prompts(
+    features: Features, output: str, prompts: Prompts, method: str, cache: Path | None = None
+) -> LabelScores:
+    """Scores of one prompt file under one method (see `analysis.prompting`), rows as in the feature file.
+
+    `fixed` takes one prompt per label, the others any number. Raises ValueError otherwise.
+    """
+    if method == "fixed":
+        return score_methods(features, output, prompts, None)["fixed"]
+    _check_backbone(features, prompts)
+    if method in ("context", "context_max"):
+        maxima = load_context_maxima(features, output, prompts, cache)
+        return maxima.context() if method == "context" else maxima.context_max()
+    if method not in ("ensemble_mean_of_raw", "ensemble_mean_of_unit"):
+        known = "fixed, context, context_max, ensemble_mean_of_raw, ensemble_mean_of_unit"
+        raise ValueError(f"unknown method {method!r}; known: {known}")
+    index = index_labels(prompts.label.tolist(), prompts.polarity)
+    mode: EnsembleMode = "mean_of_raw" if method.endswith("raw") else "mean_of_unit"
+    vectors = ensemble_vectors(prompts.read("embedding"), index, mode)
+    similarity = cosines(features.blocks(output), features.n_images, vectors)
+    return one_prompt_per_label(method, similarity, index)
+
+
+def _check_backbone(features: Features, prompts: Prompts) -> None:
+    if prompts.backbone != features.backbone:
+        raise ValueError(
+            f"{prompts.path} was encoded by {prompts.backbone}, {features.path} by {features.backbone}: "
+            "their cosines mean nothing. Encode the prompts with the same backbone: iaa embed-prompts"
+        )
 
 
 @dataclass(frozen=True)

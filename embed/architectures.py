@@ -66,6 +66,13 @@ def build_tokenizer(spec: BackboneSpec) -> Callable[..., Tensor]:
     return tokenizer
 
 
+def text_context_length(spec: BackboneSpec) -> int:
+    """The number of tokens that the text tower of an open_clip architecture reads; nothing is built."""
+    with _open_clip_name(spec) as name:
+        config = open_clip.get_model_config(name)
+    return int(config["text_cfg"].get("context_length", 77))
+
+
 def _build_open_clip(spec: BackboneSpec, device: torch.device) -> tuple[nn.Module, Transform]:
     entry = {} if spec.config is not None else _open_clip_entry(spec)
     with _open_clip_name(spec) as name, device:

@@ -65,8 +65,13 @@ class BackboneSpec:
 
     @property
     def file_stem(self) -> str:
-        """The id as a file name: `open_clip:ARCH/TAG` has characters that paths do not allow."""
-        return self.id.replace(":", "__").replace("/", "__")
+        """The id as a file name."""
+        return file_stem(self.id)
+
+
+def file_stem(backbone_id: str) -> str:
+    """A backbone id as a file name: `open_clip:ARCH/TAG` has characters that paths do not allow."""
+    return backbone_id.replace(":", "_").replace("/", "_")
 
 
 def registry(specs: Iterable[BackboneSpec]) -> dict[str, BackboneSpec]:

@@ -126,6 +126,11 @@ class Backbone:
             )
         return tokens
 
+    def too_long(self, texts: Sequence[str]) -> list[str]:
+        """Those of the texts that do not fit into the text tower's context."""
+        _, cut = self._tokenize(texts, self._length(None))
+        return [texts[i] for i in cut]
+
     def context_needed(self, texts: Sequence[str]) -> int:
         """The smallest context length that gives these texts the same vectors as the full one.
 
@@ -220,11 +225,18 @@ class Backbone:
         self._needs_text()
         if self._tokenizer is None:
             self._tokenizer = build_tokenizer(self.spec)
-        tokens = self._tokenizer(list(texts), context_length=length)
-        # With one position more, a text that was cut has another token there or before it.
-        longer = self._tokenizer([*texts, ""], context_length=length + 1)
-        was_cut = (longer[:-1, :length] != tokens).any(1) | (longer[:-1, length] != longer[-1, -1])
-        return tokens, was_cut.nonzero().flatten().tolist()
+        return tokenize_uncut(self._tokenizer, texts, length)
+
+
+def tokenize_uncut(
+    tokenizer: Callable[..., Tensor], texts: Sequence[str], length: int
+) -> tuple[Int[Tensor, "b n_tokens"], list[int]]:
+    """Token ids padded to a length, and which of the texts were cut there (tokenizers do not say)."""
+    tokens = tokenizer(list(texts), context_length=length)
+    # With one position more, a text that was cut has another token there or before it.
+    longer = tokenizer([*texts, ""], context_length=length + 1)
+    was_cut = (longer[:-1, :length] != tokens).any(1) | (longer[:-1, length] != longer[-1, -1])
+    return tokens, was_cut.nonzero().flatten().tolist()
 
 
 def load_backbone(

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from embed import turbo
+from embed.backbones import file_stem
 from embed.datasets import ImageTable
 from embed.decode import DECODER
 from embed.encoding import TooManyFailuresError, embed_parts
@@ -115,8 +116,8 @@ def embed_images(
 
 
 def feature_path(folder: Path, backbone_id: str) -> Path:
-    """The feature file of a backbone: `<folder>/<id>.h5`, with `/` and `:` replaced by `_`."""
-    return folder / f"{backbone_id.replace('/', '_').replace(':', '_')}.h5"
+    """The feature file of a backbone below a folder."""
+    return folder / f"{file_stem(backbone_id)}.h5"
 
 
 def _bounds(plan: Plan, todo: dict[str, list[int]]) -> list[tuple[int, int]]:

@@ -1,6 +1,6 @@
 """Prompt sets as data: labels with polarity, templates and content names, expanded to texts.
 
-A prompt set says which texts are encoded; encoding them is `embed.prompts`. The paper's two sets
+A prompt set says which texts are encoded; encoding them is `embed.text`. The paper's two sets
 are in `PROMPT_SETS`, a user's own comes from a TOML file (docs/prompting.md shows one).
 """
 
@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
+
+import numpy as np
+
+from store.digests import digest_of_strings
 
 #: Section 4.1: WordNet 3.0 synonyms of "great" with "beautiful" and "pretty", and of "ugly".
 PAPER_HIGH = (
@@ -30,7 +34,11 @@ _FILE_KEYS = ("name", "high", "low", "neutral", "templates", "contents")
 
 
 class PromptSetError(ValueError):
-    """A prompt set or prompt file that cannot be encoded as it stands."""
+    """A prompt set or prompt file that cannot be encoded as it stands; `problems` lists what is wrong."""
+
+    def __init__(self, *problems: str, where: str = "") -> None:
+        super().__init__((f"{where}: " if where else "") + "; ".join(problems))
+        self.problems = problems
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class PromptSet:
     def __post_init__(self) -> None:
         problems = find_problems(self)
         if problems:
-            raise PromptSetError(f"prompt set {self.name!r}: " + "; ".join(problems))
+            raise PromptSetError(*problems, where=f"prompt set {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -205,55 +213,69 @@ def load_prompt_file(path: str | Path) -> PromptSet:
 
     Keys: `high`, `low`, `neutral` (lists of labels), `templates` (list), `contents` (a list of
     names, "imagenet1k", "imagenet21k", or a text file with one name per line, relative to the TOML
-    file), `name` (default: the file's name). Unknown keys are errors.
+    file), `name` (default: the file's name). Raises PromptSetError with everything that is wrong.
     """
     path = Path(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PromptSetError(f"{path}: no such prompt file") from error
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "no such prompt file" if missing else f"not a readable file: {error.strerror}"
+        raise PromptSetError(reason, where=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PromptSetError(f"{path}: not a readable TOML file: {error}") from error
+        raise PromptSetError(f"not a readable TOML file: {error}", where=str(path)) from error
     unknown = sorted(set(table) - set(_FILE_KEYS))
-    if unknown:
-        raise PromptSetError(f"{path}: unknown keys {unknown}; known: {', '.join(_FILE_KEYS)}")
+    problems = [f"unknown keys {unknown}; known: {', '.join(_FILE_KEYS)}"] if unknown else []
     name = table.get("name", path.stem)
     if not isinstance(name, str):
-        raise PromptSetError(f"{path}: name must be a string, got {name!r}")
+        problems.append(f"name must be a string, got {name!r}")
+    elif name in PROMPT_SETS:
+        problems.append(f"the name {name!r} is taken by the paper's set: give another under 'name'")
+    strings = {key: _strings(table, key, problems) for key in ("high", "low", "neutral", "templates")}
+    contents = _contents(table, path, problems)
     labels = tuple(
         Label(text, polarity)
         for key, polarity in (("high", +1), ("low", -1), ("neutral", 0))
-        for text in _strings(table, key, path)
+        for text in strings[key]
     )
     try:
-        return PromptSet(name, labels, _strings(table, "templates", path), _contents(table, path))
+        prompt_set = PromptSet(str(name), labels, strings["templates"], contents)
     except PromptSetError as error:
-        raise PromptSetError(f"{path}: {error}") from error
+        raise PromptSetError(*problems, *error.problems, where=str(path)) from error
+    if problems:
+        raise PromptSetError(*problems, where=str(path))
+    return prompt_set
 
 
-def _strings(table: dict[str, object], key: str, path: Path) -> tuple[str, ...]:
+def _strings(table: dict[str, object], key: str, problems: list[str]) -> tuple[str, ...]:
     value = table.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-        raise PromptSetError(f'{path}: {key} must be a list of strings such as ["a", "b"]')
-    return tuple(value)
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        return tuple(value)
+    problems.append(f'{key} must be a list of strings such as ["a", "b"], got {value!r}')
+    return ()
 
 
-def _contents(table: dict[str, object], path: Path) -> tuple[str, ...] | str:
+def _contents(table: dict[str, object], path: Path, problems: list[str]) -> tuple[str, ...] | str:
     value = table.get("contents", [])
     if not isinstance(value, str):
-        return _strings(table, "contents", path)
+        return _strings(table, "contents", problems)
     if value in NAMED_CONTENTS:
         return value
     file = path.parent / value
     if not file.is_file():
-        raise PromptSetError(
-            f"{path}: contents = {value!r} is neither a known list ({', '.join(NAMED_CONTENTS)}) "
+        problems.append(
+            f"contents = {value!r} is neither a known list ({', '.join(NAMED_CONTENTS)}) "
             f"nor a text file; looked for {file}"
         )
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        return ()
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        problems.append(f"{file} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8")
+        return ()
     names = tuple(line for line in lines if line and not line.startswith("# "))
     if not names:
-        raise PromptSetError(f"{file}: no content names; expected one per line")
+        problems.append(f"{file} has no content names; expected one per line")
     return names
 
 
@@ -270,6 +292,23 @@ PROMPT_SETS = build_prompt_sets(
     PromptSet("paper_fixed", _paper_labels(), (FIXED_TEMPLATE,)),
     PromptSet("paper_context", _paper_labels(), (CONTEXT_TEMPLATE,), "imagenet1k"),
 )
+
+
+def prompt_columns(table: PromptTable) -> dict[str, np.ndarray]:
+    """The columns of a prompt file: texts verbatim, label, content, template and polarity."""
+    return {
+        "text": np.asarray(table.text, dtype=str),
+        "label": np.asarray(table.label, dtype=str),
+        "content": np.asarray(table.content, dtype=str),
+        "template": np.asarray(table.template, dtype=str),
+        "polarity": np.asarray(table.polarity, np.int8),
+    }
+
+
+def prompt_identity(set_name: str, table: PromptTable) -> dict[str, object]:
+    """What of a prompt file's identity comes from its texts; the rest comes from the backbone."""
+    digest = digest_of_strings(*prompt_columns(table).values())
+    return {"prompt_set": set_name, "prompts": digest, "n_prompts": len(table)}
 
 
 def get_prompt_set(name_or_file: str | Path) -> PromptSet:

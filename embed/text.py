@@ -1,15 +1,17 @@
 """Prompts in, rows out: every text of a prompt set through a backbone's text tower, in resumable parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from embed.loading import Backbone
-from embed.prompt_sets import PromptTable
+from embed.architectures import build_tokenizer, text_context_length
+from embed.backbones import BackboneError, resolve_backbone
+from embed.loading import Backbone, PromptTooLong, tokenize_uncut
+from embed.prompt_sets import PromptTable, prompt_columns, prompt_identity
 from store import IdentityError, MissingFileError, open_prompts
-from store.digests import digest_of_strings
 from store.locks import write_lock
 from store.parts import Plan, begin, clean_up, discard, merge_parts, missing_parts, write_part
 from store.prompts import PROMPTS_SCHEMA
@@ -20,17 +22,8 @@ TOKEN_CHUNK = 4096
 
 def prompt_plan(set_name: str, table: PromptTable, backbone: Backbone, path: Path) -> Plan:
     """The identity and provenance of one prompt file."""
-    polarity = np.asarray(table.polarity, np.int8)
-    columns = {
-        "text": np.asarray(table.text, dtype=str),
-        "label": np.asarray(table.label, dtype=str),
-        "content": np.asarray(table.content, dtype=str),
-        "template": np.asarray(table.template, dtype=str),
-    }
     identity = {
-        "prompt_set": set_name,
-        "prompts": digest_of_strings(*columns.values(), polarity),
-        "n_prompts": len(polarity),
+        **prompt_identity(set_name, table),
         "backbone": backbone.id,
         "weights_sha256": backbone.weights_sha256,
         "precision": "float32",
@@ -41,8 +34,7 @@ def prompt_plan(set_name: str, table: PromptTable, backbone: Backbone, path: Pat
         "device": torch.device(backbone.device).type,
         "torch": torch.__version__,
     }
-    ids = {**columns, "polarity": polarity}
-    return Plan(path, PROMPTS_SCHEMA, identity, provenance, len(polarity), ids)
+    return Plan(path, PROMPTS_SCHEMA, identity, provenance, len(table), prompt_columns(table))
 
 
 def embed_prompts(
@@ -76,7 +68,7 @@ def embed_prompts(
         if overwrite:
             discard(plan)
         texts = plan.ids["text"].tolist()
-        length = _longest(backbone, texts)
+        length = _longest(set_name, backbone, texts)
         begin(plan)
         todo = missing_parts(plan)
         if on_rows is not None:
@@ -93,7 +85,54 @@ def embed_prompts(
         return merge_parts(plan)
 
 
-def _longest(backbone: Backbone, texts: list[str]) -> int:
-    """The context, in tokens, that every text fits into."""
-    chunks = range(0, len(texts), TOKEN_CHUNK)
-    return max(backbone.context_needed(texts[first : first + TOKEN_CHUNK]) for first in chunks)
+def _longest(set_name: str, backbone: Backbone, texts: list[str]) -> int:
+    """The context, in tokens, that every text fits into; all that fit into none are one error."""
+    needed, too_long = 0, []
+    for chunk in _chunks(texts):
+        cut = backbone.too_long(chunk)
+        too_long += cut
+        needed = max(needed, 0 if cut else backbone.context_needed(chunk))
+    if too_long:
+        raise PromptTooLong(
+            f"prompt set {set_name!r}: {len(too_long):,} of {len(texts):,} prompts have more than the "
+            f"{backbone.context_length} tokens that {backbone.id} reads: {name_some(too_long)}. "
+            "Shorten them: a tokenizer would cut them in silence, and the rest is another prompt"
+        )
+    return needed
+
+
+@dataclass(frozen=True)
+class TokenLengths:
+    """How long the texts of a prompt set are for a backbone's tokenizer, start and end token included."""
+
+    context_length: int
+    longest: int
+    longest_text: str
+    too_long: list[str]
+
+
+def measure_tokens(texts: Sequence[str], backbone_id: str) -> TokenLengths:
+    """Lengths of texts in tokens, without weights. Raises BackboneError where there is no text tower."""
+    spec = resolve_backbone(backbone_id)
+    if not spec.has_text:
+        raise BackboneError(f"backbone {backbone_id!r} has no text tower and so no tokenizer")
+    tokenizer, context_length = build_tokenizer(spec), text_context_length(spec)
+    longest, longest_text, too_long = 0, "", []
+    for chunk in _chunks(texts):
+        tokens, cut = tokenize_uncut(tokenizer, [*chunk, ""], context_length)
+        used = (tokens != tokens[-1, -1]).long() * torch.arange(1, context_length + 1)
+        lengths = used.max(dim=1).values[:-1]
+        if int(lengths.max()) > longest:
+            longest, longest_text = int(lengths.max()), chunk[int(lengths.argmax())]
+        too_long += [chunk[i] for i in cut]
+    return TokenLengths(context_length, longest, longest_text, too_long)
+
+
+def name_some(texts: Sequence[str], n_shown: int = 3) -> str:
+    """The first of some texts, quoted."""
+    return "; ".join(repr(text) for text in texts[:n_shown]) + (" ..." if len(texts) > n_shown else "")
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    for first in range(0, len(texts), TOKEN_CHUNK):
+        yield texts[first : first + TOKEN_CHUNK]

@@ -39,7 +39,7 @@ def compute_maxima(
             for start, block in blocks:
                 here = slice(start, start + len(block))
                 images = torch.from_numpy(np.array(block)).to(device)
-                norms = images.double().norm(dim=1).unsqueeze(1)
+                norms = torch.from_numpy(_row_norms(block, start)).to(device)
                 reduced = [(images @ vectors.T).max(dim=1) for vectors in texts]
                 best = torch.stack([r.values for r in reduced], dim=1)
                 maximum[here] = (best / norms).cpu().numpy()
@@ -51,3 +51,11 @@ def compute_maxima(
         torch.backends.cuda.matmul.allow_tf32 = allowed_before
     winner[np.isnan(maximum)] = -1
     return maximum, winner, mean
+
+
+def _row_norms(block: np.ndarray, first_row: int) -> np.ndarray:
+    """Lengths of the rows, float32 (n, 1), summed in float64: not every accelerator has that."""
+    norms: np.ndarray = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+    if (norms == 0).any():
+        raise ValueError(f"row {first_row + int(np.argmax(norms == 0))} is all zeros and has no direction")
+    return np.asarray(norms[:, None], dtype=np.float32)

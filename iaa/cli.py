@@ -10,7 +10,15 @@ from typing import Any
 
 import typer
 
-from iaa import commands_analysis, commands_data, commands_embed, commands_report, commands_store
+from iaa import (
+    commands_analysis,
+    commands_data,
+    commands_embed,
+    commands_prompt,
+    commands_prompts,
+    commands_report,
+    commands_store,
+)
 from iaa.console import notes
 
 # Typer brings click under different names from version to version; wrong usage is this class in all of them.
@@ -39,6 +47,8 @@ app = typer.Typer(
 )
 commands_data.register(app)
 commands_embed.register(app)
+commands_prompt.register(app)
+commands_prompts.register(app)
 commands_analysis.register(app)
 commands_store.register(app)
 commands_report.register(app)

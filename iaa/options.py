@@ -24,6 +24,8 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, 
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files and unfinished runs of another combination.")
 ]
+Seed = Annotated[int, typer.Option(help="Seed of bootstrap and folds.")]
+Boot = Annotated[int, typer.Option(min=1, help="Bootstrap resamples behind each interval.")]
 Weights = Annotated[
     list[str] | None,
     typer.Option(

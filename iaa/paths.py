@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from embed.backbones import file_stem
+
 
 def data_root(given: Path | None) -> Path:
     """The data root: `--data`, else IAA_DATA, else `data/` here."""
@@ -50,8 +52,3 @@ class Layout:
     def logs(self) -> Path:
         """Folder of side logs: clocks, durations, lists of missing files."""
         return self.folder / "logs"
-
-
-def file_stem(backbone_id: str) -> str:
-    """A backbone id as a file name."""
-    return backbone_id.replace("/", "_").replace(":", "_")

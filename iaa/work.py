@@ -1,15 +1,18 @@
 """The steps that several commands share: load a data set, keep its targets, load backbones."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embed.backbones import file_stem
 from iaa.console import note
 from iaa.paths import Layout
-from store import Targets, write_targets
+from store import Features, MissingFileError, Targets, open_features, write_targets
 
 if TYPE_CHECKING:
+    from analysis.results import MethodResult, Metric
     from embed.datasets import DatasetConfig, ImageTable
     from embed.loading import Backbone
 
@@ -69,3 +72,35 @@ def log_run(layout: Layout, entry: dict[str, Any]) -> None:
     stamped = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **entry}
     with (layout.logs / "runs.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(stamped) + "\n")
+
+
+def open_embedded(layout: Layout, backbone: str) -> Features:
+    """The data set's feature file of a backbone. Raises MissingFileError with the command that makes it."""
+    path = layout.features / f"{file_stem(backbone)}.h5"
+    if not path.exists():
+        there = ", ".join(sorted(p.stem for p in layout.features.glob("*.h5"))) or "none"
+        raise MissingFileError(
+            f"{path} does not exist; embedded with: {there}. "
+            f"Make it: iaa embed --dataset {layout.dataset} --backbone {backbone}"
+        )
+    return open_features(path, {"backbone": backbone})
+
+
+def result_title(result: "MethodResult") -> str:
+    """Data set, split and sizes, for the title of a table of results."""
+    sizes = f"{result.n_train:,} train, {result.n_test:,} test"
+    return f"{result.dataset}, split {result.split_name}: {sizes}"
+
+
+def metric_cells(result: "MethodResult") -> list[str]:
+    """Accuracy, SRCC and PLCC with their intervals as table cells; empty where not measured."""
+    return [interval_cell(metric) for metric in (result.accuracy, result.srcc, result.plcc)]
+
+
+def interval_cell(metric: "Metric | None") -> str:
+    """A metric with its interval, where it has one."""
+    if metric is None:
+        return ""
+    if math.isnan(metric.low):
+        return f"{metric.value:.4f}"
+    return f"{metric.value:.4f} [{metric.low:.4f}, {metric.high:.4f}]"

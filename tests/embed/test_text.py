@@ -1,0 +1,105 @@
+"""Encoding prompts: exact vectors, parts that survive a kill, texts that do not fit."""
+
+import numpy as np
+import pytest
+
+from embed import text as embed_text
+from embed.loading import PromptTooLong, load_backbone
+from embed.prompt_sets import Label, PromptSet, expand
+from embed.text import embed_prompts, measure_tokens
+from store import IdentityError, open_prompts
+from store.digests import BLOCK_ROWS
+
+LABELS = (Label("great", 1), Label("ugly", -1), Label("plain", 0))
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("demo_clip")
+
+
+def make_table(n_contents):
+    contents = tuple(f"thing {i}" for i in range(n_contents))
+    return expand(PromptSet("things", LABELS, ("a {label} picture, of a #{content}",), contents))
+
+
+class Killed(BaseException):
+    """What a signal does: no handler for Exception sees it."""
+
+
+def test_every_text_has_its_own_vector_raw_and_in_order(tmp_path, backbone):
+    table = make_table(5)
+    embed_prompts("things", table, backbone, tmp_path / "p.h5")
+    with open_prompts(tmp_path / "p.h5", {"backbone": "demo_clip", "n_prompts": 15}) as prompts:
+        assert prompts.text.tolist() == list(table.text)
+        assert prompts.polarity.tolist() == [1] * 5 + [-1] * 5 + [0] * 5
+        for row in (0, 7, 14):
+            alone = backbone.encode_texts([table.text[row]]).numpy()[0]
+            np.testing.assert_allclose(prompts.read()[row], alone, atol=2e-5)
+        norms = np.linalg.norm(prompts.read(), axis=1)
+        assert np.abs(norms - 1).max() > 1e-3, "vectors are stored raw"
+
+
+def test_a_kill_loses_at_most_a_part_and_the_digest_is_that_of_an_unbroken_run(
+    tmp_path, backbone, monkeypatch
+):
+    table = make_table(1400)  # 4,200 texts: parts of 2,048, 2,048 and 104
+    expected = embed_prompts("things", table, backbone, tmp_path / "unbroken.h5")
+    encode, calls = backbone.encode_texts, []
+
+    def encode_until_killed(texts, length):
+        calls.append(len(texts))
+        if sum(calls) > BLOCK_ROWS + 1000:
+            raise Killed
+        return encode(texts, length)
+
+    monkeypatch.setattr(backbone, "encode_texts", encode_until_killed)
+    path = tmp_path / "killed.h5"
+    with pytest.raises(Killed):
+        embed_prompts("things", table, backbone, path)
+    assert not path.exists()
+    encoded = []
+    monkeypatch.setattr(
+        backbone, "encode_texts", lambda texts, length: encoded.append(len(texts)) or encode(texts, length)
+    )
+    rows = []
+    assert embed_prompts("things", table, backbone, path, on_rows=rows.append) == expected
+    assert sum(encoded) == len(table) - BLOCK_ROWS, "the finished part was encoded again"
+    assert (rows[0], sum(rows)) == (BLOCK_ROWS, len(table)), "progress starts at what is done"
+    encoded.clear()
+    assert embed_prompts("things", table, backbone, path) == expected
+    assert not encoded
+
+
+def test_texts_that_do_not_fit_are_named_all_of_them_before_anything_is_written(
+    tmp_path, backbone, monkeypatch
+):
+    monkeypatch.setattr(embed_text, "TOKEN_CHUNK", 2)
+    long = [" ".join([word] * 90) for word in ("dog", "cat")]
+    table = expand(PromptSet("long", LABELS[:1], ("a {label} {content}",), ("sea", long[0], "sky", long[1])))
+    with pytest.raises(PromptTooLong, match=r"2 of 4 prompts .*'a great dog dog.*'a great cat cat") as caught:
+        embed_prompts("long", table, backbone, tmp_path / "p.h5")
+    assert f"{backbone.context_length} tokens that demo_clip reads" in str(caught.value)
+    assert not list(tmp_path.glob("*.parts"))
+    found = measure_tokens(table.text, "demo_clip")
+    assert found.context_length == backbone.context_length
+    assert found.too_long == [table.text[1], table.text[3]]
+
+
+def test_lengths_are_known_without_weights():
+    texts = ["a great picture", "a great picture, of a #tench"]
+    found = measure_tokens(texts, "vit_b32.openai")
+    assert (found.context_length, found.longest, found.longest_text) == (77, 11, texts[1])
+    fits = ["x " * n for n in (75, 76)]  # with start and end token 77 and 78
+    assert measure_tokens(fits, "vit_b32.openai").too_long == fits[1:]
+    with pytest.raises(Exception, match="no text tower"):
+        measure_tokens(texts, "demo_vit")
+
+
+def test_other_texts_are_another_file(tmp_path, backbone):
+    path = tmp_path / "p.h5"
+    embed_prompts("things", make_table(3), backbone, path)
+    with pytest.raises(IdentityError, match="n_prompts: the file has 9, asked for 12"):
+        embed_prompts("things", make_table(4), backbone, path)
+    embed_prompts("things", make_table(4), backbone, path, overwrite=True)
+    assert open_prompts(path).n_prompts == 12
