@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from embed.crashes import CrashNotes, find_culprits
 from embed.datasets import ImageTable
 from embed.geometry import check_cut, pixel_steps, scale_pixels
 from embed.loading import Backbone
@@ -55,9 +56,11 @@ def embed_parts(
     ]
     n_seen = n_failed = 0
     part: Part | None = None
-    for batch, rows in load_batches(
-        table, batches, steps, options.exif_rotate, options.max_pixels, options.is_exact, options.n_threads
-    ):
+    decoding = (steps, options.exif_rotate, options.max_pixels, options.is_exact)
+    crashes = CrashNotes(options.crash_folder) if options.crash_folder else None
+    if crashes is not None and crashes.suspects:
+        crashes.convict(find_culprits({row: table.absolute(row) for row in crashes.suspects}, decoding))
+    for batch, rows in load_batches(table, batches, *decoding, options.n_threads, crashes):
         active = [b for b in backbones if batch.part in todo[b.id]]
         if part is None or part.index != batch.part:
             part = Part(batch.part, *parts[batch.part], active)

@@ -1,6 +1,7 @@
 """How a run of the pipeline goes, and how long its stages took."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from embed.decode import MAX_PIXELS
 from embed.device import n_cores
@@ -18,6 +19,8 @@ class Options:
     max_failed_share: float = 0.05
     is_exact: bool = False
     overwrite: bool = False
+    crash_folder: Path | None = None
+    """Where a supervised run keeps notes of what it decodes (embed.crashes)."""
 
 
 @dataclass

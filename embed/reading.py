@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from embed import turbo
+from embed.crashes import CrashNotes
 from embed.datasets import ImageTable
 from embed.decode import ImageError, decode_image, read_bytes
 from embed.device import use_one_core
@@ -49,11 +50,19 @@ def load_batches(
     max_pixels: int,
     is_exact: bool,
     n_threads: int,
+    crashes: CrashNotes | None = None,
 ) -> Iterator[tuple[Batch, list[Row]]]:
-    """Batches in order, their images read and decoded ahead by a pool of threads."""
+    """Batches in order, their images read and decoded ahead by a pool of threads; rows that are known to
+    crash their decoder are not decoded."""
 
     def load(index: int) -> Row:
-        return load_row(table.absolute(index), steps, exif_rotate, max_pixels, is_exact)
+        path = table.absolute(index)
+        if crashes is None:
+            return load_row(path, steps, exif_rotate, max_pixels, is_exact)
+        if index in crashes.culprits:
+            return unusable_row(path, crashes.culprits[index])
+        with crashes.watch(index):
+            return load_row(path, steps, exif_rotate, max_pixels, is_exact)
 
     waiting: deque[tuple[Batch, list[Future[Row]]]] = deque()
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode", initializer=use_one_core)
@@ -68,6 +77,15 @@ def load_batches(
             yield first, [future.result() for future in futures]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def unusable_row(path: Path, reason: str) -> Row:
+    """A failed row for an image that is read and hashed, and not decoded."""
+    try:
+        data = read_bytes(path)
+    except ImageError as error:
+        return Row(None, str(error), bytes(DIGEST_BYTES), -1, (0.0, 0.0, 0.0))
+    return Row(None, reason, hashlib.sha256(data).digest(), len(data), (0.0, 0.0, 0.0))
 
 
 def load_row(path: Path, steps: Sequence[Steps], exif_rotate: bool, max_pixels: int, is_exact: bool) -> Row:

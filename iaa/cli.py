@@ -20,6 +20,7 @@ from iaa import (
     commands_store,
 )
 from iaa.console import notes
+from iaa.supervision import crash_folder, how_to_go_on, supervise
 
 # Typer brings click under different names from version to version; wrong usage is this class in all of them.
 UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -66,15 +67,14 @@ def _set_up(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
-        code = app(arguments, standalone_mode=False)
+        code = _run(arguments)
     except UsageProblem as error:
         error.show()
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
-        notes.print(
-            "Interrupted. Every finished part is kept; run the same command again to go on.", markup=False
-        )
+        notes.print(f"Interrupted. {how_to_go_on(arguments or sys.argv[1:])}", markup=False)
         sys.stderr.flush()
         os._exit(130)  # decode threads may sit in a slow read; nothing is left to write
     except typer.Exit as stop:
@@ -85,7 +85,18 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _run(arguments: list[str] | None) -> Any:
+    """Typed at a shell, `iaa embed` runs in a child process that may crash; everything else runs here."""
+    typed = sys.argv[1:] if arguments is None else []
+    command = next((word for word in typed if not word.startswith("-")), "")
+    if command == "embed" and "--help" not in typed and crash_folder() is None:
+        return supervise(typed)
+    return app(arguments, standalone_mode=False)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)  # once is enough; a second one would break into the tidying up
     raise KeyboardInterrupt
 
 

@@ -10,6 +10,7 @@ import typer
 from iaa import options
 from iaa.console import answer_json, answer_table, note, progress
 from iaa.paths import Layout, data_root
+from iaa.supervision import crash_folder
 from iaa.work import load_backbones, load_table, log_run
 
 
@@ -65,6 +66,7 @@ def embed(
         max_failed_share=max_failures,
         is_exact=exact,
         overwrite=overwrite,
+        crash_folder=crash_folder(),
     )
     timings = Timings()
     failed = 0

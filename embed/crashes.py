@@ -1,0 +1,102 @@
+"""Images that kill the process which decodes them: found out, and turned into failed rows.
+
+Decoders are native code and run in the threads of the run itself, which is fast; a crash takes the run with
+it. So the rows being decoded stand in a small mapped file that outlives the process. Whoever started the run
+(iaa.supervision) starts it again; each row that was in flight is then tried in a process apart, and
+those that kill it are never decoded again.
+"""
+
+import itertools
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+N_SLOTS = 256
+_NONE = -1
+
+
+class CrashNotes:
+    """What is known about crashes of one run, kept in a folder while the run is supervised."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.suspects = rows_in_flight(folder)
+        """Rows that were being decoded when the run before this one crashed."""
+        file = folder / "culprits.json"
+        self.culprits: dict[int, str] = {}
+        """Reason per row that must not be decoded."""
+        if file.exists():
+            self.culprits = {int(row): reason for row, reason in json.loads(file.read_text()).items()}
+        self._slots = np.memmap(folder / "in-flight", np.int64, "w+", shape=(N_SLOTS,))
+        self._slots[:] = _NONE
+        self._next = itertools.cycle(range(N_SLOTS))
+        self._mine = threading.local()
+
+    def convict(self, culprits: Mapping[int, str]) -> None:
+        """Remember rows that crash their decoder, for this and the following starts."""
+        self.culprits.update(culprits)
+        (self.folder / "culprits.json").write_text(json.dumps(self.culprits))
+
+    @contextmanager
+    def watch(self, row: int) -> Iterator[None]:
+        """Note that this thread decodes a row."""
+        if not hasattr(self._mine, "slot"):
+            self._mine.slot = next(self._next)
+        self._slots[self._mine.slot] = row
+        try:
+            yield
+        finally:
+            self._slots[self._mine.slot] = _NONE
+
+
+def rows_in_flight(folder: Path) -> list[int]:
+    """The rows that were being decoded when the process that noted them ended."""
+    file = folder / "in-flight"
+    slots = np.fromfile(file, np.int64) if file.exists() else np.zeros(0, np.int64)
+    return sorted(set(slots[slots != _NONE].tolist()))
+
+
+def find_culprits(paths: Mapping[int, Path], settings: Sequence[object]) -> dict[int, str]:
+    """The rows whose image kills the process that loads it, with a reason for the failed row.
+
+    `settings` are the further arguments of `embed.reading.load_row`.
+    """
+    culprits: dict[int, str] = {}
+    waiting = list(paths.items())
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    while waiting:
+        task = pickle.dumps(([path for _, path in waiting], list(settings)))
+        trial = subprocess.run(
+            [sys.executable, "-m", "embed.crashes"], input=task, stdout=subprocess.PIPE, env=environment
+        )
+        n_survived = len(trial.stdout)
+        if trial.returncode == 0 or n_survived == len(waiting):
+            break
+        if trial.returncode > 0:
+            raise RuntimeError(f"trying images in a process apart failed with code {trial.returncode}")
+        culprits[waiting[n_survived][0]] = f"the decoder crashed ({signal.Signals(-trial.returncode).name})"
+        waiting = waiting[n_survived + 1 :]
+    return culprits
+
+
+def _try() -> None:
+    """Load every image named on stdin; one byte on stdout for each that was survived."""
+    from embed.reading import load_row
+
+    paths, settings = pickle.loads(sys.stdin.buffer.read())
+    for path in paths:
+        load_row(path, *settings)
+        os.write(sys.stdout.fileno(), b".")
+
+
+if __name__ == "__main__":
+    _try()
