@@ -40,8 +40,6 @@ def embed_parts(
     """
     parts = plans[backbones[0].id].parts
     wanted = sorted(set().union(*todo.values()))
-    if on_rows is not None:
-        on_rows(len(table) - sum(parts[i][1] - parts[i][0] for i in wanted), 0, False)
     geometries: list[Any] = []
     steps = []
     for backbone in backbones:

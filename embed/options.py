@@ -21,6 +21,15 @@ class Options:
     overwrite: bool = False
     crash_folder: Path | None = None
     """Where a supervised run keeps notes of what it decodes (embed.crashes)."""
+    worker: tuple[int, int] | None = None
+    """(number from 1, number of workers): make only this worker's share of the parts."""
+
+    def share(self, n_parts: int) -> range:
+        """Numbers of the parts that this run makes: all, or every n-th for one of n workers."""
+        if self.worker is None:
+            return range(n_parts)
+        number, n_workers = self.worker
+        return range(number - 1, n_parts, n_workers)
 
 
 @dataclass

@@ -1,9 +1,13 @@
-"""A run: images in, one finished feature file per backbone out, resumed where an earlier run stopped."""
+"""A run: images in, one finished feature file per backbone out, resumed where an earlier run stopped.
+
+Several workers may share a run: each makes every n-th part, the last one to finish merges. Which worker makes
+which part is arithmetic, so no row depends on locks; beginning and merging take turns.
+"""
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +20,20 @@ from embed.decode import DECODER
 from embed.encoding import TooManyFailuresError, embed_parts
 from embed.loading import Backbone
 from embed.options import Options, Timings
-from store import IdentityError, MissingFileError, open_features
+from store import BusyError, IdentityError, MissingFileError, StoreError, open_features
+from store.digests import digest_of_json
 from store.features import FEATURES_SCHEMA
-from store.locks import write_lock
-from store.parts import Plan, begin, clean_up, discard, merge_parts, missing_parts
+from store.locks import lock_path, turn, worker_lock, write_lock
+from store.parts import (
+    Plan,
+    begin,
+    begun_plan,
+    clean_up,
+    discard,
+    merge_parts,
+    missing_parts,
+    open_part,
+)
 
 __all__ = [
     "Options",
@@ -29,6 +43,8 @@ __all__ = [
     "embed_images",
     "feature_path",
     "feature_plan",
+    "merge_run",
+    "unfinished_runs",
 ]
 
 logger = logging.getLogger(__name__)
@@ -41,9 +57,12 @@ class Outcome:
     backbone: str
     path: Path
     digest: str
+    """Content digest, or '' where other workers still have rows to make."""
     n_images: int
     n_failed: int
     n_new: int
+    n_left: int = 0
+    """Rows that are left to other workers; at 0 the file is finished."""
 
 
 def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Options) -> Plan:
@@ -70,7 +89,8 @@ def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Opt
         "torch": torch.__version__,
     }
     ids = {"image_id": table.image_id}
-    return Plan(path, FEATURES_SCHEMA, identity, provenance, len(table), ids)
+    tag = "" if options.worker is None else ".{}-of-{}".format(*options.worker)
+    return Plan(path, FEATURES_SCHEMA, identity, provenance, len(table), ids, tag)
 
 
 def embed_images(
@@ -84,11 +104,12 @@ def embed_images(
     """Embed every image of the table with every backbone; one finished feature file each.
 
     Files that are finished for exactly this combination are left alone. `on_rows(n_rows, n_failed, is_new)`
-    is called as rows get done: first once for rows that an earlier run finished, then per batch.
+    is called as rows get done: first once for rows that an earlier run finished, then per batch. With
+    `options.worker` only this worker's share is made; whoever finds all parts done merges them.
 
     Raises:
         IdentityError: a finished file or a begun run is of another combination (unless `overwrite`).
-        BusyError: another run writes one of the files.
+        BusyError: another run writes one of the files, or this worker is at work already.
         TooManyFailuresError: more than `max_failed_share` of at least 1,000 images failed.
     """
     timings = timings if timings is not None else Timings()
@@ -96,23 +117,67 @@ def embed_images(
     plans = {b.id: feature_plan(table, b, feature_path(folder, b.id), options) for b in backbones}
     with ExitStack() as locks:
         for plan in plans.values():
-            locks.enter_context(write_lock(plan.path.with_name(plan.path.name + ".lock")))
-        unfinished = [b for b in backbones if not _is_finished(plans[b.id], options.overwrite)]
+            locks.enter_context(_claim(plan, options))
         todo: dict[str, list[int]] = {}
-        for backbone in unfinished:
-            if options.overwrite:
-                _discard_other_run(plans[backbone.id])
-            begin(plans[backbone.id])
-            todo[backbone.id] = missing_parts(plans[backbone.id])
+        for backbone_id, plan in plans.items():
+            with turn(lock_path(plan.path)):
+                if _is_finished(plan, options.overwrite):
+                    continue
+                if options.overwrite:
+                    _discard_other_run(plan)
+                begin(plan)
+                share = options.share(len(plan.parts))
+                todo[backbone_id] = [index for index in missing_parts(plan) if index in share]
+        unfinished = [b for b in backbones if b.id in todo]
+        outcomes = {}
         if unfinished:
+            if on_rows is not None:
+                plan = plans[unfinished[0].id]
+                done = set(options.share(len(plan.parts))).difference(*todo.values())
+                on_rows(_n_rows(plan, done), 0, False)
             embed_parts(table, unfinished, plans, todo, options, on_rows, timings)
-        n_new = {b.id: sum(stop - start for start, stop in _bounds(plans[b.id], todo)) for b in unfinished}
-        for backbone in unfinished:
             started = time.perf_counter()
-            merge_parts(plans[backbone.id])
+            for backbone_id, parts in todo.items():
+                outcomes[backbone_id] = _finish(plans[backbone_id], _n_rows(plans[backbone_id], parts))
             timings.write += time.perf_counter() - started
     timings.wall = time.perf_counter() - began
-    return [_outcome(b.id, plans[b.id].path, n_new.get(b.id, 0)) for b in backbones]
+    return [outcomes.get(b) or _outcome(plan, 0) for b, plan in plans.items()]
+
+
+def unfinished_runs(folder: Path) -> list[Path]:
+    """The feature files of a folder that workers or a stopped run have begun and not finished."""
+    return sorted(f.with_suffix("") for f in folder.glob("*.h5.parts") if (f / "plan.json").is_file())
+
+
+def merge_run(table: ImageTable, path: Path) -> Outcome:
+    """Join the parts of a run that workers have completed; a finished file is left alone.
+
+    Raises:
+        MissingFileError: there is neither a file nor a run.
+        IdentityError: the run is of another list of images.
+        StoreError: parts are missing; the message says how many rows, and who is at work.
+    """
+    with turn(lock_path(path)):
+        plan = begun_plan(path, {"image_id": table.image_id}, ".merge-of-parts")
+        if plan is None:
+            with open_features(path, {"images": table.digest}) as features:
+                n_failed = len(features.failures)
+                return Outcome(features.backbone, path, features.digest, features.n_images, n_failed, 0)
+        if _is_finished(plan, overwrite=True):
+            return _outcome(plan, 0)
+        if plan.identity["images"] != table.digest:
+            raise IdentityError(
+                f"{plan.folder} holds a run of another list of images ({plan.n_rows:,} rows, here are "
+                f"{len(table):,}). Restore the images, or start anew: iaa embed --overwrite"
+            )
+        missing = missing_parts(plan)
+        if missing:
+            raise StoreError(
+                f"{path}: {_n_rows(plan, missing):,} of {plan.n_rows:,} rows are still to be made "
+                f"({len(missing)} of {len(plan.parts)} parts). {_who_is_at_work(path)}"
+            )
+        merge_parts(plan)
+    return _outcome(plan, 0)
 
 
 def feature_path(folder: Path, backbone_id: str) -> Path:
@@ -120,8 +185,49 @@ def feature_path(folder: Path, backbone_id: str) -> Path:
     return folder / f"{file_stem(backbone_id)}.h5"
 
 
-def _bounds(plan: Plan, todo: dict[str, list[int]]) -> list[tuple[int, int]]:
-    return [plan.parts[index] for index in todo[str(plan.identity["backbone"])]]
+def _claim(plan: Plan, options: Options) -> AbstractContextManager[None]:
+    lock = lock_path(plan.path)
+    if options.worker is None:
+        return write_lock(lock)
+    return worker_lock(lock, options.worker, digest_of_json(plan.described()))
+
+
+def _n_rows(plan: Plan, parts: Iterable[int]) -> int:
+    bounds = plan.parts
+    return sum(bounds[index][1] - bounds[index][0] for index in parts)
+
+
+def _finish(plan: Plan, n_new: int) -> Outcome:
+    """Merge unless rows are left to other workers. Who comes after the merge finds the file finished."""
+    with turn(lock_path(plan.path)):
+        if not plan.folder.exists() and _is_finished(plan, overwrite=False):
+            return _outcome(plan, n_new)
+        missing = missing_parts(plan)
+        if missing:
+            made = set(range(len(plan.parts))).difference(missing)
+            n_failed = sum(_n_failed_in_part(plan, index) for index in made)
+            backbone_id = str(plan.identity["backbone"])
+            return Outcome(backbone_id, plan.path, "", plan.n_rows, n_failed, n_new, _n_rows(plan, missing))
+        try:
+            merge_parts(plan)
+        except (StoreError, OSError):
+            # Where locks do not work, another worker may have merged the same parts meanwhile.
+            if plan.folder.exists() or not _is_finished(plan, overwrite=False):
+                raise
+        return _outcome(plan, n_new)
+
+
+def _n_failed_in_part(plan: Plan, index: int) -> int:
+    with open_part(plan, index) as part:
+        return int(part.arrays["failures/row"][0][0])
+
+
+def _who_is_at_work(path: Path) -> str:
+    try:
+        with write_lock(lock_path(path)):
+            return "Nobody is at work here: run iaa embed again, or the workers that are not done."
+    except BusyError as busy:
+        return str(busy)
 
 
 def _is_finished(plan: Plan, overwrite: bool) -> bool:
@@ -145,6 +251,7 @@ def _discard_other_run(plan: Plan) -> None:
         discard(plan)
 
 
-def _outcome(backbone_id: str, path: Path, n_new: int) -> Outcome:
-    with open_features(path) as features:
-        return Outcome(backbone_id, path, features.digest, features.n_images, len(features.failures), n_new)
+def _outcome(plan: Plan, n_new: int) -> Outcome:
+    with open_features(plan.path) as features:
+        n_failed = len(features.failures)
+        return Outcome(features.backbone, plan.path, features.digest, features.n_images, n_failed, n_new)

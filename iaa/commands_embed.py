@@ -1,7 +1,11 @@
 """`iaa embed` and `iaa embed-prompts`: images and texts in, files out."""
 
+import json
+import os
+import time
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +16,8 @@ from iaa.console import answer_json, answer_table, note, progress
 from iaa.paths import Layout, data_root
 from iaa.supervision import crash_folder
 from iaa.work import load_backbones, load_table, log_run
+from iaa.workers import arguments_of, choose_devices, local_device, parse_worker, run_workers
+from store.digests import BLOCK_ROWS, block_bounds
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def embed(
+    context: typer.Context,
     dataset: options.Dataset = "demo",
     backbone: options.Backbones = None,
     weights: options.Weights = None,
@@ -40,75 +47,208 @@ def embed(
     exact: Annotated[
         bool, typer.Option("--exact", help="Decode and resize with Pillow, bit-equal to the library.")
     ] = False,
+    worker: Annotated[
+        str | None,
+        typer.Option(
+            help="I/N: make part I of N of the run, beside other processes, here or on machines that share "
+            "the folder. Default: torchrun's RANK and WORLD_SIZE.",
+            show_default=False,
+        ),
+    ] = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            help="all: one process per GPU. A number: of GPUs, or of CPU processes where there is none.",
+            show_default=False,
+        ),
+    ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Only join the parts that workers have made. Needs no weights.")
+    ] = False,
     overwrite: options.Overwrite = False,
     data: options.Data = None,
     as_json: options.Json = False,
+    progress_lines: Annotated[bool, typer.Option("--progress-lines", hidden=True)] = False,
 ) -> None:
     """Embed every image of a data set: each is decoded once for all backbones asked for.
 
     Stop it at any time and run the same command again: finished parts are kept. A second run finds the
     finished files and does nothing. An image that cannot be read is a failed row with a reason.
+
+    Several processes share the work with --devices, or with --worker 1/3, --worker 2/3 and --worker 3/3;
+    the last one to finish joins the parts. One that was stopped is started again by its own command.
     """
     from embed.device import n_cores
-    from embed.pipeline import Options, Timings, embed_images
+    from embed.options import Options
 
+    if sum([merge, devices is not None, worker is not None]) > 1:
+        raise typer.BadParameter("--worker, --devices and --merge exclude each other: give one of them")
+    if merge and overwrite:
+        raise typer.BadParameter("--merge finishes a run, --overwrite discards it: give one of them")
     layout = Layout(data_root(data), dataset)
+    if merge:
+        _merge(layout, backbone, as_json)
+        return
     ids = options.default_backbones(dataset, backbone)
     files = options.weight_files(ids, weights)
-    config, table = load_table(layout, quiet=as_json)
+    if devices is not None:
+        _embed_by_workers(context, layout, ids, choose_devices(devices), as_json)
+        return
+    share = parse_worker(worker, os.environ)
+    config, table = load_table(layout, quiet=as_json, worker=share)
     note(f"data set {dataset}: {len(table):,} images in {table.root}")
-    loaded = load_backbones(ids, files, device)
+    loaded = load_backbones(ids, files, local_device(device, os.environ) if worker is None else device)
+    n_siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if worker is None else 1
     run = Options(
         batch_size=batch_size,
         exif_rotate=config.exif_rotate,
         max_pixels=max_pixels,
-        n_threads=threads or min(32, n_cores()),
+        n_threads=threads or max(1, min(32, n_cores() // n_siblings)),
         max_failed_share=max_failures,
         is_exact=exact,
         overwrite=overwrite,
         crash_folder=crash_folder(),
+        worker=share,
     )
+    _embed_here(layout, table, loaded, run, as_json, progress_lines)
+
+
+def _embed_here(
+    layout: Layout, table: Any, loaded: list[Any], run: Any, as_json: bool, progress_lines: bool
+) -> None:
+    from embed.pipeline import Timings, embed_images
+
+    ids = [b.id for b in loaded]
+    parts = list(block_bounds(len(table)))
+    share = [parts[i] for i in run.share(len(parts))]
+    n_rows_here = sum(stop - start for start, stop in share)
+    name = "worker {}/{}".format(*run.worker) if run.worker else ""
+    if name:
+        note(f"{name}: {n_rows_here:,} of {len(table):,} images, in {len(share)} of {len(parts)} parts")
     timings = Timings()
-    failed = 0
-    with progress(f"embedding ({', '.join(ids)})", len(table), "images") as bar:
-
-        def on_rows(n_rows: int, n_failed: int, is_new: bool) -> None:
-            nonlocal failed
-            failed += n_failed
-            if not is_new:
-                bar.initial = n_rows
-                bar.n = n_rows
-                if n_rows:
-                    note(f"resuming: {n_rows:,} of {len(table):,} images are done already")
-            else:
-                bar.update(n_rows)
-            bar.set_postfix_str(f"{failed} failed")
-
+    with progress(f"embedding ({', '.join(ids)})", n_rows_here, "images", is_hidden=progress_lines) as bar:
+        show = _progress_of(bar, n_rows_here)
+        on_rows = _print_rows if progress_lines else show
         outcomes = embed_images(table, loaded, layout.features, run, on_rows, timings)
     n_new = max((o.n_new for o in outcomes), default=0)
     rate = n_new / timings.wall if n_new else 0.0
-    log_run(layout, {"command": "embed", "backbones": ids, "n_new": n_new, "seconds": asdict(timings)})
+    entry = {"command": "embed", "backbones": ids, "n_new": n_new, "seconds": asdict(timings)}
+    log_run(layout, entry | ({"worker": name} if name else {}))
     if as_json:
-        answer_json(
-            {
-                "dataset": dataset,
-                "files": [asdict(o) for o in outcomes],
-                "images_per_second": rate,
-                "seconds": asdict(timings),
-            }
-        )
+        _answer_outcomes(layout, outcomes, rate, seconds=asdict(timings))
         return
     _show_outcomes(outcomes)
-    if n_new == 0:
-        note("Nothing to do: every file is finished for exactly this combination.")
-    else:
+    if n_new:
         seconds = [[stage, float(s)] for stage, s in asdict(timings).items()]
         answer_table(
             f"Seconds per stage ({rate:,.0f} images/s; read to resize summed over {run.n_threads} threads)",
             ["stage", "seconds"],
             seconds,
         )
-    prompted = any(b.spec.has_text for b in loaded)
+    n_left = max((o.n_left for o in outcomes), default=0)
+    if n_left:
+        note(
+            f"{name} is done; {n_left:,} rows are left to other workers, and the last one to finish joins "
+            f"the parts. Start one that was stopped again. Should the parts stay apart: "
+            f"iaa embed --dataset {layout.dataset} --merge"
+        )
+        return
+    if not n_new:
+        note("Nothing to do: every file is finished for exactly this combination.")
+    _note_next(layout.dataset, ids)
+
+
+def _embed_by_workers(
+    context: typer.Context, layout: Layout, ids: list[str], devices: list[str], as_json: bool
+) -> None:
+    """One worker process per device; their answers as one."""
+    from embed.pipeline import feature_path, merge_run
+
+    _, table = load_table(layout, quiet=as_json)
+    n_parts = -(-len(table) // BLOCK_ROWS)
+    note(f"data set {layout.dataset}: {len(table):,} images in {table.root}")
+    if n_parts < len(devices):
+        note(f"{n_parts} parts of {BLOCK_ROWS:,} images keep {n_parts} of {len(devices)} processes busy")
+        devices = devices[: max(1, n_parts)]
+    note(f"starting {len(devices)} workers: {', '.join(devices)}")
+    own = {"devices", "device", "worker", "merge", "data", "as_json", "progress_lines"}
+    arguments = [*arguments_of(context, own), "--data", str(layout.root)]
+    started = time.perf_counter()
+    with progress(f"embedding ({', '.join(ids)})", len(table), "images") as bar:
+        workers = run_workers(arguments, devices, _progress_of(bar, len(table)))
+    answers = [w.answer["files"] for w in workers if w.answer]
+    n_new = max((sum(f["n_new"] for f in files) for files in zip(*answers, strict=True)), default=0)
+    rate = n_new / (time.perf_counter() - started)
+    if len(answers) < len(workers):
+        raise typer.Exit(_tell_unfinished(layout.dataset, len(workers) - len(answers), len(workers)))
+    outcomes = [merge_run(table, feature_path(layout.features, name)) for name in ids]
+    outcomes = [
+        replace(o, n_new=sum(files[i]["n_new"] for files in answers)) for i, o in enumerate(outcomes)
+    ]
+    if as_json:
+        _answer_outcomes(layout, outcomes, rate, workers=[w.answer for w in workers])
+        return
+    _show_outcomes(outcomes)
+    note(f"{n_new:,} images by {len(workers)} workers, {rate:,.0f} images/s")
+    _note_next(layout.dataset, ids)
+
+
+def _merge(layout: Layout, backbone: list[str] | None, as_json: bool) -> None:
+    from embed.pipeline import feature_path, merge_run, unfinished_runs
+
+    paths = [feature_path(layout.features, name) for name in dict.fromkeys(backbone or [])]
+    paths = paths or unfinished_runs(layout.features)
+    if not paths:
+        note(f"Nothing to join: no run is unfinished in {layout.features}")
+    _, table = load_table(layout, quiet=as_json)
+    outcomes = [merge_run(table, path) for path in paths]
+    if as_json:
+        _answer_outcomes(layout, outcomes, 0.0)
+    elif outcomes:
+        _show_outcomes(outcomes)
+        _note_next(layout.dataset, [o.backbone for o in outcomes])
+
+
+def _progress_of(bar: Any, n_all: int) -> Callable[[int, int, bool], None]:
+    """What to do as rows get done: move the bar, and say once what earlier runs have done."""
+    failed = 0
+
+    def on_rows(n_rows: int, n_failed: int, is_new: bool) -> None:
+        nonlocal failed
+        failed += n_failed
+        if is_new:
+            bar.update(n_rows)
+        elif n_rows:
+            bar.initial += n_rows
+            bar.n += n_rows
+            note(f"resuming: {n_rows:,} of {n_all:,} images are done already")
+        bar.set_postfix_str(f"{failed} failed")
+
+    return on_rows
+
+
+def _print_rows(n_rows: int, n_failed: int, is_new: bool) -> None:
+    """One line of JSON on stdout for the process that started this worker."""
+    print(json.dumps({"n_rows": n_rows, "n_failed": n_failed, "is_new": is_new}), flush=True)
+
+
+def _tell_unfinished(dataset: str, n_dead: int, n_workers: int) -> int:
+    note(
+        f"error: {n_dead} of {n_workers} workers did not finish. What is finished is kept: run the same "
+        f"command again to go on (iaa embed --dataset {dataset} ...)."
+    )
+    return 1
+
+
+def _answer_outcomes(layout: Layout, outcomes: list[Any], rate: float, **more: Any) -> None:
+    files = [asdict(o) for o in outcomes]
+    answer_json({"dataset": layout.dataset, "files": files, "images_per_second": rate, **more})
+
+
+def _note_next(dataset: str, ids: list[str]) -> None:
+    from embed.backbones import resolve_backbone
+
+    prompted = any(resolve_backbone(name).has_text for name in ids)
     note(f"Next: iaa {'embed-prompts' if prompted else 'probe'} --dataset {dataset}")
 
 
@@ -162,10 +302,12 @@ def embed_prompts(
 
 
 def _show_outcomes(outcomes: list[Any]) -> None:
-    rows = [[o.backbone, o.n_images, o.n_failed, o.n_new, str(o.path), o.digest[:12]] for o in outcomes]
-    answer_table("Feature files", ["backbone", "rows", "failed", "new", "file", "digest"], rows)
+    rows = [
+        [o.backbone, o.n_images, o.n_failed, o.n_new, o.n_left, str(o.path), o.digest[:12]] for o in outcomes
+    ]
+    answer_table("Feature files", ["backbone", "rows", "failed", "new", "left", "file", "digest"], rows)
     for outcome in outcomes:
-        if outcome.n_failed:
+        if outcome.n_failed and outcome.digest:
             _show_failures(outcome.path)
 
 

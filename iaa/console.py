@@ -40,9 +40,9 @@ def answer_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any
 
 
 @contextmanager
-def progress(description: str, total: int, unit: str) -> Iterator[Any]:
-    """A progress bar with rate and time left on a terminal, one line at the end elsewhere."""
-    is_terminal = sys.stderr.isatty()
+def progress(description: str, total: int, unit: str, is_hidden: bool = False) -> Iterator[Any]:
+    """A progress bar with rate and time left on a terminal; nothing elsewhere, or if hidden."""
+    is_terminal = sys.stderr.isatty() and not is_hidden
     with tqdm(
         total=total,
         desc=description,

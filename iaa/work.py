@@ -36,14 +36,17 @@ def targets_of(table: "ImageTable") -> Targets:
     )
 
 
-def load_table(layout: Layout, quiet: bool = False) -> "tuple[DatasetConfig, ImageTable]":
+def load_table(
+    layout: Layout, quiet: bool = False, worker: tuple[int, int] | None = None
+) -> "tuple[DatasetConfig, ImageTable]":
     """The data set's image table; its targets file and lists of gaps are brought up to date."""
     from embed.datasets import build_table, load_config
 
     config = load_config(layout.root, layout.dataset)
     table = build_table(config, layout.root, progress=not quiet)
     provenance = {"kind": config.kind, "exif_rotate": config.exif_rotate}
-    write_targets(layout.targets, targets_of(table), {"images": table.digest}, provenance)
+    tag = ".{}-of-{}".format(*worker) if worker else ""
+    write_targets(layout.targets, targets_of(table), {"images": table.digest}, provenance, tag)
     for name, gaps in (
         ("labels_without_file", table.missing_files),
         ("files_without_label", table.unlabelled_files),

@@ -78,9 +78,9 @@ def remove_folder(folder: Path) -> None:
     fsync_folder(folder.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a small JSON file, complete or not at all."""
-    partial = path.with_name(path.name + ".partial")
+def write_json(path: Path, value: Any, tag: str = "") -> None:
+    """Write a small JSON file, complete or not at all; writers at the same time need different tags."""
+    partial = path.with_name(f"{path.name}{tag}.partial")
     text = (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
     try:
         make_folder(path.parent)

@@ -1,7 +1,14 @@
-"""One writer per file: an advisory lock that the system releases when its holder dies."""
+"""Who may write a file: advisory locks, which the system releases when their holder dies.
 
+Locks save work and give clear messages; no row depends on them. Where a file system has none (some network
+mounts), a warning is logged and the run goes on: docs/workers.md says what to see to then.
+"""
+
+import errno
 import fcntl
+import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,26 +16,151 @@ from pathlib import Path
 from store.durable import make_folder
 from store.errors import BusyError, SpaceError
 
+logger = logging.getLogger(__name__)
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+def lock_path(path: Path) -> Path:
+    """The lock file beside a file that is to be written."""
+    return path.with_name(path.name + ".lock")
+
 
 @contextmanager
 def write_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` while the body runs; BusyError if another process holds it."""
+    """Hold the lock file `path` alone while the body runs; BusyError if another process holds it."""
+    descriptor = _open(path)
     try:
-        make_folder(path.parent)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise SpaceError(f"cannot write {path}: {error.strerror}. Choose another place: --data") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 100, 0).decode("ascii", "replace").strip() or "unknown"
-            raise BusyError(
-                f"another run is writing here (process {holder}, lock {path}). "
-                "Wait for it, or stop it; what it has finished is kept."
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        if not _try_lock(descriptor, path, fcntl.LOCK_EX):
+            raise _busy(descriptor, path)
+        _write(descriptor, _this_process())
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def worker_lock(path: Path, worker: tuple[int, int], run: str) -> Iterator[None]:
+    """Hold the lock file `path` together with the other workers of one run.
+
+    Args:
+        path: lock file, the same for all workers; who wants it alone (write_lock) is refused meanwhile.
+        worker: (number from 1, number of workers).
+        run: what the workers make (a digest); it must be the same for all.
+
+    Raises:
+        BusyError: this worker runs already, a run without workers is writing, or the workers at work
+            are of another run or of another number.
+    """
+    number, n_workers = worker
+    with _own_lock(path.with_name(f"{path.name}.{number}-of-{n_workers}"), worker):
+        descriptor = _open(path)
+        try:
+            with turn(path):
+                if _try_lock(descriptor, path, fcntl.LOCK_EX):
+                    _write(descriptor, f"{n_workers} workers, the first {_this_process()}\n{run}")
+                if not _try_lock(descriptor, path, fcntl.LOCK_SH):
+                    raise _busy(descriptor, path)
+                holder, _, other_run = _read(descriptor).partition("\n")
+                n_others = holder.partition(" ")[0]
+                if (n_others, other_run) != (str(n_workers), run):
+                    what = f"of {n_others}" if n_others != str(n_workers) else "with other settings"
+                    raise BusyError(
+                        f"workers {what} are writing here ({holder}, lock {path}); this is "
+                        f"{number}/{n_workers}. Give all workers the same settings, or stop the others "
+                        "first; what they have finished is kept."
+                    )
+            yield
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Wait for a short turn alone, at beginning or merging the run whose lock file is `path`."""
+    with _removed_lock(path.with_name(path.name + ".turn"), is_patient=True):
+        yield
+
+
+@contextmanager
+def _own_lock(path: Path, worker: tuple[int, int]) -> Iterator[None]:
+    with _removed_lock(path, is_patient=False) as holder:
+        if holder is not None:
+            raise BusyError(
+                f"worker {worker[0]}/{worker[1]} is at work already ({holder}, lock {path}). "
+                "Every worker is started once; give this one another number, or wait."
+            )
+        yield
+
+
+@contextmanager
+def _removed_lock(path: Path, is_patient: bool) -> Iterator[str | None]:
+    """Hold a lock file that is removed afterwards; gives who holds it if that is somebody else."""
+    while True:
+        descriptor = _open(path)
+        try:
+            if not _try_lock(descriptor, path, fcntl.LOCK_EX, is_patient):
+                yield _read(descriptor)
+                return
+            # Its last holder may have removed the file between our opening and our locking it.
+            if not _is_still(descriptor, path):
+                continue
+            _write(descriptor, _this_process())
+            try:
+                yield None
+            finally:
+                path.unlink(missing_ok=True)
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        make_folder(path.parent)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise SpaceError(f"cannot write {path}: {error.strerror}. Choose another place: --data") from error
+
+
+def _try_lock(descriptor: int, path: Path, kind: int, is_patient: bool = False) -> bool:
+    """False if another process holds the lock; True too where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, kind if is_patient else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.warning("%s has no file locks: make sure that no second run writes there", path.parent)
+    return True
+
+
+def _is_still(descriptor: int, path: Path) -> bool:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    held = os.fstat(descriptor)
+    return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _write(descriptor: int, text: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text.encode("utf-8", "replace"), 0)
+
+
+def _read(descriptor: int) -> str:
+    return os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "unknown"
+
+
+def _busy(descriptor: int, path: Path) -> BusyError:
+    holder = _read(descriptor).partition("\n")[0]
+    return BusyError(
+        f"another run is writing here ({holder}, lock {path}). "
+        "Wait for it, or stop it; what it has finished is kept."
+    )

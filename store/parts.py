@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Plan:
     n_rows: int
     ids: Mapping[str, np.ndarray]
     """Columns known beforehand (image_id; texts and labels), in row order."""
+    tag: str = ""
+    """Keeps the temporary files of several workers apart."""
 
     @property
     def folder(self) -> Path:
@@ -73,9 +76,9 @@ def begin(plan: Plan) -> None:
     Raises IdentityError naming the fields in which the begun run differs.
     """
     described = _as_json(plan.described())
-    begun = _begun(plan)
+    begun = _begun(plan.folder)
     if begun is None:
-        write_json(plan.folder / PLAN_NOTE, described)
+        write_json(plan.folder / PLAN_NOTE, described, plan.tag)
         return
     check_identity(
         begun,
@@ -89,9 +92,29 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _begun(plan: Plan) -> Any:
-    """The plan of a begun run; None if none was begun."""
-    note = plan.folder / PLAN_NOTE
+def begun_plan(path: Path, ids: Mapping[str, np.ndarray], tag: str = "") -> Plan | None:
+    """The plan of the unfinished run that is to make `path`; None if none was begun.
+
+    Raises IntegrityError if it is no plan of this version.
+    """
+    folder = path.with_name(path.name + ".parts")
+    begun = _begun(folder)
+    if begun is None:
+        return None
+    try:
+        fields = (begun["schema"], begun["identity"], begun["provenance"], begun["n_rows"])
+        plan = Plan(path, *fields, ids, tag)
+        is_same = begun == _as_json(plan.described())
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{folder / PLAN_NOTE} is no plan. Start the run anew: --overwrite") from error
+    if not is_same:
+        raise IntegrityError(f"{folder / PLAN_NOTE} is of another version. Start the run anew: --overwrite")
+    return plan
+
+
+def _begun(folder: Path) -> Any:
+    """The plan of a begun run as it is written down; None if none was begun."""
+    note = folder / PLAN_NOTE
     try:
         return json.loads(note.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -115,7 +138,7 @@ def clean_up(plan: Plan) -> None:
 
     The parts of another run than this plan's are somebody's unfinished work and stay.
     """
-    begun = _begun(plan)
+    begun = _begun(plan.folder)
     if begun is not None and any(differences(begun, _as_json(plan.described()))):
         return
     try:
@@ -138,7 +161,7 @@ def missing_parts(plan: Plan) -> list[int]:
 
 def write_part(plan: Plan, index: int, arrays: Mapping[str, np.ndarray]) -> str:
     """Keep one part's row-aligned arrays (and `failures/*`, rows counted from the part's start)."""
-    return write_sealed(plan.part_path(index), PART_SCHEMA, plan.part_identity(index), {}, arrays)
+    return write_sealed(plan.part_path(index), PART_SCHEMA, plan.part_identity(index), {}, arrays, plan.tag)
 
 
 def open_part(plan: Plan, index: int) -> SealedFile:
@@ -166,7 +189,9 @@ def merge_parts(plan: Plan) -> str:
                 arrays[name] = _stream(name, parts, plan.n_rows)
             else:
                 arrays[name] = np.concatenate([part.view(name) for part in parts])
-    digest = write_sealed(plan.path, plan.schema, plan.identity, plan.provenance, arrays)
+    digest = write_sealed(plan.path, plan.schema, plan.identity, plan.provenance, arrays, plan.tag)
+    for leftover in plan.path.parent.glob(f"{escape(plan.path.name)}.*-of-*.partial"):
+        leftover.unlink(missing_ok=True)  # of a worker that was killed while it merged
     clean_up(plan)
     return digest
 

@@ -43,12 +43,14 @@ def write_sealed(
     identity: Mapping[str, Any],
     provenance: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray | Streamed],
+    tag: str = "",
 ) -> str:
     """Write a sealed file durably and return its content digest.
 
-    The file appears under its name complete or not at all: it is written as `<name>.partial`, read back
+    The file appears under its name complete or not at all: it is written as `<name><tag>.partial`, read back
     and checked, fsynced, renamed, and its directory fsynced. Space is reserved before the rows are
-    written, so that a full disk is a SpaceError and not a half-written file.
+    written, so that a full disk is a SpaceError and not a half-written file. Writers with different tags
+    never touch each other's bytes.
     """
     prepared = {name: _prepare(array) for name, array in sorted(arrays.items())}
     digest = root_digest(
@@ -60,7 +62,7 @@ def write_sealed(
             for name, a in prepared.items()
         },
     )
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}{tag}.partial")
     structure, offsets = _structure(schema, identity, provenance, prepared, digest)
     try:
         make_folder(path.parent)

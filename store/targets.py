@@ -46,9 +46,9 @@ class Targets:
 
 
 def write_targets(
-    path: Path, targets: Targets, identity: Mapping[str, Any], provenance: Mapping[str, Any]
+    path: Path, targets: Targets, identity: Mapping[str, Any], provenance: Mapping[str, Any], tag: str = ""
 ) -> str:
-    """Write the target file and return its content digest."""
+    """Write the target file and return its content digest; writers at the same time need different tags."""
     arrays: dict[str, np.ndarray] = {
         "image_id": targets.image_id,
         "path": targets.path,
@@ -63,7 +63,7 @@ def write_targets(
         "split_name": targets.split_name,
         "threshold": targets.threshold,
     }
-    return write_sealed(path, TARGETS_SCHEMA, {**identity, **described}, provenance, arrays)
+    return write_sealed(path, TARGETS_SCHEMA, {**identity, **described}, provenance, arrays, tag)
 
 
 def open_targets(path: Path | str) -> Targets:

@@ -1,0 +1,177 @@
+"""Many workers: which one this process is, and one process per device started and watched."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import typer
+
+from iaa.console import note
+
+LAST_WORDS = 15
+
+
+def parse_worker(given: str | None, environment: Mapping[str, str]) -> tuple[int, int] | None:
+    """(number from 1, number of workers) from `--worker I/N`, else from torchrun's RANK and WORLD_SIZE.
+
+    None for a run without workers. Raises typer.BadParameter for anything else than 1 <= I <= N.
+    """
+    if given is None:
+        rank, size = environment.get("RANK"), environment.get("WORLD_SIZE")
+        if rank is None or size is None or size == "1":
+            return None
+        if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
+            raise typer.BadParameter(f"RANK={rank!r} and WORLD_SIZE={size!r} in the environment: no worker")
+        return int(rank) + 1, int(size)
+    number, separator, n_workers = given.partition("/")
+    if not (separator and number.isdecimal() and n_workers.isdecimal()):
+        raise typer.BadParameter(f"--worker takes I/N such as 1/4, got {given!r}")
+    if not 1 <= int(number) <= int(n_workers):
+        raise typer.BadParameter(f"--worker {given}: workers count from 1 to N, so 1/4, 2/4, 3/4, 4/4")
+    return int(number), int(n_workers)
+
+
+def local_device(device: str, environment: Mapping[str, str]) -> str:
+    """The device of a process that torchrun started: with `auto`, the GPU of its LOCAL_RANK."""
+    rank = environment.get("LOCAL_RANK", "")
+    if device != "auto" or not rank.isdecimal():
+        return device
+    import torch
+
+    n_gpus = torch.cuda.device_count()
+    return f"cuda:{int(rank) % n_gpus}" if n_gpus else device
+
+
+def choose_devices(given: str) -> list[str]:
+    """One device per process for `--devices`: every GPU, or a number of them, or of CPU processes.
+
+    Raises typer.BadParameter where that many are not here.
+    """
+    import torch
+
+    n_gpus = torch.cuda.device_count()
+    if given != "all" and not (given.isdecimal() and int(given) > 0):
+        raise typer.BadParameter(f"--devices takes all or a number of processes, got {given!r}")
+    if given == "all" and not n_gpus:
+        raise typer.BadParameter(
+            "--devices all: PyTorch finds no GPU here. Leave it out for one process on all cores, or "
+            "say --devices 2 for two processes on the CPU"
+        )
+    wanted = n_gpus if given == "all" else int(given)
+    if not n_gpus:
+        return ["cpu"] * wanted
+    if wanted > n_gpus:
+        raise typer.BadParameter(f"--devices {given}: {n_gpus} GPUs are here; --devices all takes them")
+    return [f"cuda:{i}" for i in range(wanted)]
+
+
+def arguments_of(context: typer.Context, without: set[str]) -> list[str]:
+    """The options of the running command, as they would be typed, but for those named."""
+    words = []
+    for option in context.command.params:
+        value = context.params.get(str(option.name))
+        if option.name in without or value is None or value is False or value == option.default:
+            continue
+        for each in value if isinstance(value, list | tuple) else [value]:
+            words += [option.opts[0]] if each is True else [option.opts[0], str(each)]
+    return words
+
+
+@dataclass
+class Worker:
+    """A started worker: what it answered, and the last lines it had to say."""
+
+    number: int
+    process: subprocess.Popen[str]
+    answer: dict[str, Any] | None = None
+    said: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_WORDS))
+
+
+def run_workers(
+    arguments: Sequence[str], devices: Sequence[str], on_rows: Callable[[int, int, bool], None]
+) -> list[Worker]:
+    """Start one `iaa embed --worker` per device, pass on their progress, and wait for all of them.
+
+    A worker that dies does not stop the others. On an interrupt all are told to stop, and waited for.
+    """
+    events: queue.Queue[tuple[Worker, str, str]] = queue.Queue()
+    workers = [_start(arguments, i, device, len(devices)) for i, device in enumerate(devices, start=1)]
+    readers = [
+        threading.Thread(target=_read, args=(worker, name, events), daemon=True)
+        for worker in workers
+        for name in ("stdout", "stderr")
+    ]
+    try:
+        for reader in readers:
+            reader.start()
+        n_open = len(readers)
+        while n_open:
+            worker, stream, line = events.get()
+            if not line:
+                n_open -= 1
+            elif stream == "stderr":
+                worker.said.append(line.rstrip())
+            else:
+                _take(worker, json.loads(line), on_rows)
+    finally:
+        # When all went well they have ended; else an interrupted or failed launcher takes them along.
+        for worker in workers:
+            if worker.process.poll() is None and sys.exc_info()[0] is not None:
+                worker.process.send_signal(signal.SIGTERM)
+        for worker in workers:
+            worker.process.wait()
+    for worker in workers:
+        if worker.process.returncode:
+            note(f"worker {worker.number}/{len(workers)} {_how_it_ended(worker.process.returncode)}:")
+            for line in worker.said:
+                note(f"  {line}")
+    return workers
+
+
+def _start(arguments: Sequence[str], number: int, device: str, n_workers: int) -> Worker:
+    from embed.device import n_cores
+
+    environment = dict(os.environ)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        environment.pop(name, None)
+    n_threads = max(1, n_cores() // n_workers)
+    environment.setdefault("OMP_NUM_THREADS", str(n_threads))
+    command = [sys.executable, "-m", "iaa", "embed", *arguments, "--device", device]
+    if "--threads" not in arguments:
+        command += ["--threads", str(min(32, n_threads))]
+    process = subprocess.Popen(
+        [*command, "--worker", f"{number}/{n_workers}", "--json", "--progress-lines"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,  # Ctrl-C reaches the launcher alone, which tells them once
+    )
+    return Worker(number, process)
+
+
+def _read(worker: Worker, name: str, events: "queue.Queue[tuple[Worker, str, str]]") -> None:
+    for line in getattr(worker.process, name):
+        events.put((worker, name, line))
+    events.put((worker, name, ""))
+
+
+def _take(worker: Worker, message: dict[str, Any], on_rows: Callable[[int, int, bool], None]) -> None:
+    if "n_rows" in message:
+        on_rows(message["n_rows"], message["n_failed"], message["is_new"])
+    else:
+        worker.answer = message
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return f"was killed by signal {-code} ({signal.Signals(-code).name}); its last words"
+    return f"failed with exit code {code}; its last words"
