@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from jaxtyping import Float
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from analysis.probes import Probe, ProbeFit
-from analysis.results import MethodResult
+from analysis.bootstrap import Prediction, bootstrap_metrics
+from analysis.probes import Probe, ProbeFit, Rows
+from analysis.results import METRICS, MethodResult
 from store.features import Features
 from store.sealed import publish, write_json
+from store.targets import Targets
 
 HEAD_SCHEMA = "iaa/head"
 HEAD_VERSION = 1
@@ -43,6 +45,15 @@ class Head:
     unit_norm: bool
     about: dict[str, Any] = field(default_factory=dict)
     """Where it comes from: data set, split, alpha, metrics, digests, licence."""
+    name: str = ""
+    """Name of its files."""
+
+    @property
+    def origin(self) -> str:
+        """What it was fitted on, in a few words."""
+        if "dataset" in self.about:
+            return f"{self.about['dataset']}, split {self.about.get('split', 'unknown')}"
+        return str(self.about.get("origin", "not said"))
 
     def score(self, features: Float[np.ndarray, "n_images dim"]) -> Float[np.ndarray, " n_images"]:
         """Scores of features of the right kind, which is not checked here: see `score_features`."""
@@ -79,7 +90,7 @@ def collapse(head: Head) -> Head:
     weight, bias = weight.astype(np.float64), bias.astype(np.float64)
     for next_weight, next_bias in head.layers[1:]:
         weight, bias = next_weight @ weight, next_weight @ bias + next_bias
-    return Head(((weight, bias),), head.backbone, head.output, head.unit_norm, head.about)
+    return replace(head, layers=((weight, bias),))
 
 
 def head_importance(head: Head, std: Float[np.ndarray, " dim"]) -> Float[np.ndarray, " dim"]:
@@ -108,6 +119,58 @@ def score_features(head: Head, features: Features) -> Float[np.ndarray, " n_imag
         scores[start : start + len(rows)] = head.score(rows)
     scores[~features.ok] = np.nan
     return scores
+
+
+def evaluate_head(
+    head: Head, features: Features, rows: Rows, targets: Targets, n_boot: int = 1000, seed: int = 0
+) -> MethodResult:
+    """A head on the test images of a data set, with bootstrap intervals: SRCC and PLCC; accuracy, recalls and
+    (in the detail) RMSE only where it was fitted to this data set's ratings, since elsewhere its numbers
+    are on another scale. `rows` joins features and targets (probes.join_rows).
+
+    Raises HeadError for features that are not the head's, and where it was fitted to another split of
+    this data set, which may have shown it the test images.
+    """
+    about = head.about
+    same = about.get("dataset") == targets.dataset
+    if same and about.get("split") != targets.split_name:
+        raise HeadError(
+            f"this head was fitted on split {about.get('split')!r} of {targets.dataset!r}, which now has the "
+            f"split {targets.split_name!r}: test images may have been among its training images. Fit it again: "
+            f"iaa probe --dataset {targets.dataset} --backbone {head.backbone} --save FILE"
+        )
+    score = score_features(head, features)[rows.test]
+    prediction = Prediction(score, score > targets.threshold if same else None)
+    names = (*METRICS, "rmse") if same else ("srcc", "plcc")
+    y, is_high = rows.y[rows.test, 0], rows.is_high[rows.test]
+    measured = bootstrap_metrics(y, is_high, prediction, n_boot, np.random.default_rng(seed), names)
+    rmse = measured.pop("rmse", None)
+    detail = {"fitted_on": head.origin, "unit_norm": head.unit_norm, "n_layers": len(head.layers)}
+    return MethodResult(
+        key="head",
+        method=f"head {head.name or 'without a name'}",
+        backbone=head.backbone,
+        output=head.output,
+        dataset=targets.dataset,
+        split_name=targets.split_name,
+        n_train=int(about.get("n_train", 0)),
+        n_test=len(rows.test),
+        seed=seed,
+        **measured,
+        detail=detail
+        | {"n_boot": n_boot}
+        | ({} if rmse is None else {"rmse": [rmse.value, rmse.low, rmse.high]}),
+        digests={"features": features.digest, "targets": targets.digest},
+    )
+
+
+def find_heads(folder: Path | str, features: Features) -> list[Head]:
+    """The heads in a folder that were made for these features, in the order of their names.
+
+    Raises HeadError for a head that is there but damaged.
+    """
+    found = [load_head(path) for path in sorted(Path(folder).glob("*.json"))]
+    return [head for head in found if head.backbone == features.backbone and head.output in features.outputs]
 
 
 def save_head(path: Path | str, head: Head) -> None:
@@ -151,7 +214,8 @@ def load_head(path: Path | str) -> Head:
             )
         layers = _layers(load_tensors(content))
         about = described.get("about", {})
-        return Head(layers, described["backbone"], described["output"], bool(described["unit_norm"]), about)
+        backbone, output, unit_norm = (described[key] for key in ("backbone", "output", "unit_norm"))
+        return Head(layers, backbone, output, bool(unit_norm), about, base.name)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise HeadError(
             f"{base}: no readable head ({error}). A head is NAME.json and NAME.safetensors."

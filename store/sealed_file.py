@@ -185,14 +185,15 @@ class SealedFile:
         if name not in self._maps:
             offset, shape, dtype = self._layout[name]
             if int(np.prod(shape, dtype=np.int64)) == 0:
-                self._maps[name] = np.zeros(shape, dtype)
+                rows = np.zeros(shape, dtype)
             elif offset is None:
                 raise self._damaged(f"/{name} is not contiguous")
             else:
-                mapped = np.memmap(self.path, dtype, "r", offset, shape)
-                self._maps[name] = mapped.view(np.ndarray)
-            self._maps[name].flags.writeable = False
+                rows = np.memmap(self.path, dtype, "r", offset, shape).view(np.ndarray)
+            rows.flags.writeable = False
+            # First what other threads look up second: they may come as soon as the map is there.
             self._checked[name] = np.zeros(len(self._blocks[name]), bool)
+            self._maps[name] = rows
         return self._maps[name]
 
     def _check_block(self, name: str, index: int) -> None:
