@@ -8,10 +8,9 @@ from jaxtyping import Float, Int
 from analysis import labels
 from analysis.bootstrap import Prediction, bootstrap_metrics, interval, resample_counts
 from analysis.metrics import emd_r2, plcc, srcc
-from analysis.probes import ProbeFit, predict_rows, probe_of
+from analysis.probes import Features, ProbeFit, predict_rows, probe_of
 from analysis.results import METRICS, MethodResult, Metric
 from analysis.spectrum import gcv_error
-from store.features import Features
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from jaxtyping import Float, Int
 from analysis.bootstrap import Difference, Prediction, paired_differences
 from analysis.gram import Source, accumulate_parts, merge
 from analysis.metrics import srcc
-from analysis.probes import ProbeFit, predict_rows, probe_of, row_source
+from analysis.probes import Features, ProbeFit, predict_rows, probe_of, row_source
 from analysis.roots import accumulate_roots, merge_roots
 from analysis.spectrum import Path, gcv_error, gram_basis, gram_path, root_path
-from store.features import Features
 from store.rows import align
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Int, UInt64
 
+from analysis.labels import RatingsError
+
 _FNV_OFFSET, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 
@@ -10,11 +12,11 @@ def assign_folds(image_id: np.ndarray, n_folds: int, seed: int = 0) -> Int[np.nd
     """Fold of each image, 0 to n_folds - 1, by a hash of seed and image_id.
 
     Neither the order of the rows nor other images have a say, so folds survive shuffling, and adding
-    photographs moves none of the old ones. Raises ValueError if a fold stays empty.
+    photographs moves none of the old ones. Raises RatingsError if a fold stays empty.
     """
     fold = (hash_strings(image_id, seed) % np.uint64(max(n_folds, 1))).astype(np.int64)
     if n_folds < 2 or not np.bincount(fold, minlength=n_folds).all():
-        raise ValueError(
+        raise RatingsError(
             f"{len(image_id)} training images do not fill {n_folds} folds: expected at least 2 folds and an "
             "image in each. Take fewer folds or more images."
         )

@@ -21,6 +21,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from analysis.bootstrap import Prediction, bootstrap_metrics
+from analysis.gram import accumulate
 from analysis.probes import Probe, ProbeFit, Rows
 from analysis.results import METRICS, MethodResult
 from store.features import Features
@@ -105,6 +106,16 @@ def score_features(head: Head, features: Features) -> Float[np.ndarray, " n_imag
     Raises HeadError unless backbone and output are the head's; features are brought to unit length if, and
     only if, the head expects that. A head on other features gives numbers that mean nothing.
     """
+    check_features(head, features)
+    scores = np.full(features.n_images, np.nan)
+    for start, rows in features.blocks(head.output, head.unit_norm):
+        scores[start : start + len(rows)] = head.score(rows)
+    scores[~features.ok] = np.nan
+    return scores
+
+
+def check_features(head: Head, features: Features) -> None:
+    """Raise HeadError unless backbone, output and width are the head's."""
     dim = features.outputs.get(head.output)
     expected = head.layers[0][0].shape[1]
     if features.backbone != head.backbone or dim != expected:
@@ -114,11 +125,25 @@ def score_features(head: Head, features: Features) -> Float[np.ndarray, " n_imag
             f"holds {features.backbone} with {there}. Embed the images with its backbone: "
             f"iaa embed --backbone {head.backbone}"
         )
-    scores = np.full(features.n_images, np.nan)
-    for start, rows in features.blocks(head.output, head.unit_norm):
-        scores[start : start + len(rows)] = head.score(rows)
-    scores[~features.ok] = np.nan
-    return scores
+
+
+def feature_std(features: Features, output: str, unit_norm: bool) -> Float[np.ndarray, " dim"]:
+    """Standard deviation of each feature over the images that have features."""
+    ok = features.ok
+    group = np.where(ok, 0, -1)
+    none = np.zeros((features.n_images, 0))
+    blocks = (
+        (rows, none[start : start + len(rows)], group[start : start + len(rows)])
+        for start, rows in features.blocks(output, unit_norm)
+    )
+    (moments,) = accumulate(blocks, 1)
+    return np.asarray(np.sqrt(np.maximum(np.diag(moments.xx), 0.0) / max(moments.n, 1)))
+
+
+def may_have_seen_test(head: Head, targets: Targets) -> bool:
+    """True if the head was fitted on another split of this data set, which may hold its test images."""
+    about = head.about
+    return about.get("dataset") == targets.dataset and about.get("split") != targets.split_name
 
 
 def evaluate_head(
@@ -133,11 +158,11 @@ def evaluate_head(
     """
     about = head.about
     same = about.get("dataset") == targets.dataset
-    if same and about.get("split") != targets.split_name:
+    if may_have_seen_test(head, targets):
         raise HeadError(
             f"this head was fitted on split {about.get('split')!r} of {targets.dataset!r}, which now has the "
-            f"split {targets.split_name!r}: test images may have been among its training images. Fit it again: "
-            f"iaa probe --dataset {targets.dataset} --backbone {head.backbone} --save FILE"
+            f"split {targets.split_name!r}: test images may have been among its training images. Fit it "
+            f"again: iaa probe --dataset {targets.dataset} --backbone {head.backbone} --save NAME"
         )
     score = score_features(head, features)[rows.test]
     prediction = Prediction(score, score > targets.threshold if same else None)
@@ -173,8 +198,9 @@ def find_heads(folder: Path | str, features: Features) -> list[Head]:
     return [head for head in found if head.backbone == features.backbone and head.output in features.outputs]
 
 
-def save_head(path: Path | str, head: Head) -> None:
-    """Write NAME.safetensors and NAME.json; the JSON file, written last, has the other's SHA-256."""
+def save_head(path: Path | str, head: Head) -> Path:
+    """Write NAME.safetensors and NAME.json and return the path of the latter, which is written last and has
+    the other's SHA-256."""
     path = _base(path)
     tensors = {}
     for index, (weight, bias) in enumerate(head.layers):
@@ -196,6 +222,7 @@ def save_head(path: Path | str, head: Head) -> None:
         "about": head.about,
     }
     write_json(_with_suffix(path, ".json"), described)
+    return _with_suffix(path, ".json")
 
 
 def load_head(path: Path | str) -> Head:

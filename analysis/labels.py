@@ -8,17 +8,21 @@ from jaxtyping import Bool, Float, Int
 from store.targets import Targets
 
 
+class RatingsError(ValueError):
+    """The ratings do not allow what was asked for; the text says what is missing and how to add it."""
+
+
 def vote_levels(votes: Int[np.ndarray, "n_images n_levels"]) -> Int[np.ndarray, " n_levels"]:
     """The vote values 1..k of k columns, the levels of a data set that names none."""
     return np.arange(1, votes.shape[1] + 1, dtype=np.int64)
 
 
 def n_votes(votes: Int[np.ndarray, "n_images n_levels"]) -> Int[np.ndarray, " n_images"]:
-    """Number of votes per image, at least 1; raises ValueError naming the first image without votes."""
+    """Number of votes per image, at least 1; raises RatingsError naming the first image without votes."""
     total = votes.sum(axis=1, dtype=np.int64)
     if (votes < 0).any() or (total == 0).any():
         row = int(np.flatnonzero((votes < 0).any(axis=1) | (total == 0))[0])
-        raise ValueError(
+        raise RatingsError(
             f"votes of row {row} are {votes[row].tolist()}: expected counts of at least 0 and one vote or "
             "more. Remove unrated images from the data set or give their votes."
         )
@@ -83,6 +87,15 @@ def high_from_targets(targets: Targets) -> Bool[np.ndarray, " n_images"]:
     return np.asarray(_scores(targets) > targets.threshold)
 
 
+def require_ratings(targets: Targets) -> None:
+    """Raise RatingsError where a data set has neither votes nor scores."""
+    if not targets.is_rated:
+        raise RatingsError(
+            f"data set {targets.dataset!r} has neither votes nor scores, so nothing can be learned or "
+            "measured on it. Add it again with ratings: iaa dataset add NAME --ratings FILE"
+        )
+
+
 def majority_prediction(
     is_high_train: Bool[np.ndarray, " n_train"], n_test: int
 ) -> Bool[np.ndarray, " n_test"]:
@@ -94,14 +107,11 @@ def majority_prediction(
 
 
 def _scores(targets: Targets) -> Float[np.ndarray, " n_images"]:
-    if targets.scores is None:
-        raise ValueError(
-            f"data set {targets.dataset!r} has neither votes nor scores, so nothing can be learned or "
-            "measured on it. Add it again with ratings: iaa dataset add NAME --ratings FILE"
-        )
+    require_ratings(targets)
+    assert targets.scores is not None
     bad = np.flatnonzero(~np.isfinite(targets.scores))
     if len(bad):
-        raise ValueError(
+        raise RatingsError(
             f"data set {targets.dataset!r} has {len(bad)} scores that are no finite numbers, first at row "
             f"{bad[0]} ({targets.image_id[bad[0]]}). Correct the ratings file and add the data set again."
         )

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -40,7 +40,7 @@ from analysis.spectrum import (
     root_path,
 )
 from store.digests import BLOCK_ROWS
-from store.features import Features
+from store.rows import Rows as Selection
 from store.rows import align
 from store.targets import Targets
 
@@ -54,6 +54,24 @@ LEAVE_ONE_OUT_UP_TO = 5_000
 choice by folds depends on the folds, on many it is as good and saves a pass over the rows."""
 _ROWS_PREDICTED_AT_ONCE = 2048
 _METHODS = {"ols": "OLS", "ridge": "ridge"}
+
+
+class Features(Protocol):
+    """What a probe reads: an open feature file (store.Features), or several side by side (joint.Joint)."""
+
+    image_id: np.ndarray
+    outputs: dict[str, int]
+    path: FilePath
+
+    @property
+    def n_images(self) -> int: ...
+    @property
+    def ok(self) -> Bool[np.ndarray, " n_images"]: ...
+    @property
+    def backbone(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    def read(self, output: str, rows: Selection = None, unit_norm: bool = False) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -144,7 +162,7 @@ class ProbeFit:
 def join_rows(features: Features, targets: Targets) -> Rows:
     """The rows of a feature file with their ratings: mean vote, spread of votes, share of each level.
 
-    Raises ValueError where there is nothing to learn from or to test on.
+    Raises RatingsError where there is nothing to learn from or to test on.
     """
     at = align(targets.image_id, features.image_id)
     mean = labels.targets_mos(targets)
@@ -161,7 +179,7 @@ def join_rows(features: Features, targets: Targets) -> Rows:
         split, np.stack(columns, axis=1)[at], tuple(names), labels.high_from_targets(targets)[at], failed
     )
     if len(rows.train) < 2 or len(rows.test) < 2:
-        raise ValueError(
+        raise labels.RatingsError(
             f"data set {targets.dataset!r}, split {targets.split_name!r}: {len(rows.train)} training and "
             f"{len(rows.test)} test images with features from {features.backbone}. A probe needs 2 of each: "
             "add the data set with a split, or embed the missing images."
@@ -188,7 +206,7 @@ def fit_probes(
     minimum norm. With a folder for `cache`, what the pass over many rows gave is kept there. `rows` may give
     the join of these features and targets where it is known, as for a second output.
 
-    Raises ValueError where there is nothing to learn from.
+    Raises RatingsError where there is nothing to learn from.
     """
     rows = join_rows(features, targets) if rows is None else rows
     tried = np.asarray(alphas, dtype=np.float64)
@@ -201,7 +219,7 @@ def fit_probes(
     key = None
     if cache is not None and n_folds is not None:
         bound = {"features": features.digest, "output": output, "unit_norm": unit_norm}
-        stem = f"{features.path.stem}_{output}_{'unit' if unit_norm else 'raw'}"
+        stem = f"{features.path.stem}_{output.replace(' + ', '+')}_{'unit' if unit_norm else 'raw'}"
         key = CacheKey(cache, stem, bound | {"folds": array_digest(group)}, array_digest(rows.y))
     source = row_source(features, output, rows, group, unit_norm)
     path, cv_mse = solve(source, n_folds, tried, is_wide, name, cache=key)

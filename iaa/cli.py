@@ -11,9 +11,10 @@ from typing import Any
 import typer
 
 from iaa import (
-    commands_analysis,
     commands_data,
     commands_embed,
+    commands_heads,
+    commands_probe,
     commands_prompt,
     commands_prompts,
     commands_report,
@@ -50,7 +51,8 @@ commands_data.register(app)
 commands_embed.register(app)
 commands_prompt.register(app)
 commands_prompts.register(app)
-commands_analysis.register(app)
+commands_probe.register(app)
+commands_heads.register(app)
 commands_store.register(app)
 commands_report.register(app)
 

@@ -1,6 +1,5 @@
 """`iaa prompt`: zero-shot answers from the stored arrays, in seconds."""
 
-import csv
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from embed.backbones import file_stem
 from iaa import options
 from iaa.console import answer_json, answer_table, note
 from iaa.paths import Layout, data_root
-from iaa.work import metric_cells, open_embedded, result_title
+from iaa.work import check_csv_place, image_files, metric_cells, open_embedded, result_title, write_csv
 from store import (
     Features,
     IdentityError,
@@ -150,8 +149,7 @@ def _rank(
 ) -> None:
     from analysis.prompting import rank_images, winning_prompt
 
-    if csv_file is not None and (csv_file.is_dir() or not csv_file.absolute().parent.is_dir()):
-        raise typer.BadParameter(f"--csv {csv_file}: not a file in a folder that exists")
+    check_csv_place(csv_file)
     stored = _open_prompt_set(layout, prompts, features.backbone)
     high, low = _sides(stored, high, low)
     one_each = stored.n_prompts == len(set(stored.label.tolist()))
@@ -173,10 +171,10 @@ def _rank(
     if scores.winner is not None and len(high) == len(low) == 1:
         winner = winning_prompt(scores, high[0], low[0])[ranking.row]
         columns["content"] = stored.content[winner].tolist()
-    columns["file"] = _files(layout, columns["image_id"])
+    columns["file"] = image_files(open_targets(layout.targets), columns["image_id"])
     table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     if csv_file is not None:
-        _write_csv(csv_file, list(columns), table)
+        write_csv(csv_file, list(columns), table)
     shown = table[:top] + table[max(top, len(table) - top) :]
     if as_json:
         answer_json(
@@ -337,24 +335,6 @@ def _prepare_maxima(features: Features, context: Prompts, cache: Path, device: s
         index.n_labels, chosen,
     )  # fmt: skip
     save_context_maxima(cache, ContextMaxima(index.labels, index.polarity, *arrays), key)
-
-
-def _files(layout: Layout, image_ids: list[str]) -> list[str]:
-    """File of each image, relative to the data set's folder of photographs."""
-    targets = open_targets(layout.targets)
-    file_of = dict(zip(targets.image_id.tolist(), targets.path.tolist(), strict=True))
-    return [file_of.get(name, "") for name in image_ids]
-
-
-def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    try:
-        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
-            writer = csv.DictWriter(handle, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise typer.BadParameter(f"--csv {path} cannot be written: {error.strerror}") from error
-    note(f"wrote {len(rows):,} rows: {path}")
 
 
 def _listed(labels: list[str]) -> str:

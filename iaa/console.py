@@ -1,6 +1,7 @@
 """What people see: notes on stderr, answers on stdout, one JSON object with --json."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ def note(text: str) -> None:
 
 def answer_json(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout and nothing else."""
-    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(_finite(value), default=_plain, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def answer_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -60,9 +61,16 @@ def _cell(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else escape(str(value))
 
 
+def _finite(value: Any) -> Any:
+    """NaN and infinities, which JSON does not have, as null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _finite(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
     return str(value)

@@ -7,6 +7,12 @@ from pathlib import Path
 from embed.backbones import file_stem
 
 
+def head_path(root: Path, given: str) -> Path:
+    """A head's files: a path as it is given, or a bare name in the data root's folder of heads."""
+    is_path = os.sep in given or given.endswith((".json", ".safetensors"))
+    return Path(given) if is_path else root / "heads" / given
+
+
 def data_root(given: Path | None) -> Path:
     """The data root: `--data`, else IAA_DATA, else `data/` here."""
     return given or Path(os.environ.get("IAA_DATA") or "data")

@@ -1,10 +1,13 @@
 """The steps that several commands share: load a data set, keep its targets, load backbones."""
 
+import csv
 import json
 import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from embed.backbones import file_stem
 from iaa.console import note
@@ -87,6 +90,30 @@ def open_embedded(layout: Layout, backbone: str) -> Features:
             f"Make it: iaa embed --dataset {layout.dataset} --backbone {backbone}"
         )
     return open_features(path, {"backbone": backbone})
+
+
+def image_files(targets: Targets, image_ids: list[str]) -> list[str]:
+    """File of each image, relative to the data set's folder of photographs."""
+    file_of = dict(zip(targets.image_id.tolist(), targets.path.tolist(), strict=True))
+    return [file_of.get(name, "") for name in image_ids]
+
+
+def check_csv_place(path: Path | None) -> None:
+    """Say before the work, not after it, that `--csv` cannot be written."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise typer.BadParameter(f"--csv {path}: not a file in a folder that exists")
+
+
+def write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    """Write `--csv`; a file that cannot be written is a typer.BadParameter."""
+    try:
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
+            writer = csv.DictWriter(handle, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise typer.BadParameter(f"--csv {path} cannot be written: {error.strerror}") from error
+    note(f"wrote {len(rows):,} rows: {path}")
 
 
 def result_title(result: "MethodResult") -> str:

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.worlds import rated_world
+
+__all__ = ["rated_world"]
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

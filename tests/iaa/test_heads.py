@@ -1,0 +1,115 @@
+"""Heads on the command line: fitted, kept, used elsewhere, refused elsewhere; LAION's imported."""
+
+import csv
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from iaa.cli import main
+from store import Targets, write_targets
+from tests.worlds import FAILED, write_features
+
+
+@pytest.fixture
+def run(rated_world, tmp_path, monkeypatch, capsys):
+    """Runs a command on a data root with the rated data set 'planted' and the unrated 'holiday'."""
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "planted").symlink_to(rated_world)
+    rng = np.random.default_rng(3)
+    ids = np.array([f"beach{i:03d}" for i in range(660)])
+    write_features(root / "holiday/features/sharp.h5", "sharp", ids, {"pooled": rng.normal(size=(660, 24))})
+    unrated = Targets(
+        image_id=ids, path=np.char.add(ids, ".jpg"), votes=None, scores=None, levels=None, threshold=5.0,
+        split=np.full(660, ""), split_name="none", dataset="holiday",
+    )  # fmt: skip
+    write_targets(root / "holiday/targets.h5", unrated, {}, {})
+    monkeypatch.setenv("IAA_DATA", str(root))
+
+    def run_command(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run_command
+
+
+FIT = ("probe", "-d", "planted", "-b", "sharp", "--output", "pooled", "--n-boot", 20)
+
+
+def test_a_probe_is_kept_and_scores_other_photographs(run, tmp_path):
+    code, out, _ = run(*FIT, "--save", "mine", "--json")
+    fitted = json.loads(out)
+    ridge = next(r for r in fitted["results"] if r["key"] == "probe.ridge")
+    assert code == 0 and fitted["head"].endswith("heads/mine.json")
+    code, out, _ = run("score", "--head", "mine", "-d", "planted", "--n-boot", 20, "--json")
+    scored = json.loads(out)
+    assert code == 0 and scored["n_scored"] == 698 and scored["n_failed"] == len(FAILED)
+    for metric in ("accuracy", "srcc", "plcc"):
+        assert scored["result"][metric]["value"] == pytest.approx(ridge[metric]["value"], abs=1e-9)
+    code, out, _ = run("score", "--head", "mine", "-d", "holiday", "--csv", tmp_path / "s.csv", "--json")
+    elsewhere = json.loads(out)
+    assert code == 0 and elsewhere["result"] is None and elsewhere["fitted_on"] == "planted, split random"
+    rows = list(csv.DictReader((tmp_path / "s.csv").open()))
+    values = [float(row["score"]) for row in rows]
+    assert len(rows) == 658 and values == sorted(values, reverse=True)
+    assert rows[0]["file"] == rows[0]["image_id"] + ".jpg" and float(rows[0]["percentile"]) == 100
+
+
+def test_the_ols_and_the_unit_length_probe_can_be_kept_too(run):
+    assert run(*FIT, "--save", "ols", "--save-fit", "ols")[0] == 0
+    assert run(*FIT, "--save", "unit", "--unit-norm")[0] == 0
+    shown = {name: json.loads(run("head", "show", name, "--json")[1]) for name in ("ols", "unit")}
+    assert shown["ols"]["about"]["alpha"] == 0 and shown["ols"]["unit_norm"] is False
+    assert shown["unit"]["about"]["alpha"] > 0 and shown["unit"]["unit_norm"] is True
+    assert shown["ols"]["layers"] == [[1, 24]] and shown["ols"]["about"]["dataset"] == "planted"
+    code, out, _ = run("head", "show", "ols", "-d", "planted", "--json")
+    assert code == 0 and 1 < json.loads(out)["importance"]["effective_dimensions"] < 24
+
+
+def test_laions_mlp_is_imported_and_shown_as_one_vector(run, tmp_path):
+    widths = (768, 1024, 128, 64, 16, 1)
+    state = {}
+    for i, (n_in, n_out) in zip((0, 2, 4, 6, 7), pairwise(widths), strict=True):
+        state |= {f"layers.{i}.weight": torch.randn(n_out, n_in), f"layers.{i}.bias": torch.randn(n_out)}
+    torch.save(state, tmp_path / "sac+logos.pth")
+    code, _, err = run("head", "import", tmp_path / "sac+logos.pth", "-b", "vit_l14.openai")
+    assert code == 0 and "iaa score --head sac+logos" in " ".join(err.split())
+    code, out, _ = run("head", "show", "sac+logos", "--json")
+    described = json.loads(out)
+    assert code == 0 and described["backbone"] == "vit_l14.openai" and described["unit_norm"] is True
+    assert described["layers"] == [[b, a] for a, b in pairwise(widths)]
+    code, _, err = run("score", "--head", "sac+logos", "-d", "planted")
+    assert code == 1 and "iaa embed --dataset planted --backbone vit_l14.openai" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["probe", "-d", "planted", "-b", "sharp", "--save", "x"], 2, "2 outputs are fitted: name one"),
+        ([*FIT, "--save", "taken"], 2, "taken exists: choose another name, or give --overwrite"),
+        (["probe", "-d", "holiday", "-b", "sharp"], 1, "neither votes nor scores"),
+        (["probe", "-d", "planted", "-b", "sharp", "--joint"], 2, "needs two backbones"),
+        (["score", "--head", "nowhere", "-d", "planted"], 1, "no readable head"),
+        (["score", "--head", "taken", "-d", "planted", "--csv", "/nowhere/x.csv"], 2, "folder that exists"),
+        (["head", "import", "nothing.pth", "-b", "vit_b32.openai"], 2, "does not exist"),
+    ],
+)
+def test_mistakes_say_what_to_do(run, arguments, code, message):
+    assert run(*FIT, "--save", "taken")[0] == 0
+    got, out, err = run(*arguments)
+    assert (got, out) == (code, "") and message in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_backbones_side_by_side_are_fitted_too(run):
+    code, out, _ = run(
+        "probe", "-d", "planted", "-b", "sharp", "-b", "dull", "--joint", "--n-boot", 20, "--json"
+    )
+    last = json.loads(out)["results"][-1]
+    assert code == 0 and (last["backbone"], last["output"]) == ("sharp + dull", "pooled + pooled")
+    assert last["srcc"]["value"] > 0.7
