@@ -78,6 +78,7 @@ class BottleneckProbe:
     `weight` is in vote units per standard deviation of the similarity; `weight_low` and `weight_high`
     bound it over resamples of the training images. Labels whose similarities go together share
     weight between them, also with opposite signs: look at the interval, and at `alone`, before a single word.
+    `alone_low` and `alone_high` bound it over the same resamples.
     """
 
     labels: tuple[str, ...]
@@ -90,6 +91,8 @@ class BottleneckProbe:
     std: Float64[np.ndarray, " n_labels"]
     alone: Float64[np.ndarray, " n_labels"]
     """Correlation of the votes with the label's similarity less the image's mean over all labels."""
+    alone_low: Float64[np.ndarray, " n_labels"]
+    alone_high: Float64[np.ndarray, " n_labels"]
 
     def predict(self, scores: LabelScores) -> Float64[np.ndarray, " n_images"]:
         """Predicted mean vote."""
@@ -136,19 +139,48 @@ def fit_bottleneck(
             errors[i] += residual @ held_out @ residual
     alpha = float(alphas[int(np.argmin(errors))])
     solution = _ridge(total, alpha)
-    resampled = np.empty((n_boot, len(scores.labels)))
+    weights, alone = np.empty((2, n_boot, len(scores.labels)))
     for i in range(n_boot):
         counts = np.bincount(rng.integers(0, n_groups, n_groups), minlength=n_groups)
-        resampled[i] = _ridge(np.tensordot(counts, grams, axes=1), alpha)[:-1]
-    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
-    relative = X - X.mean(axis=1, keepdims=True)
-    relative -= relative.mean(axis=0)
-    votes = mos - mos.mean()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        alone = votes @ relative / np.sqrt((relative**2).sum(axis=0) * (votes @ votes))
-    return BottleneckProbe(
-        scores.labels, solution[:-1], low, high, float(solution[-1]), alpha, mean, std, alone
+        resampled = np.tensordot(counts, grams, axes=1)
+        weights[i] = _ridge(resampled, alpha)[:-1]
+        alone[i] = _correlations_alone(resampled, std)
+    (low, alone_low), (high, alone_high) = (
+        [np.quantile(values, q, axis=0) for values in (weights, alone)] for q in (0.025, 0.975)
     )
+    return BottleneckProbe(
+        labels=scores.labels,
+        weight=solution[:-1],
+        weight_low=low,
+        weight_high=high,
+        intercept=float(solution[-1]),
+        alpha=alpha,
+        mean=mean,
+        std=std,
+        alone=_correlations_alone(total, std),
+        alone_low=alone_low,
+        alone_high=alone_high,
+    )
+
+
+def _correlations_alone(
+    gram: Float64[np.ndarray, "k k"], std: Float64[np.ndarray, " n_labels"]
+) -> Float64[np.ndarray, " n_labels"]:
+    """`BottleneckProbe.alone` from the Gram matrix of [standardised similarities, 1, votes].
+
+    A similarity less the mean over the labels is linear in the standardised ones, up to a constant, which
+    no correlation sees.
+    """
+    n_labels = len(std)
+    centring = std[:, None] * (np.eye(n_labels) - 1 / n_labels)
+    n_images, sums = gram[-2, -2], gram[-2]
+    covariance = gram - np.outer(sums, sums) / n_images
+    inner = covariance[:n_labels, :n_labels]
+    spread = np.einsum("ij,ij->j", centring, inner @ centring)
+    with_votes = centring.T @ covariance[:n_labels, -1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlations: np.ndarray = with_votes / np.sqrt(spread * covariance[-1, -1])
+    return correlations
 
 
 def _ridge(gram: Float64[np.ndarray, "k k"], alpha: float) -> Float64[np.ndarray, " k1"]:

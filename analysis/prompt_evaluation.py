@@ -1,6 +1,6 @@
 """Section 4.1 as an experiment: pairs chosen on the training images, measured on the test images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from analysis.prompting import (
     score_continuous,
     unit_rows,
 )
-from analysis.results import METRICS, MethodResult, Metric
+from analysis.results import METRICS, MethodResult
 from store import Features, Prompts, Targets, align
 
 #: Pairs averaged by CLIP-IQA here: the best on train that share no label.
@@ -288,42 +288,3 @@ def _best_pairs(table: PairTable, on_test: LabelScores) -> tuple[Prediction, dic
         "n_pairs": int(table.accuracy.size),
     }
     return prediction, detail
-
-
-@dataclass(frozen=True)
-class GroupResult:
-    """A method on one group of test images, such as those whose winning content is the same."""
-
-    name: str
-    n_images: int
-    mean_mos: float
-    share_high: float
-    metrics: dict[str, Metric]
-
-
-def evaluate_groups(
-    group: Sequence[str] | np.ndarray,
-    y: Float[np.ndarray, " n_images"],
-    is_high: Bool[np.ndarray, " n_images"],
-    prediction: Prediction,
-    n_boot: int,
-    rng: np.random.Generator,
-    min_images: int = 20,
-    max_groups: int | None = None,
-) -> list[GroupResult]:
-    """The largest groups first, with metrics and intervals; those below `min_images` are left out."""
-    names, member, counts = np.unique(np.asarray(group, dtype=str), return_inverse=True, return_counts=True)
-    order = [i for i in np.argsort(-counts, kind="stable") if counts[i] >= max(min_images, 2)]
-    found = []
-    for i in order[:max_groups]:
-        rows = member == i
-        part = Prediction(
-            None if prediction.score is None else prediction.score[rows],
-            None if prediction.high is None else prediction.high[rows],
-        )
-        measured = bootstrap_metrics(y[rows], is_high[rows], part, n_boot, rng)
-        name = str(names[i]) or "(none)"
-        found.append(
-            GroupResult(name, int(counts[i]), float(y[rows].mean()), float(is_high[rows].mean()), measured)
-        )
-    return found

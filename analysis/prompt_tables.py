@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.bootstrap import Difference
 from analysis.pair_search import PairMetric, PairTable
-from analysis.prompt_evaluation import GroupResult
+from analysis.prompt_groups import GroupResult
 from analysis.results import METRICS, MethodResult, Metric
 from analysis.tables import HEADINGS, TABLE_1, UNKNOWN
 
@@ -57,9 +57,13 @@ def table_of_chosen_pairs(results: Sequence[MethodResult]) -> str:
 
 
 def table_of_pair_spread(
-    train: Mapping[str, PairTable], test: Mapping[str, PairTable], metric: PairMetric
+    train: Mapping[str, PairTable],
+    test: Mapping[str, PairTable],
+    metric: PairMetric,
+    chosen: Mapping[str, Metric] | None = None,
 ) -> str:
-    """How much the choice of a pair matters: test values of all pairs, and of the one chosen on train."""
+    """How much the choice of a pair matters: test values of all pairs, and of the one chosen on train, with
+    its interval where `chosen` gives it."""
     headings = [
         "method",
         "pairs",
@@ -76,11 +80,12 @@ def table_of_pair_spread(
         values = table.metric(metric)
         defined = values[np.isfinite(values)]
         best = train[method].best(metric)
-        chosen = float(values[table.high.index(best.high), table.low.index(best.low)])
+        value = float(values[table.high.index(best.high), table.low.index(best.low)])
         quartiles = np.quantile(defined, [0, 0.25, 0.5, 0.75, 1])
-        rank = 1 + int(np.count_nonzero(defined > chosen))
-        shown = [f"{value:.3f}" for value in (*quartiles, chosen)]
-        rows.append([method, f"{len(defined)}", *shown, f"{rank}"])
+        rank = 1 + int(np.count_nonzero(defined > value))
+        measured = chosen[method] if chosen else Metric(value)
+        shown = [f"{quartile:.3f}" for quartile in quartiles]
+        rows.append([method, f"{len(defined)}", *shown, _interval(measured), f"{rank}"])
     return markdown_table(headings, rows)
 
 

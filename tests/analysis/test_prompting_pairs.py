@@ -189,6 +189,12 @@ def test_bottleneck_probe_recovers_planted_weights(rng: np.random.Generator) -> 
     assert probe.weight_low[0] > 0.45
     relative = strength - strength.mean(axis=1, keepdims=True)
     assert probe.alone[0] == pytest.approx(pearsonr(relative[:, 0], mos).statistic, abs=1e-5)
+    for label in range(7):
+        interval = probe.alone_low[label], probe.alone_high[label]
+        assert interval[0] < probe.alone[label] < interval[1]
+    # Fisher's interval of a correlation: the bootstrap's is as wide.
+    width = 2 * 1.96 * (1 - probe.alone[0] ** 2) / np.sqrt(5000)
+    assert probe.alone_high[0] - probe.alone_low[0] == pytest.approx(width, rel=0.25)
     assert np.argmax(probe.alone) == 0
     assert np.argmin(probe.alone) == 4
     assert spearmanr(probe.predict(scores), mos).statistic > 0.85

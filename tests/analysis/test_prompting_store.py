@@ -10,11 +10,11 @@ from analysis.figures_prompting import plot_image_grid
 from analysis.prompt_evaluation import (
     PromptingEvaluation,
     RatedImages,
-    evaluate_groups,
     evaluate_prompting,
     join_ratings,
     score_methods,
 )
+from analysis.prompt_groups import evaluate_groups, list_groupings, read_group_names
 from analysis.prompt_maxima import load_context_maxima
 from analysis.prompt_tables import table_of_chosen_pairs, table_of_pair_spread, table_of_results
 from analysis.results import read_results
@@ -224,6 +224,36 @@ def test_groups_are_measured_apart(evaluated: tuple[RatedImages, PromptingEvalua
     right = evaluation.predictions["fixed"].high[group == "dog"] == high[group == "dog"]  # type: ignore[index]
     assert dog.metrics["accuracy"].value == right.mean()
     assert evaluate_groups(group, y, high, evaluation.predictions["fixed"], 50, rng, min_images=10_000) == []
+
+
+def test_an_image_with_two_tags_counts_in_both_groups(
+    evaluated: tuple[RatedImages, PromptingEvaluation], tmp_path: Path
+) -> None:
+    rated, evaluation = evaluated
+    y, high = rated.mos[rated.test], rated.is_high[rated.test]
+    prediction, n = evaluation.predictions["fixed"], len(y)
+    (tmp_path / "tags.txt").write_text("1 Abstract\n14 Still Life\n\nno tag here\n")
+    names = read_group_names(tmp_path)
+    assert names == {"tag": {"1": "Abstract", "14": "Still Life"}}
+    columns = {
+        "tag_1": np.where(np.arange(n) % 2 == 0, 14, 1),
+        "challenge": np.arange(n) // 100,
+        "tag_2": np.where(np.arange(n) % 4 == 1, 14, 0),  # half of Abstract is Still Life too
+    }
+    groupings = list_groupings(columns, names)
+    assert list(groupings) == ["tag", "challenge"]
+    found = evaluate_groups(groupings["tag"], y, high, prediction, 20, np.random.default_rng(0))
+    sizes = {g.name: g.n_images for g in found}
+    of_14 = (columns["tag_1"] == 14) | (columns["tag_2"] == 14)
+    of_1 = columns["tag_1"] == 1
+    assert sizes == {"Still Life": np.count_nonzero(of_14), "Abstract": np.count_nonzero(of_1)}
+    assert sum(sizes.values()) > n
+    still = next(g for g in found if g.name == "Still Life")
+    assert still.metrics["accuracy"].value == np.mean(prediction.high[of_14] == high[of_14])  # type: ignore[index]
+    assert still.mean_mos == pytest.approx(y[of_14].mean())
+    by_challenge = evaluate_groups(groupings["challenge"], y, high, prediction, 20, np.random.default_rng(0))
+    assert sorted(g.name for g in by_challenge) == ["0", "1", "2"]
+    assert read_group_names(tmp_path / "absent") == {}
 
 
 def test_tables_name_pairs_and_what_is_not_known(evaluated: tuple[RatedImages, PromptingEvaluation]) -> None:
