@@ -131,17 +131,19 @@ class Backbone:
         _, cut = self._tokenize(texts, self._length(None))
         return [texts[i] for i in cut]
 
-    def context_needed(self, texts: Sequence[str]) -> int:
-        """The smallest context length that gives these texts the same vectors as the full one.
+    def contexts_needed(self, texts: Sequence[str]) -> list[int]:
+        """For each text the smallest context length that gives the same vector as the full one.
 
-        Causal towers need the tokens of the longest text; others always need the full length.
+        Causal towers need the text's own tokens; others always need the full length.
         """
-        tokens = self.tokenize(texts)
         if not text_is_causal(self.model):
-            return self.context_length
-        padding = self.tokenize([""])[0, -1]
-        used = (tokens != padding).any(dim=0).nonzero()
-        return int(used.max()) + 1
+            self.tokenize(texts)
+            return [self.context_length] * len(texts)
+        return token_counts(self.tokenize([*texts, ""]))[:-1].tolist()
+
+    def context_needed(self, texts: Sequence[str]) -> int:
+        """The smallest context length that gives all these texts the same vectors as the full one."""
+        return max(self.contexts_needed(texts))
 
     def encode_texts(
         self, texts: Sequence[str], context_length: int | None = None
@@ -237,6 +239,12 @@ def tokenize_uncut(
     longer = tokenizer([*texts, ""], context_length=length + 1)
     was_cut = (longer[:-1, :length] != tokens).any(1) | (longer[:-1, length] != longer[-1, -1])
     return tokens, was_cut.nonzero().flatten().tolist()
+
+
+def token_counts(tokens: Int[Tensor, "b n_tokens"]) -> Int[Tensor, " b"]:
+    """Tokens of each text, start and end token included; the last text's last token must be padding."""
+    positions = torch.arange(1, tokens.shape[1] + 1)
+    return ((tokens != tokens[-1, -1]) * positions).max(dim=1).values
 
 
 def load_backbone(

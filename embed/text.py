@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from embed.architectures import build_tokenizer, text_context_length
 from embed.backbones import BackboneError, resolve_backbone
-from embed.loading import Backbone, PromptTooLong, tokenize_uncut
+from embed.loading import Backbone, PromptTooLong, token_counts, tokenize_uncut
 from embed.prompt_sets import PromptTable, prompt_columns, prompt_identity
 from store import IdentityError, MissingFileError, open_prompts
 from store.locks import write_lock
@@ -47,8 +48,9 @@ def embed_prompts(
 ) -> str:
     """Encode every prompt into one file and return its content digest; a finished file is left alone.
 
-    All texts are encoded at the length of the longest one: the text tower is causal and pooled at the end
-    token, so the rest of the context is padding.
+    A causal text tower pooled at the end token needs no padding: a batch is encoded at the length of its
+    longest text, and batches hold texts of like length. They never cross a part's border, so that a run
+    that was stopped and went on gives the bytes of one that was not.
 
     Raises IdentityError for a file of another combination, PromptTooLong naming texts over the context.
     """
@@ -68,37 +70,44 @@ def embed_prompts(
         if overwrite:
             discard(plan)
         texts = plan.ids["text"].tolist()
-        length = _longest(set_name, backbone, texts)
+        _refuse_too_long(set_name, backbone, texts)
         begin(plan)
         todo = missing_parts(plan)
         if on_rows is not None:
             on_rows(plan.n_rows - sum(plan.parts[i][1] - plan.parts[i][0] for i in todo))
         for index in todo:
             start, stop = plan.parts[index]
-            vectors = []
-            for first in range(start, stop, TEXT_BATCH):
-                batch = texts[first : min(first + TEXT_BATCH, stop)]
-                vectors.append(backbone.encode_texts(batch, length).float().cpu().numpy())
-                if on_rows is not None:
-                    on_rows(len(batch))
-            write_part(plan, index, {"outputs/embedding": np.concatenate(vectors)})
+            vectors = encode_part(backbone, texts[start:stop], on_rows)
+            write_part(plan, index, {"outputs/embedding": vectors})
         return merge_parts(plan)
 
 
-def _longest(set_name: str, backbone: Backbone, texts: list[str]) -> int:
-    """The context, in tokens, that every text fits into; all that fit into none are one error."""
-    needed, too_long = 0, []
-    for chunk in _chunks(texts):
-        cut = backbone.too_long(chunk)
-        too_long += cut
-        needed = max(needed, 0 if cut else backbone.context_needed(chunk))
+def encode_part(
+    backbone: Backbone, texts: Sequence[str], on_rows: Callable[[int], None] | None = None
+) -> Float32[np.ndarray, "n_texts dim"]:
+    """Raw vectors of texts in their order, from batches of texts of like length."""
+    needed = np.array(backbone.contexts_needed(texts))
+    order = np.argsort(needed, kind="stable")
+    batches = []
+    for first in range(0, len(order), TEXT_BATCH):
+        rows = order[first : first + TEXT_BATCH]
+        vectors = backbone.encode_texts([texts[row] for row in rows], int(needed[rows].max()))
+        batches.append(vectors.float().cpu().numpy())
+        if on_rows is not None:
+            on_rows(len(rows))
+    encoded: np.ndarray = np.concatenate(batches)[np.argsort(order)]
+    return encoded
+
+
+def _refuse_too_long(set_name: str, backbone: Backbone, texts: list[str]) -> None:
+    """One error for all texts that do not fit into the context."""
+    too_long = [text for chunk in _chunks(texts) for text in backbone.too_long(chunk)]
     if too_long:
         raise PromptTooLong(
             f"prompt set {set_name!r}: {len(too_long):,} of {len(texts):,} prompts have more than the "
             f"{backbone.context_length} tokens that {backbone.id} reads: {name_some(too_long)}. "
             "Shorten them: a tokenizer would cut them in silence, and the rest is another prompt"
         )
-    return needed
 
 
 @dataclass(frozen=True)
@@ -120,8 +129,7 @@ def measure_tokens(texts: Sequence[str], backbone_id: str) -> TokenLengths:
     longest, longest_text, too_long = 0, "", []
     for chunk in _chunks(texts):
         tokens, cut = tokenize_uncut(tokenizer, [*chunk, ""], context_length)
-        used = (tokens != tokens[-1, -1]).long() * torch.arange(1, context_length + 1)
-        lengths = used.max(dim=1).values[:-1]
+        lengths = token_counts(tokens)[:-1]
         if int(lengths.max()) > longest:
             longest, longest_text = int(lengths.max()), chunk[int(lengths.argmax())]
         too_long += [chunk[i] for i in cut]

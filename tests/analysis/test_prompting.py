@@ -272,3 +272,107 @@ def test_torch_gives_the_same_maxima(images: np.ndarray, context_text: np.ndarra
     np.testing.assert_allclose(maximum, ours.maximum, atol=3e-7)
     np.testing.assert_allclose(mean, ours.mean, atol=3e-7)
     assert np.array_equal(winner, ours.winner)
+
+
+def tied_prompts(rng: np.random.Generator, n_contents: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and 2 x n_contents prompts whose cosines tie by the hundreds, exactly.
+
+    Coordinates are -1, 0 or 1 and every vector has 4 that are not 0, so all lengths are 2 and every cosine
+    is a multiple of 1/4 in any precision and any order of summation.
+    """
+
+    def draw(n: int) -> np.ndarray:
+        vectors = np.zeros((n, 12))
+        for row in vectors:
+            row[rng.choice(12, 4, replace=False)] = rng.choice([-1.0, 1.0], 4)
+        return vectors
+
+    return draw(60), draw(2 * n_contents)
+
+
+def test_every_method_is_literal_over_2000_prompts_with_ties(rng: np.random.Generator) -> None:
+    n_contents = 1000
+    images, text = tied_prompts(rng, n_contents)
+    label = ("good",) * n_contents + ("bad",) * n_contents
+    polarity = (1,) * n_contents + (-1,) * n_contents
+    index = index_labels(label, polarity)
+    found = compute_context_maxima(row_blocks(images, 13), len(images), unit_rows(text), index)
+    methods = {
+        "context": found.context(),
+        "context_max": found.context_max(),
+        "mean_of_raw": score_ensemble(images, text, label, polarity, "mean_of_raw"),
+        "mean_of_unit": score_ensemble(images, text, label, polarity, "mean_of_unit"),
+        "fixed": score_fixed(images, text[[0, n_contents]], ("good", "bad"), (1, -1)),
+    }
+    decided = {name: predict_is_high(scores, ["good"], ["bad"]) for name, scores in methods.items()}
+    score = {name: score_continuous(scores, ["good"], ["bad"]) for name, scores in methods.items()}
+    winner = winning_prompt(found.context(), "good", "bad")
+    iqa = score_clip_iqa(methods["fixed"], [("good", "bad")])
+    sides = list(zip(text, polarity, strict=True))
+    n_tied = 0
+    for i, image in enumerate(images):
+        similarities = [float(image @ vector) / 4 for vector in text]
+        is_high, best = literal_binary(image, sides)
+        assert decided["context"][i] == decided["context_max"][i] == is_high
+        assert winner[i] == best
+        n_tied += max(similarities[:n_contents]) == max(similarities[n_contents:])
+        total = literal_continuous(image, sides)
+        assert score["context"][i] == pytest.approx(total / n_contents, abs=1e-7)
+        by_max = max(similarities[:n_contents]) - max(similarities[n_contents:])
+        assert score["context_max"][i] == by_max
+        two = [(text[:n_contents].mean(axis=0), 1), (text[n_contents:].mean(axis=0), -1)]
+        for mode in ("mean_of_raw", "mean_of_unit"):  # all vectors are of one length: the modes agree
+            assert score[mode][i] == pytest.approx(literal_continuous(image, two), abs=2e-7)
+            assert decided[mode][i] == literal_binary(image, two)[0]
+        pair = [(text[0], 1), (text[n_contents], -1)]
+        assert decided["fixed"][i] == literal_binary(image, pair)[0]
+        assert score["fixed"][i] == literal_continuous(image, pair)
+        a, b = (np.exp(100 * float(image @ vector) / 4) for vector, _ in pair)
+        assert iqa[i] == pytest.approx(a / (a + b), abs=1e-12)
+    assert n_tied > 20, "the test is about ties between the two labels"
+    assert np.count_nonzero(score["fixed"] == 0) > 3
+
+
+def test_ties_across_tiles_go_to_the_first_prompt(rng: np.random.Generator) -> None:
+    """More contents than a tile holds: the winner must not depend on where tiles end."""
+    images, text = tied_prompts(rng, 1500)
+    index = index_labels(["good"] * len(text), [1] * len(text))
+    found = compute_context_maxima(row_blocks(images), len(images), unit_rows(text), index)
+    similarity = images @ text.T / 4
+    assert found.winner[:, 0].tolist() == similarity.argmax(axis=1).tolist()
+    np.testing.assert_array_equal(found.maximum[:, 0], similarity.max(axis=1))
+    repeated = np.concatenate([text[::-1], text])  # each prompt again, far away
+    index = index_labels(["good"] * len(repeated), [1] * len(repeated))
+    again = compute_context_maxima(row_blocks(images), len(images), unit_rows(repeated), index)
+    assert (again.winner < len(text)).all()
+
+
+def test_order_of_images_moves_rows_and_nothing_else(
+    images: np.ndarray, context_text: np.ndarray, fixed_text: np.ndarray, rng: np.random.Generator
+) -> None:
+    order = rng.permutation(len(images))
+    there, here = maxima(images, context_text), maxima(images[order], context_text)
+    for name in ("maximum", "mean"):
+        np.testing.assert_allclose(getattr(here, name), getattr(there, name)[order], atol=1e-7)
+    np.testing.assert_array_equal(here.winner, there.winner[order])
+    fixed = score_fixed(images, fixed_text, LABELS, POLARITY).decision
+    moved = score_fixed(images[order], fixed_text, LABELS, POLARITY).decision
+    np.testing.assert_allclose(moved, fixed[order], atol=1e-7)
+
+
+def test_lengths_matter_to_the_mean_of_raw_vectors_alone(
+    images: np.ndarray, context_text: np.ndarray
+) -> None:
+    longer = context_text * np.repeat([1, 4, 0.5, 8, 2], N_CONTENTS)[:, None]  # one length per label
+    uneven = context_text * np.tile([1, 4, 0.5, 8, 2, 16], len(LABELS))[:, None]  # one per content
+    plain, scaled = maxima(images, context_text), maxima(images * 4, uneven)
+    np.testing.assert_array_equal(plain.winner, scaled.winner)
+    np.testing.assert_allclose(plain.maximum, scaled.maximum, atol=1e-7)
+    for mode in ("mean_of_raw", "mean_of_unit"):
+        scores = [
+            score_ensemble(images, text, CONTEXT_LABEL, CONTEXT_POLARITY, mode).decision
+            for text in (context_text, longer, uneven)
+        ]
+        np.testing.assert_allclose(scores[0], scores[1], atol=2e-7)
+        moved = float(np.abs(scores[0] - scores[2]).max())
+        assert (moved > 0.05) == (mode == "mean_of_raw")

@@ -67,6 +67,21 @@ def test_swapped_polarity_negates_correlations_and_complements_accuracy(rng: np.
     np.testing.assert_allclose(swapped.accuracy, 1 - table.accuracy.T, atol=1e-15)  # no ties here
 
 
+def test_swapped_polarity_with_ties_counts_tied_images_as_high_both_times(rng: np.random.Generator) -> None:
+    scores = random_scores(rng, 400, levels=32)
+    mos = rng.normal(5, 1, 400)
+    is_high = mos > 5
+    there = search_pairs(scores, mos, is_high)
+    flipped = LabelScores("x", scores.labels, -POLARITY, scores.decision, scores.strength)
+    back = search_pairs(flipped, mos, is_high)
+    for i in range(4):
+        for j in range(3):
+            tied = scores.decision[:, i] == scores.decision[:, 4 + j]
+            assert tied.sum() > 5
+            surplus = np.count_nonzero(tied & is_high) - np.count_nonzero(tied & ~is_high)
+            assert there.accuracy[i, j] + back.accuracy[j, i] == pytest.approx(1 + surplus / 400, abs=1e-15)
+
+
 def test_constant_score_has_no_correlation_and_is_never_best(rng: np.random.Generator) -> None:
     scores = random_scores(rng, 200, levels=64)  # binary fractions: the sum below is exact
     scores.strength[:, 0] = scores.strength[:, 4] + np.float32(0.125)
