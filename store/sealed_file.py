@@ -167,13 +167,16 @@ class SealedFile:
         for name in self._layout:
             self.view(name)
 
-    def damaged_blocks(self) -> Iterator[tuple[str, int, int]]:
-        """(array, first row, last row + 1) of every block whose rows are not what was written."""
-        for name, (_, shape, _) in self._layout.items():
-            rows = self._map(name)
-            for index, (start, stop) in enumerate(block_bounds(shape[0])):
-                if digest_block(rows[start:stop]) != self._blocks[name][index].tobytes():
-                    yield name, start, stop
+    def extents(self, name: str) -> Iterator[tuple[int, int, int, int, bytes]]:
+        """Where an array's blocks lie: (first row, last row + 1, byte offset, bytes, SHA-256) of each."""
+        self.require(name)
+        offset, shape, dtype = self._layout[name]
+        row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        if offset is None and shape[0] * row_bytes:
+            raise self._damaged(f"/{name} is not contiguous")
+        for (start, stop), digest in zip(block_bounds(shape[0]), self._blocks[name], strict=True):
+            position = (offset or 0) + start * row_bytes
+            yield start, stop, position, (stop - start) * row_bytes, digest.tobytes()
 
     def block_digests(self, name: str) -> np.ndarray:
         """SHA-256 of each block of rows of an array: uint8 (n_blocks, 32)."""

@@ -1,12 +1,27 @@
 """Verification: read every byte of meaning in stored files and name what is damaged."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from store.errors import StoreError
 from store.features import FEATURES_SCHEMA, Features
+from store.prompts import PROMPTS_SCHEMA, Prompts
 from store.sealed import SealedFile
+from store.targets import TARGETS_SCHEMA
+
+READ_BYTES = 2**22
+_READERS: dict[str, Callable[[SealedFile], object]] = {FEATURES_SCHEMA: Features, PROMPTS_SCHEMA: Prompts}
+
+
+def file_name(name: str) -> str:
+    """A backbone's or prompt set's name as it stands in file names."""
+    return name.replace(":", "_").replace("/", "_")
 
 
 @dataclass(frozen=True)
@@ -31,24 +46,94 @@ def stored_files(folder: Path) -> list[Path]:
     return sorted(f for f in files if not any(p.name.endswith(".parts") for p in f.parents))
 
 
-def verify_file(path: Path) -> Verdict:
-    """Check header, structure and every block of rows of one file."""
+def verify_file(path: Path, n_threads: int | None = None) -> Verdict:
+    """Check header, structure and every block of rows of one file, hashing in several threads."""
     try:
         file = SealedFile(path)
     except StoreError as error:
         n_bytes = path.stat().st_size if path.exists() else 0
         return Verdict(path, "unknown", n_bytes, "", (str(error),))
     with file:
-        problems = [
-            f"/{name} rows {start} to {stop - 1}: content is not what was written"
-            for name, start, stop in file.damaged_blocks()
-        ]
-        if not problems and file.schema == FEATURES_SCHEMA:
-            try:
-                Features(file)
-            except StoreError as error:
-                problems.append(str(error))
+        try:
+            problems = _damaged_rows(file, n_threads or min(8, os.cpu_count() or 1))
+            if not problems and file.schema in _READERS:
+                _READERS[file.schema](file)
+        except StoreError as error:
+            problems = [str(error)]
+        problems += _misplaced(file)
         return Verdict(path, file.schema, path.stat().st_size, file.digest, tuple(problems))
+
+
+def _misplaced(file: SealedFile) -> list[str]:
+    """A file in a store's folder that belongs elsewhere: intact, but not what its name says."""
+    path, identity = file.path.absolute(), file.identity
+    names = {"backbone": path.stem}
+    if file.schema == FEATURES_SCHEMA and path.parent.name == "features":
+        found = {"backbone": identity.get("backbone"), "data set": file.provenance.get("dataset")}
+        names["data set"] = path.parent.parent.name
+    elif file.schema == PROMPTS_SCHEMA and path.parent.parent.name == "prompts":
+        found = {"backbone": identity.get("backbone"), "prompt set": identity.get("prompt_set")}
+        names["prompt set"] = path.parent.name
+    elif file.schema == TARGETS_SCHEMA and path.name == "targets.h5":
+        found, names = {"data set": identity.get("dataset")}, {"data set": path.parent.name}
+    else:
+        return []
+    return [
+        f"it was made for {what} {value!r} but lies in the place of {names[what]!r}: was it swapped?"
+        for what, value in found.items()
+        if value is not None and file_name(str(value)) != names[what]
+    ]
+
+
+def _damaged_rows(file: SealedFile, n_threads: int) -> list[str]:
+    """One line per block that is not what was written. The file is read, not mapped: a bad sector is then an
+    error that can be reported, not a signal."""
+    reads: list[_Read] = []
+    for name in file.arrays:
+        for start, stop, position, n_bytes, digest in file.extents(name):
+            if not reads or reads[-1].name != name or reads[-1].n_bytes >= READ_BYTES:
+                reads.append(_Read(name, position))
+            reads[-1].add(start, stop, n_bytes, digest)
+    descriptor = os.open(file.path, os.O_RDONLY)
+    try:
+        with ThreadPoolExecutor(n_threads) as pool:
+            found = pool.map(lambda read: read.damaged(descriptor), reads)
+            return [problem for problems in found for problem in problems]
+    finally:
+        os.close(descriptor)
+
+
+@dataclass
+class _Read:
+    """Blocks of one array that lie one after the other and are read in one go."""
+
+    name: str
+    position: int
+    n_bytes: int = 0
+    blocks: list[tuple[int, int, int, bytes]] = field(default_factory=list)
+
+    def add(self, start: int, stop: int, n_bytes: int, digest: bytes) -> None:
+        self.blocks.append((start, stop, n_bytes, digest))
+        self.n_bytes += n_bytes
+
+    def damaged(self, descriptor: int) -> list[str]:
+        where = f"/{self.name} rows {self.blocks[0][0]} to {self.blocks[-1][1] - 1}"
+        data = np.empty(self.n_bytes, np.uint8).data
+        n_read = 0
+        try:
+            while n_read < self.n_bytes:
+                got = os.preadv(descriptor, [data[n_read:]], self.position + n_read)
+                if got == 0:
+                    return [f"{where}: the file ends before them"]
+                n_read += got
+        except OSError as error:
+            return [f"{where}: cannot be read ({error.strerror})"]
+        problems, first = [], 0
+        for start, stop, n_bytes, digest in self.blocks:
+            if hashlib.sha256(data[first : first + n_bytes]).digest() != digest:
+                problems.append(f"/{self.name} rows {start} to {stop - 1}: content is not what was written")
+            first += n_bytes
+        return problems
 
 
 def verify_folder(folder: Path) -> Iterator[Verdict]:
