@@ -63,3 +63,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+
+
+def free_memory(device: torch.device | str) -> None:
+    """Give a GPU's cached, unused memory back, so that smaller pieces find room."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
+    elif torch.device(device).type == "mps":
+        torch.mps.empty_cache()

@@ -1,24 +1,32 @@
 """The inner loop: decode once, encode with every backbone asked for, keep parts.
 
-One thread pool reads and decodes ahead; the calling thread encodes and writes. Batches lie on a fixed grid
-inside parts, so that an interrupted and resumed run gives the same bytes as an uninterrupted one.
+A pool of threads reads and decodes ahead, the calling thread encodes, one more writes. Batches lie on a fixed
+grid inside parts, so that an interrupted and resumed run gives the same bytes as an uninterrupted one. On
+a GPU copies and kernels are only queued: the results of a batch are fetched after the next one is queued.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from embed.batching import Encoder
 from embed.crashes import CrashNotes, find_culprits
 from embed.datasets import ImageTable
-from embed.geometry import check_cut, pixel_steps, scale_pixels
+from embed.geometry import check_cut, pixel_steps
 from embed.loading import Backbone
 from embed.options import Options, Timings
 from embed.reading import DIGEST_BYTES, Batch, Row, load_batches
 from store import Status
 from store.parts import Plan, write_part
+
+#: Finished parts that may wait for the disk while encoding goes on.
+PARTS_WAITING = 2
 
 
 class TooManyFailuresError(Exception):
@@ -52,40 +60,34 @@ def embed_parts(
         for index in wanted
         for start in range(*parts[index], options.batch_size)
     ]
-    n_seen = n_failed = 0
-    part: Part | None = None
     decoding = (steps, options.exif_rotate, options.max_pixels, options.is_exact)
     crashes = CrashNotes(options.crash_folder) if options.crash_folder else None
     if crashes is not None and crashes.suspects:
         crashes.convict(find_culprits({row: table.absolute(row) for row in crashes.suspects}, decoding))
-    for batch, rows in load_batches(table, batches, *decoding, options.n_threads, crashes):
-        active = [b for b in backbones if batch.part in todo[b.id]]
-        if part is None or part.index != batch.part:
-            part = Part(batch.part, *parts[batch.part], active)
-        for row in rows:
-            timings.read += row.seconds[0]
-            timings.decode += row.seconds[1]
-            timings.resize += row.seconds[2]
-        started = time.perf_counter()
-        part.encode(batch, rows, geometries)
-        timings.encode += time.perf_counter() - started
-        if batch.stop == part.stop:
-            started = time.perf_counter()
-            for backbone in active:
-                write_part(plans[backbone.id], part.index, part.arrays(backbone.id))
-            timings.write += time.perf_counter() - started
-        n_seen += len(rows)
-        n_bad = sum(row.pixels is None for row in rows)
-        n_failed += n_bad
-        if on_rows is not None:
-            on_rows(len(rows), n_bad, True)
-        if n_seen >= 1000 and n_failed > options.max_failed_share * n_seen:
-            reasons = sorted(part.failed.values())
-            raise TooManyFailuresError(
-                f"{n_failed} of the first {n_seen} images failed, more than {options.max_failed_share:.0%}; "
-                f"the last: {reasons[-1] if reasons else 'in an earlier part'}. Right folder? "
-                "Finished parts are kept; go on with a higher --max-failures."
-            )
+    loaded = load_batches(table, batches, *decoding, options.n_threads, crashes)
+    encoders = {b.id: Encoder(b, options.batch_size) for b in backbones}
+    n_seen = n_failed = 0
+    writing: deque[Future[float]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
+        for batch in _encoded(loaded, parts, encoders, todo, geometries, timings):
+            if batch.is_last:
+                writing.append(writer.submit(_write, plans, batch.part))
+            while writing and (writing[0].done() or len(writing) > PARTS_WAITING):
+                timings.write += writing.popleft().result()
+            n_seen += batch.n_rows
+            n_failed += batch.n_failed
+            if on_rows is not None:
+                on_rows(batch.n_rows, batch.n_failed, True)
+            if n_seen >= 1000 and n_failed > options.max_failed_share * n_seen:
+                reasons = sorted(batch.part.failed.values())
+                raise TooManyFailuresError(
+                    f"{n_failed} of the first {n_seen} images failed, more than "
+                    f"{options.max_failed_share:.0%}; the last: "
+                    f"{reasons[-1] if reasons else 'in an earlier part'}. Right folder? "
+                    "Finished parts are kept; go on with a higher --max-failures."
+                )
+        for written in writing:
+            timings.write += written.result()
 
 
 class Part:
@@ -99,43 +101,30 @@ class Part:
         self.size = np.zeros(n_rows, np.int64)
         self.failed: dict[int, str] = {}
         self.broken: dict[str, dict[int, str]] = {b.id: {} for b in backbones}
+        self.smaller_batches: dict[str, list[list[int]]] = {b.id: [] for b in backbones}
         self.outputs = {
             b.id: {name: np.full((n_rows, dim), np.nan, np.float32) for name, dim in b.outputs.items()}
             for b in backbones
         }
 
-    def encode(self, batch: Batch, rows: Sequence[Row], geometries: Sequence[Any]) -> None:
-        """Encode a batch with every backbone. A failed image holds its place as zeros, so that its
-        neighbours' vectors do not depend on it."""
-        first = batch.start - self.start
-        for offset, row in enumerate(rows):
-            self.sha256[first + offset] = np.frombuffer(row.sha256, np.uint8)
-            self.size[first + offset] = row.size
+    def add_sources(self, first: int, rows: Sequence[Row]) -> None:
+        """Note what the files were and which images failed; `first` is counted from the part's start."""
+        for position, row in enumerate(rows, first):
+            self.sha256[position] = np.frombuffer(row.sha256, np.uint8)
+            self.size[position] = row.size
             if row.pixels is None:
-                self.failed[first + offset] = row.reason
-        good = np.array([row.pixels is not None for row in rows])
-        if not good.any():
-            return
-        tensors = {}
-        for backbone in self.backbones:
-            position = geometries.index(backbone.recipe.geometry)
-            if position not in tensors:
-                tensors[position] = _stack(rows, position)
-            recipe = backbone.recipe
-            images = scale_pixels(tensors[position], recipe.mean, recipe.std, backbone.device)
-            for name, tensor in backbone.encode_images(images).items():
-                values = tensor.float().cpu().numpy()
-                finite = np.isfinite(values).all(axis=1)
-                kept = np.flatnonzero(good & finite)
-                self.outputs[backbone.id][name][first + kept] = values[kept]
-                for broken in np.flatnonzero(good & ~finite).tolist():
-                    self.broken[backbone.id][first + broken] = (
-                        f"the backbone gave non-finite values in {name}"
-                    )
+                self.failed[position] = row.reason
+
+    def add_vectors(self, backbone_id: str, first: int, outputs: dict[str, np.ndarray]) -> None:
+        """Keep a batch's outputs; a row that is not finite everywhere is a failed row."""
+        for name, values in outputs.items():
+            self.outputs[backbone_id][name][first : first + len(values)] = values
+            for position in (first + np.flatnonzero(~np.isfinite(values).all(axis=1))).tolist():
+                self.broken[backbone_id][position] = f"the backbone gave non-finite values in {name}"
 
     def arrays(self, backbone_id: str) -> dict[str, np.ndarray]:
         """The part's rows for one backbone, ready to be written."""
-        failed = dict(sorted((self.failed | self.broken[backbone_id]).items()))
+        failed = dict(sorted((self.broken[backbone_id] | self.failed).items()))
         status = np.full(self.stop - self.start, Status.OK, np.uint8)
         status[list(failed)] = Status.FAILED
         for values in self.outputs[backbone_id].values():
@@ -149,9 +138,125 @@ class Part:
             **{f"outputs/{name}": values for name, values in self.outputs[backbone_id].items()},
         }
 
+    def notes(self, backbone_id: str) -> dict[str, Any]:
+        """Provenance of this part alone: [first row, last row + 1, batch size] where it was smaller."""
+        smaller = self.smaller_batches[backbone_id]
+        return {"smaller_batches": smaller} if smaller else {}
 
-def _stack(rows: Sequence[Row], position: int) -> torch.Tensor:
-    pixels = [row.pixels[position] if row.pixels is not None else None for row in rows]
-    shape = next(p.shape for p in pixels if p is not None)
-    blank = np.zeros(shape, np.uint8)
-    return torch.from_numpy(np.stack([blank if p is None else p for p in pixels]))
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A batch whose rows are in its part."""
+
+    part: Part
+    is_last: bool
+    n_rows: int
+    n_failed: int
+
+
+@dataclass(frozen=True)
+class _InFlight:
+    """A batch on its way through the device."""
+
+    batch: Batch
+    rows: Sequence[Row]
+    part: Part
+    outputs: dict[str, dict[str, torch.Tensor]]
+    """By backbone; on the host, but not there before `copied`."""
+    copied: list[torch.cuda.Event]
+
+
+def _encoded(
+    loaded: Iterable[tuple[Batch, list[Row]]],
+    parts: Sequence[tuple[int, int]],
+    encoders: dict[str, Encoder],
+    todo: dict[str, list[int]],
+    geometries: Sequence[Any],
+    timings: Timings,
+) -> Iterator[_Encoded]:
+    """The batches in order, each after the next one has been queued on the device."""
+    part: Part | None = None
+    in_flight: _InFlight | None = None
+    waiting_since = time.perf_counter()
+    for batch, rows in loaded:
+        started = time.perf_counter()
+        timings.wait += started - waiting_since
+        for row in rows:
+            timings.read += row.seconds[0]
+            timings.decode += row.seconds[1]
+            timings.resize += row.seconds[2]
+        if part is None or part.index != batch.part:
+            active = [e.backbone for id, e in encoders.items() if batch.part in todo[id]]
+            part = Part(batch.part, *parts[batch.part], active)
+        queued = _queue(batch, rows, part, encoders, geometries)
+        done = None if in_flight is None else _finish(in_flight)
+        in_flight = queued
+        timings.encode += time.perf_counter() - started
+        if done is not None:
+            yield done
+        waiting_since = time.perf_counter()
+    if in_flight is not None:
+        started = time.perf_counter()
+        done = _finish(in_flight)
+        timings.encode += time.perf_counter() - started
+        yield done
+
+
+def _queue(
+    batch: Batch, rows: Sequence[Row], part: Part, encoders: dict[str, Encoder], geometries: Sequence[Any]
+) -> _InFlight:
+    """Start a batch through every backbone; pixels of one geometry are copied to the device once.
+
+    A failed image holds its place as zeros, so that its neighbours' vectors do not depend on it.
+    """
+    outputs: dict[str, dict[str, torch.Tensor]] = {}
+    copied = []
+    pixels: dict[tuple[int, torch.device], torch.Tensor] = {}
+    for backbone in part.backbones if any(row.pixels is not None for row in rows) else ():
+        device = torch.device(backbone.device)
+        key = geometries.index(backbone.recipe.geometry), device
+        if key not in pixels:
+            pixels[key] = _stack(rows, key[0], device.type == "cuda").to(device, non_blocking=True)
+        encoder = encoders[backbone.id]
+        vectors = encoder.encode(pixels[key])
+        # Without blocking only from CUDA: elsewhere the copy would be read before it is there.
+        outputs[backbone.id] = {
+            name: values.to("cpu", non_blocking=device.type == "cuda") for name, values in vectors.items()
+        }
+        if device.type == "cuda":
+            copied.append(torch.cuda.current_stream(device).record_event())
+        if encoder.size < len(rows):
+            part.smaller_batches[backbone.id].append([batch.start, batch.stop, encoder.size])
+    return _InFlight(batch, rows, part, outputs, copied)
+
+
+def _finish(queued: _InFlight) -> _Encoded:
+    """Wait for a batch and put its rows into its part."""
+    for event in queued.copied:
+        event.synchronize()
+    batch, rows, part = queued.batch, queued.rows, queued.part
+    first = batch.start - part.start
+    part.add_sources(first, rows)
+    for backbone_id, tensors in queued.outputs.items():
+        part.add_vectors(backbone_id, first, {name: values.numpy() for name, values in tensors.items()})
+    n_failed = sum(row.pixels is None for row in rows)
+    return _Encoded(part, batch.stop == part.stop, len(rows), n_failed)
+
+
+def _stack(rows: Sequence[Row], position: int, is_pinned: bool) -> torch.Tensor:
+    """Pixels of one geometry, uint8 (n_rows, h, w, 3); page-locked if asked, for copies in the background."""
+    pixels = [row.pixels[position] if row.pixels is not None else 0 for row in rows]
+    shape = next(p.shape for p in pixels if not isinstance(p, int))
+    stacked = torch.empty((len(rows), *shape), dtype=torch.uint8, pin_memory=is_pinned)
+    values = stacked.numpy()
+    for target, image in zip(values, pixels, strict=True):
+        target[...] = image
+    return stacked
+
+
+def _write(plans: dict[str, Plan], part: Part) -> float:
+    """Keep a part for every backbone it was made for; returns the seconds it took."""
+    started = time.perf_counter()
+    for backbone in part.backbones:
+        write_part(plans[backbone.id], part.index, part.arrays(backbone.id), part.notes(backbone.id))
+    return time.perf_counter() - started

@@ -76,7 +76,9 @@ class Backbone:
     ) -> None:
         self.spec = spec
         self.id = spec.id
+        self.memory_format = _memory_format(model)
         self.model = model.eval().requires_grad_(False).to(device)
+        self.model.to(memory_format=self.memory_format)
         self.transform = transform
         self.recipe: Recipe = recipe_from_transform(transform)
         self.weights_sha256 = weights_sha256
@@ -103,8 +105,9 @@ class Backbone:
 
         One forward pass gives all outputs.
         """
+        images = batch.to(self.device, torch.float32).contiguous(memory_format=self.memory_format)
         with torch.inference_mode(), self._numerics():
-            outputs = image_outputs(self.model, batch.to(self.device, torch.float32))
+            outputs = image_outputs(self.model, images)
         return {name: output.float() for name, output in outputs.items()}
 
     def tokenize(
@@ -178,6 +181,7 @@ class Backbone:
             "preprocessing": self.recipe.to_json(),
             "outputs": dict(self.outputs),
             "precision": self.precision,
+            "memory_format": str(self.memory_format).removeprefix("torch."),
         }
 
     def _measure_outputs(self) -> dict[str, int]:
@@ -245,6 +249,15 @@ def token_counts(tokens: Int[Tensor, "b n_tokens"]) -> Int[Tensor, " b"]:
     """Tokens of each text, start and end token included; the last text's last token must be padding."""
     positions = torch.arange(1, tokens.shape[1] + 1)
     return ((tokens != tokens[-1, -1]) * positions).max(dim=1).values
+
+
+def _memory_format(model: nn.Module) -> torch.memory_format:
+    """Channels last for convolutional models, twice as fast on a CPU and what tensor cores take.
+
+    A vision transformer's only convolution cuts the image into patches.
+    """
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
+    return torch.channels_last if convolutions > 1 else torch.contiguous_format
 
 
 def load_backbone(

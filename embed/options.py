@@ -34,11 +34,13 @@ class Options:
 
 @dataclass
 class Timings:
-    """Seconds per stage; read, decode and resize are summed over threads."""
+    """Seconds per stage. Read (with the SHA-256), decode and resize are summed over the decoding threads;
+    `wait` is how long encoding waited for them; write goes on beside encoding."""
 
     read: float = 0.0
     decode: float = 0.0
     resize: float = 0.0
+    wait: float = 0.0
     encode: float = 0.0
     write: float = 0.0
     wall: float = 0.0

@@ -27,7 +27,7 @@ def prompt_plan(set_name: str, table: PromptTable, backbone: Backbone, path: Pat
         **prompt_identity(set_name, table),
         "backbone": backbone.id,
         "weights_sha256": backbone.weights_sha256,
-        "precision": "float32",
+        "precision": backbone.precision,
     }
     provenance = {
         **backbone.provenance(),

@@ -18,6 +18,7 @@ from iaa.supervision import crash_folder
 from iaa.work import load_backbones, load_table, log_run
 from iaa.workers import arguments_of, choose_devices, local_device, parse_worker, run_workers
 from store.digests import BLOCK_ROWS, block_bounds
+from store.parts import begun_provenance
 
 
 def register(app: typer.Typer) -> None:
@@ -32,9 +33,14 @@ def embed(
     backbone: options.Backbones = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
+    precision: options.Precision = options.FloatType.float32,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images per forward pass; kept through a resume.")
-    ] = 32,
+        str,
+        typer.Option(
+            help="Images per forward pass, or auto: what an unfinished run has, else 32 on a CPU, up to 256 "
+            "that fit on a GPU. Halved, and noted in the file, where memory runs out."
+        ),
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Decoding threads. Default: one per core.")
     ] = None,
@@ -78,8 +84,10 @@ def embed(
     Several processes share the work with --devices, or with --worker 1/3, --worker 2/3 and --worker 3/3;
     the last one to finish joins the parts. One that was stopped is started again by its own command.
     """
+    from embed.batching import largest_batch
     from embed.device import n_cores
     from embed.options import Options
+    from embed.pipeline import feature_path
 
     if sum([merge, devices is not None, worker is not None]) > 1:
         raise typer.BadParameter("--worker, --devices and --merge exclude each other: give one of them")
@@ -91,16 +99,20 @@ def embed(
         return
     ids = options.default_backbones(dataset, backbone)
     files = options.weight_files(ids, weights)
+    n_per_batch = options.batch_size(batch_size)
     if devices is not None:
         _embed_by_workers(context, layout, ids, choose_devices(devices), as_json)
         return
     share = parse_worker(worker, os.environ)
     config, table = load_table(layout, quiet=as_json, worker=share)
     note(f"data set {dataset}: {len(table):,} images in {table.root}")
-    loaded = load_backbones(ids, files, local_device(device, os.environ) if worker is None else device)
+    chosen = local_device(device, os.environ) if worker is None else device
+    loaded = load_backbones(ids, files, chosen, precision.value)
+    begun = [begun_provenance(feature_path(layout.features, name)) for name in ids]
+    n_per_batch = n_per_batch or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
     n_siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if worker is None else 1
     run = Options(
-        batch_size=batch_size,
+        batch_size=n_per_batch,
         exif_rotate=config.exif_rotate,
         max_pixels=max_pixels,
         n_threads=threads or max(1, min(32, n_cores() // n_siblings)),
@@ -132,18 +144,24 @@ def _embed_here(
         outcomes = embed_images(table, loaded, layout.features, run, on_rows, timings)
     n_new = max((o.n_new for o in outcomes), default=0)
     rate = n_new / timings.wall if n_new else 0.0
-    entry = {"command": "embed", "backbones": ids, "n_new": n_new, "seconds": asdict(timings)}
+    how = {
+        "batch_size": run.batch_size,
+        "n_threads": run.n_threads,
+        "precision": sorted({b.precision for b in loaded}),
+        "device": sorted({str(b.device) for b in loaded}),
+    }
+    seconds = asdict(timings)
+    entry = {"command": "embed", "backbones": ids, "n_new": n_new, **how, "seconds": seconds}
     log_run(layout, entry | ({"worker": name} if name else {}))
     if as_json:
-        _answer_outcomes(layout, outcomes, rate, seconds=asdict(timings))
+        _answer_outcomes(layout, outcomes, rate, **how, seconds=seconds)
         return
     _show_outcomes(outcomes)
     if n_new:
-        seconds = [[stage, float(s)] for stage, s in asdict(timings).items()]
         answer_table(
             f"Seconds per stage ({rate:,.0f} images/s; read to resize summed over {run.n_threads} threads)",
             ["stage", "seconds"],
-            seconds,
+            [[stage, float(s)] for stage, s in seconds.items()],
         )
     n_left = max((o.n_left for o in outcomes), default=0)
     if n_left:

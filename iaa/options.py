@@ -1,9 +1,19 @@
 """Options that several commands share."""
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class FloatType(enum.StrEnum):
+    """The precisions that backbones compute in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
 
 Data = Annotated[
     Path | None, typer.Option("--data", help="Data root. Default: IAA_DATA, else ./data.", show_default=False)
@@ -21,6 +31,10 @@ Backbones = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[
+    FloatType,
+    typer.Option("--precision", help="Autocast to fewer bits, for GPUs; part of what identifies the file."),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files and unfinished runs of another combination.")
 ]
@@ -56,3 +70,12 @@ def weight_files(backbones: list[str], given: list[str] | None) -> dict[str, Pat
             raise typer.BadParameter(f"--weights names {name}, but the backbones are {', '.join(backbones)}")
         files[name] = Path(file)
     return files
+
+
+def batch_size(given: str) -> int | None:
+    """The number given, or None for `auto`; anything else is a typer.BadParameter."""
+    if given == "auto":
+        return None
+    if not given.isascii() or not given.isdigit() or int(given) == 0:
+        raise typer.BadParameter(f"--batch-size is auto or a number of at least 1, not {given!r}")
+    return int(given)

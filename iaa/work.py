@@ -62,14 +62,16 @@ def load_table(
     return config, table
 
 
-def load_backbones(ids: list[str], weights: dict[str, Path], device: str) -> "list[Backbone]":
+def load_backbones(
+    ids: list[str], weights: dict[str, Path], device: str, precision: str = "float32"
+) -> "list[Backbone]":
     """The backbones, loaded on the device; says which device it is."""
     from embed.device import describe_device, pick_device
     from embed.loading import load_backbone
 
     chosen = pick_device(device)
     note(f"device: {describe_device(chosen)}")
-    return [load_backbone(name, weights=weights.get(name), device=chosen) for name in ids]
+    return [load_backbone(name, weights.get(name), chosen, precision) for name in ids]
 
 
 def log_run(layout: Layout, entry: dict[str, Any]) -> None:

@@ -125,6 +125,14 @@ def _begun(folder: Path) -> Any:
         raise StoreError(f"{note} cannot be read: {error.strerror}") from error
 
 
+def begun_provenance(path: Path) -> dict[str, Any]:
+    """The provenance that an unfinished run wrote down which is to make `path`; empty if there is none."""
+    try:
+        return dict(_begun(path.with_name(path.name + ".parts"))["provenance"])
+    except (StoreError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def discard(plan: Plan) -> None:
     """Remove an unfinished run. Raises SpaceError where that cannot be done."""
     try:
@@ -159,9 +167,15 @@ def missing_parts(plan: Plan) -> list[int]:
     return missing
 
 
-def write_part(plan: Plan, index: int, arrays: Mapping[str, np.ndarray]) -> str:
-    """Keep one part's row-aligned arrays (and `failures/*`, rows counted from the part's start)."""
-    return write_sealed(plan.part_path(index), PART_SCHEMA, plan.part_identity(index), {}, arrays, plan.tag)
+def write_part(
+    plan: Plan, index: int, arrays: Mapping[str, np.ndarray], notes: Mapping[str, list[Any]] | None = None
+) -> str:
+    """Keep one part's row-aligned arrays (and `failures/*`, rows counted from the part's start).
+
+    `notes` are lists; the merge joins those of all parts into the final file's provenance.
+    """
+    identity = plan.part_identity(index)
+    return write_sealed(plan.part_path(index), PART_SCHEMA, identity, notes or {}, arrays, plan.tag)
 
 
 def open_part(plan: Plan, index: int) -> SealedFile:
@@ -189,7 +203,12 @@ def merge_parts(plan: Plan) -> str:
                 arrays[name] = _stream(name, parts, plan.n_rows)
             else:
                 arrays[name] = np.concatenate([part.view(name) for part in parts])
-    digest = write_sealed(plan.path, plan.schema, plan.identity, plan.provenance, arrays, plan.tag)
+    notes: dict[str, list[Any]] = {}
+    for part in parts:
+        for name, values in part.provenance.items():
+            notes.setdefault(name, []).extend(values)
+    provenance = {**plan.provenance, **notes}
+    digest = write_sealed(plan.path, plan.schema, plan.identity, provenance, arrays, plan.tag)
     for leftover in plan.path.parent.glob(f"{escape(plan.path.name)}.*-of-*.partial"):
         leftover.unlink(missing_ok=True)  # of a worker that was killed while it merged
     clean_up(plan)

@@ -56,6 +56,10 @@ def test_from_photographs_to_numbers(mine, tmp_path):
     code, out, _ = mine("embed", "-d", "mine", "-b", "demo_clip", "--json")
     answer = json.loads(out)
     assert code == 0 and answer["files"][0]["n_images"] == 41 and answer["files"][0]["n_failed"] == 1
+    assert answer["batch_size"] == 32 and answer["precision"] == ["float32"]
+    assert set(answer["seconds"]) == {"read", "decode", "resize", "wait", "encode", "write", "wall"}
+    logged = json.loads((tmp_path / "data/mine/logs/runs.jsonl").read_text().splitlines()[-1])
+    assert logged["seconds"] == answer["seconds"] and logged["batch_size"] == 32
     code, _, err = mine("embed", "-d", "mine", "-b", "demo_clip")
     assert code == 0 and "Nothing to do" in err
     code, _, err = mine("embed-prompts", "-d", "mine", "-b", "demo_clip", "-p", "paper_fixed")
@@ -102,6 +106,8 @@ def test_show_counts(mine):
         (["embed", "-d", "mine", "-b", "vit_b32.in21k"], 1, "--weights FILE"),
         (["embed", "-d", "mine", "--device", "cuda:7", "-b", "demo_vit"], 1, "found here: cpu"),
         (["embed", "--no-such-option"], 2, "No such option"),
+        (["embed", "--batch-size", "many"], 2, "auto or a number of at least 1"),
+        (["embed", "--precision", "int8"], 2, "bfloat16"),
         (["embed", "-b", "demo_vit", "-b", "demo_clip", "--weights", "x.pt"], 2, "exactly one --backbone"),
         (["prompt", "-d", "mine", "--high", "great"], 2, "both --high and --low"),
         (["prompt", "-d", "mine"], 1, "iaa embed --dataset mine --backbone demo_clip"),

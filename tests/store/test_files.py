@@ -21,7 +21,7 @@ from store import (
 )
 from store.features import FEATURES_SCHEMA
 from store.locks import write_lock
-from store.parts import Plan, begin, discard, merge_parts, missing_parts, write_part
+from store.parts import Plan, begin, begun_provenance, discard, merge_parts, missing_parts, write_part
 from store.prompts import PROMPTS_SCHEMA
 from store.sealed import write_sealed
 
@@ -89,6 +89,20 @@ def test_a_resumed_run_gives_the_same_bytes_and_repeats_only_what_is_missing(tmp
     assert missing_parts(plan) == [0, 2]
     assert make(plan, matrix) == digest
     assert plan.path.read_bytes() == whole
+
+
+def test_notes_of_parts_end_in_the_provenance_of_the_file(tmp_path, matrix):
+    plan = make_plan(tmp_path)
+    begin(plan)
+    assert begun_provenance(plan.path) == plan.provenance
+    notes = {0: {"smaller_batches": [[0, 32, 16]]}, 1: {}, 2: {"smaller_batches": [[4096, 4128, 8]]}}
+    for index in range(3):
+        write_part(plan, index, part_arrays(plan, index, matrix), notes[index])
+    merge_parts(plan)
+    with open_features(plan.path) as features:
+        noted = {"smaller_batches": [[0, 32, 16], [4096, 4128, 8]]}
+        assert features.provenance == {**plan.provenance, **noted}
+    assert begun_provenance(plan.path) == {}, "the run is finished"
 
 
 def test_a_begun_run_of_another_combination_is_refused_by_field(tmp_path, matrix):
