@@ -26,6 +26,18 @@ def pixel_steps(transform: Any) -> Steps:
     raise ValueError(f"the transform never makes a tensor: {names}")
 
 
+def resized_size(steps: Steps, width: int, height: int) -> tuple[int, int]:
+    """The largest (width, height) that an image takes on its way through the steps."""
+    largest = (width, height)
+    for step in steps:
+        size = getattr(step, "size", None)
+        if type(step).__name__ == "Resize" and isinstance(size, int):
+            scale = size / max(1, min(width, height))
+            width, height = round(width * scale), round(height * scale)
+            largest = max(largest, (width, height), key=lambda size: size[0] * size[1])
+    return largest
+
+
 def apply_steps(steps: Steps, image: Image.Image) -> np.ndarray:
     """The resized and cropped pixels: uint8 (height, width, 3)."""
     for step in steps:

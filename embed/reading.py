@@ -13,9 +13,9 @@ import numpy as np
 from embed import turbo
 from embed.crashes import CrashNotes
 from embed.datasets import ImageTable
-from embed.decode import ImageError, decode_image, read_bytes
+from embed.decode import ImageError, check_pixels, decode_image, read_bytes
 from embed.device import use_one_core
-from embed.geometry import Steps, apply_steps
+from embed.geometry import Steps, apply_steps, resized_size
 
 BATCHES_AHEAD = 3
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -102,15 +102,24 @@ def load_row(path: Path, steps: Sequence[Steps], exif_rotate: bool, max_pixels: 
     decoded = was_read
     try:
         rgb = None if is_exact else turbo.decode_jpeg(data, exif_rotate, max_pixels)
-        image = decode_image(data, exif_rotate, max_pixels) if rgb is None else None
-        decoded = time.perf_counter()
         if rgb is not None:
+            decoded = time.perf_counter()
+            _check_resized(steps, rgb.shape[1], rgb.shape[0], max_pixels)
             pixels = [turbo.apply_steps(s, rgb) for s in steps]
-        elif image is not None:
+        else:
+            image = decode_image(data, exif_rotate, max_pixels)
+            decoded = time.perf_counter()
+            _check_resized(steps, *image.size, max_pixels)
             pixels = [apply_steps(s, image) for s in steps]
     except ImageError as error:
         reason = str(error)
-    except (ValueError, OSError, MemoryError, ZeroDivisionError, RuntimeError) as error:
-        reason = f"cannot resize: {error}"
+    except Exception as error:  # whatever it is, it costs this row and not the run
+        reason = f"cannot be used: {type(error).__name__} {error}".rstrip()
     end = time.perf_counter()
     return Row(pixels, reason, sha256, len(data), (was_read - start, decoded - was_read, end - decoded))
+
+
+def _check_resized(steps: Sequence[Steps], width: int, height: int, max_pixels: int) -> None:
+    """A strip of 1 x 5000 pixels would be resized to a quarter of a billion."""
+    for geometry in steps:
+        check_pixels(*resized_size(geometry, width, height), max_pixels, " when resized")

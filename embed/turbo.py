@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision import transforms as tv
 from torchvision.transforms.v2 import functional as tvf
 
-from embed.decode import MAX_PIXELS, ImageError
+from embed.decode import MAX_PIXELS, ImageError, check_pixels
 from embed.geometry import Steps
 
 DECODER = "libjpeg-turbo"
@@ -46,8 +46,7 @@ def decode_jpeg(data: bytes, exif_rotate: bool = False, max_pixels: int = MAX_PI
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=True)
     except ValueError:
         return None  # Pillow knows more kinds, and has a better word for what is broken
-    if height * width > max_pixels:
-        raise ImageError(f"{width} x {height} pixels, more than the limit of {max_pixels}")
+    check_pixels(width, height, max_pixels)
     if colours not in _COLOURS:
         return None
     try:
