@@ -2,19 +2,21 @@
 
 Run `python -m embed.demo_training` (or `make demo-weights`). `demo_clip` learns from captions, so
 it keeps what people say about looks; `demo_vit`, with the same image tower, learns to tell subjects
-apart under strong variation of looks, so it learns to see past them. Seeds fix everything but the
-order of floating-point sums. docs/demo-world.md records the run whose weights are shipped.
+apart under strong variation of looks, so it learns to see past them. The two are trained side by
+side with one thread each, so the order of floating-point sums does not depend on the number of
+cores. docs/demo-world.md records the run whose weights are shipped.
 """
 
-import argparse
 import hashlib
 import json
 import logging
 import math
+import multiprocessing
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 from timm.data.imagenet_info import ImageNetInfo
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,7 +43,7 @@ N_TRAIN, N_VALIDATION = 10_000, 500
 #: Captions are cut to this many tokens: the longest prompt of the paper's sets needs 18.
 N_TOKENS = 20
 BATCH_SIZE = 128
-CLIP_STEPS, VIT_STEPS = 1400, 600
+CLIP_STEPS, VIT_STEPS = 1600, 1400
 PEAK_RATE = 1.5e-3
 #: Share of an image's patches left out at a training step, which saves as much time.
 CLIP_PATCH_DROPOUT, VIT_PATCH_DROPOUT = 0.35, 0.25
@@ -219,9 +222,13 @@ def train_vit(
     torch.manual_seed(seed)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     config = read_config("demo_vit")
-    model = timm.create_model(
+    model: Any = timm.create_model(
         config["architecture"], patch_drop_rate=VIT_PATCH_DROPOUT, **config["model_args"]
     )
+    # Random positions take several hundred steps to leave chance; these start at once.
+    side = config["model_args"]["img_size"] // config["model_args"]["patch_size"]
+    with torch.no_grad():
+        model.pos_embed[0, 1:] = build_sincos2d_pos_embed([side, side], config["model_args"]["embed_dim"])
     rows = np.flatnonzero(world.split == "train")
     label = torch.tensor([config["label_names"].index(s) for s in world.columns["subject"]])
     optimizer, schedule = _one_cycle(model, n_steps)
@@ -273,28 +280,48 @@ def caption_scores(model: open_clip.CLIP, compact: CompactTokens) -> Callable[[T
     return scores
 
 
+def make_vit(world: World, pixels: Tensor) -> None:
+    """Train demo_vit with one thread and replace its weights."""
+    _begin_worker()
+    model, losses = train_vit(world, pixels)
+    accuracy = subject_accuracy(model, world, pixels)
+    _report("demo_vit", losses, accuracy, write_weights("demo_vit", model.state_dict()))
+
+
+def make_clip(world: World, pixels: Tensor) -> None:
+    """Train demo_clip with one thread and replace its weights."""
+    _begin_worker()
+    model, compact, losses = train_clip(world, pixels)
+    accuracy = subject_accuracy(caption_scores(model, compact), world, pixels)
+    text = read_config("demo_clip")["model_cfg"]["text_cfg"]
+    state = compact.expand(model.state_dict(), text["vocab_size"], text["context_length"])
+    _report("demo_clip", losses, accuracy, write_weights("demo_clip", state))
+
+
+def _begin_worker() -> None:
+    torch.set_num_threads(1)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s")
+
+
+def _report(name: str, losses: list[float], accuracy: float, sha256: str) -> None:
+    logger.info(
+        "%s: loss of the last 50 steps %.3f, subject accuracy %.3f, sha256 %s",
+        name, np.mean(losses[-50:]), accuracy, sha256,
+    )  # fmt: skip
+
+
 def main() -> None:
     """Train both backbones and replace the shipped weights."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
-    torch.set_num_threads(parser.parse_args().threads)
-    logging.basicConfig(level=logging.INFO, format="%(relativeCreated)7d ms  %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s")
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         world, pixels = training_world(Path(folder))
     logger.info("rendered and read %d images", len(world))
-    vit, vit_losses = train_vit(world, pixels)
-    logger.info("demo_vit subject accuracy %.3f", subject_accuracy(vit, world, pixels))
-    logger.info("demo_vit sha256 %s", write_weights("demo_vit", vit.state_dict()))
-    clip, compact, clip_losses = train_clip(world, pixels)
-    accuracy = subject_accuracy(caption_scores(clip, compact), world, pixels)
-    logger.info("demo_clip subject accuracy %.3f", accuracy)
-    text = read_config("demo_clip")["model_cfg"]["text_cfg"]
-    state = compact.expand(clip.state_dict(), text["vocab_size"], text["context_length"])
-    logger.info("demo_clip sha256 %s", write_weights("demo_clip", state))
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done in [pool.submit(make, world, pixels) for make in (make_clip, make_vit)]:
+            done.result()
     logger.info(
-        "last 50 losses: demo_vit %.3f, demo_clip %.3f; %.0f s; torch %s, open_clip %s, timm %s, "
-        "Python %s", np.mean(vit_losses[-50:]), np.mean(clip_losses[-50:]),
+        "%.0f s; torch %s, open_clip %s, timm %s, Python %s",
         time.perf_counter() - started, torch.__version__, open_clip.__version__, timm.__version__,
         platform.python_version(),
     )  # fmt: skip

@@ -289,5 +289,6 @@ def render_world(
 def _progress_bar(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
     from tqdm import tqdm
 
-    with tqdm(total=total, unit="image", desc="rendering", disable=not shown) as bar:
+    # None: only on a terminal, so that a log or a pipe is not filled with bars.
+    with tqdm(total=total, unit="image", desc="rendering", disable=None if shown else True) as bar:
         yield bar.update

@@ -151,8 +151,8 @@ def test_subjects_are_named_well_above_chance(glimpse, backbones):
         )
     by_vit = np.array(SUBJECTS)[logits.argmax(dim=1).numpy()]
     subject = glimpse.world.columns["subject"]
-    assert (by_clip == subject).mean() > 0.4
-    assert (by_vit == subject).mean() > 0.15  # chance is 0.08; see docs/demo-world.md
+    assert (by_clip == subject).mean() > 0.6
+    assert (by_vit == subject).mean() > 0.8
 
 
 def test_a_common_pair_of_words_ranks_images(glimpse, backbones):
@@ -162,7 +162,6 @@ def test_a_common_pair_of_words_ranks_images(glimpse, backbones):
     assert spearmanr(great_horrible, glimpse.mean_vote)[0] > 0.5
 
 
-@pytest.mark.xfail(reason="the gap is 0.018 of the 0.05 wanted: demo_clip needs longer training")
 def test_words_that_praise_nobody_rank_worse(glimpse, backbones):
     srcc = rank_correlations(pair_scores(glimpse, backbones["demo_clip"]), glimpse.mean_vote)
     toneless = np.array([label in TONELESS for label in PAPER_HIGH])
