@@ -26,6 +26,8 @@ from iaa.supervision import crash_folder, how_to_go_on, supervise
 # Typer brings click under different names from version to version; wrong usage is this class in all of them.
 UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="iaa",
     no_args_is_help=True,
@@ -78,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         notes.print(f"Interrupted. {how_to_go_on(arguments or sys.argv[1:])}", markup=False)
         sys.stderr.flush()
-        os._exit(130)  # decode threads may sit in a slow read; nothing is left to write
+        os._exit(INTERRUPTED)  # decode threads may sit in a slow read; nothing is left to write
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except Exception as error:
@@ -93,7 +95,10 @@ def _run(arguments: list[str] | None) -> Any:
     command = next((word for word in typed if not word.startswith("-")), "")
     if command == "embed" and "--help" not in typed and crash_folder() is None:
         return supervise(typed)
-    return app(arguments, standalone_mode=False)
+    code = app(arguments, standalone_mode=False)
+    if code == INTERRUPTED:  # typer's newer versions catch the interrupt and return this
+        raise KeyboardInterrupt
+    return code
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

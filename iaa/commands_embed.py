@@ -207,7 +207,10 @@ def _embed_by_workers(
         _answer_outcomes(layout, outcomes, rate, workers=[w.answer for w in workers])
         return
     _show_outcomes(outcomes)
-    note(f"{n_new:,} images by {len(workers)} workers, {rate:,.0f} images/s")
+    if n_new:
+        note(f"{n_new:,} images by {len(workers)} workers, {rate:,.0f} images/s")
+    else:
+        note("Nothing to do: every file is finished for exactly this combination.")
     _note_next(layout.dataset, ids)
 
 
@@ -219,6 +222,11 @@ def _merge(layout: Layout, backbone: list[str] | None, as_json: bool) -> None:
     if not paths:
         note(f"Nothing to join: no run is unfinished in {layout.features}")
     _, table = load_table(layout, quiet=as_json)
+    if missing := [p for p in paths if not p.exists() and p not in unfinished_runs(layout.features)]:
+        raise typer.BadParameter(
+            f"nothing to join for {missing[0]}: no worker has begun it. "
+            f"Start them: iaa embed --dataset {layout.dataset} --worker 1/2 ..."
+        )
     outcomes = [merge_run(table, path) for path in paths]
     if as_json:
         _answer_outcomes(layout, outcomes, 0.0)
@@ -237,7 +245,7 @@ def _progress_of(bar: Any, n_all: int) -> Callable[[int, int, bool], None]:
         if is_new:
             bar.update(n_rows)
         elif n_rows:
-            bar.initial += n_rows
+            bar.initial = getattr(bar, "initial", 0) + n_rows  # a hidden bar has none
             bar.n += n_rows
             note(f"resuming: {n_rows:,} of {n_all:,} images are done already")
         bar.set_postfix_str(f"{failed} failed")

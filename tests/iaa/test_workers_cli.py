@@ -1,0 +1,139 @@
+"""Workers as people start them: --worker, torchrun's environment, --devices, --merge, interrupts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+
+from iaa.cli import main
+from iaa.commands_embed import _progress_of
+from iaa.console import progress
+from iaa.workers import choose_devices, local_device, parse_worker
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IAA_DATA", str(tmp_path / "data"))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(2)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    (folder / "broken.png").write_bytes(b"no")
+
+    def run_command(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, " ".join(captured.err.split())
+
+    assert run_command("dataset", "add", "mine", "--kind", "folder", "--images", folder)[0] == 0
+    return run_command
+
+
+def test_which_worker_this_is():
+    assert parse_worker("2/3", {"RANK": "0", "WORLD_SIZE": "9"}) == (2, 3)
+    assert parse_worker(None, {"RANK": "0", "WORLD_SIZE": "9"}) == (1, 9)
+    assert parse_worker(None, {"RANK": "8", "WORLD_SIZE": "9"}) == (9, 9)
+    assert parse_worker(None, {"RANK": "0", "WORLD_SIZE": "1"}) is None
+    assert parse_worker(None, {"RANK": "3"}) is None
+    for given in ("0/3", "4/3", "3", "a/b", "1/0", "-1/2", "1/2/3"):
+        with pytest.raises(typer.BadParameter, match="count from 1|takes I/N"):
+            parse_worker(given, {})
+    with pytest.raises(typer.BadParameter, match="RANK='9'"):
+        parse_worker(None, {"RANK": "9", "WORLD_SIZE": "9"})
+
+
+def test_one_process_per_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert choose_devices("3") == ["cpu"] * 3
+    assert local_device("auto", {"LOCAL_RANK": "1"}) == "auto"
+    with pytest.raises(typer.BadParameter, match=r"finds no GPU here.*--devices 2"):
+        choose_devices("all")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert choose_devices("all") == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
+    assert choose_devices("2") == ["cuda:0", "cuda:1"]
+    assert local_device("auto", {"LOCAL_RANK": "1"}) == "cuda:1"
+    assert local_device("cpu", {"LOCAL_RANK": "1"}) == "cpu"
+    with pytest.raises(typer.BadParameter, match="4 GPUs are here"):
+        choose_devices("5")
+    for given in ("0", "cuda", "-1"):
+        with pytest.raises(typer.BadParameter, match="takes all or a number"):
+            choose_devices(given)
+
+
+def test_a_worker_by_hand_teaches_what_is_next(run, monkeypatch):
+    code, out, err = run("embed", "-d", "mine", "-b", "demo_vit", "--merge")
+    assert (code, out) == (2, "") and "no worker has begun it" in err
+    code, out, err = run("embed", "-d", "mine", "-b", "demo_vit", "--worker", "2/2")
+    assert code == 0 and "worker 2/2: 0 of 13 images, in 0 of 1 parts" in err
+    assert "13 rows are left to other workers" in err and "--merge" in err and "Next" not in err
+    code, out, err = run("embed", "-d", "mine", "--merge")
+    assert (code, out) == (1, "") and "13 of 13 rows are still to be made (1 of 1 parts). Nobody" in err
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, out, err = run("embed", "-d", "mine", "-b", "demo_vit", "--json")
+    (file,) = json.loads(out)["files"]
+    assert code == 0 and (file["n_new"], file["n_left"], file["n_failed"]) == (13, 0, 1)
+    monkeypatch.delenv("RANK")
+    code, out, err = run("embed", "-d", "mine", "--merge")
+    assert code == 0 and "no run is unfinished" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--worker", "1/2", "--devices", "2"], "exclude each other"),
+        (["--merge", "--devices", "2"], "exclude each other"),
+        (["--merge", "--overwrite"], "give one of them"),
+    ],
+)
+def test_options_that_exclude_each_other(run, arguments, message):
+    code, out, err = run("embed", "-d", "mine", *arguments)
+    assert (code, out) == (2, "") and message in err
+
+
+def test_processes_are_started_and_their_answers_are_one(run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    code, out, err = run("embed", "-d", "mine", "-b", "demo_vit", "--batch-size", 8, "--devices", 2, "--json")
+    answer = json.loads(out)
+    assert code == 0 and "1 parts of 2,048 images keep 1 of 2 processes busy" in err
+    (file,) = answer["files"]
+    assert (file["n_images"], file["n_new"], file["n_failed"], file["n_left"]) == (13, 13, 1, 0)
+    code, out, err = run("info", file["path"], "--json")
+    assert json.loads(out)["provenance"]["batch_size"] == 8  # options are passed on
+    code, out, err = run("embed", "-d", "mine", "-b", "demo_vit", "--devices", 1, "--exact")
+    assert code == 1 and "worker 1/1 failed with exit code 1" in err and "preprocessing.decoder" in err
+    assert "run the same command again" in err
+
+
+def test_a_bar_that_is_not_shown_counts_rows_done_before(capsys):
+    with progress("x", 10, "images", is_hidden=True) as bar:
+        on_rows = _progress_of(bar, 10)
+        on_rows(4, 0, False)
+        on_rows(2, 1, True)
+    assert "resuming: 4 of 10 images are done already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--devices", "1"]])
+def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(run, tmp_path, more):
+    arguments = ["embed", "-d", "mine", "-b", "demo_clip", *more]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "iaa", *arguments], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )  # fmt: skip
+    said = [process.stderr.readline()]
+    assert "13 images" in said[0]
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    said += process.stderr.readlines()
+    assert process.wait(timeout=60) == 130
+    assert f"Interrupted. Every finished part is kept. To go on: iaa {' '.join(arguments)}" in said[-1]
