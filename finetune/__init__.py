@@ -1,1 +1,2 @@
-"""Trains a backbone end to end; predictions go back into the store."""
+"""Fine-tuning (the paper's section 4.3): a backbone trained end to end on vote distributions; what it
+predicts goes back into the store."""
