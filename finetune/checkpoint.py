@@ -11,7 +11,7 @@ from torch import Tensor, nn, optim
 
 from finetune.model import DistributionModel
 from finetune.targets import FinetuneError
-from store.sealed import publish
+from store.durable import publish
 
 
 @dataclass

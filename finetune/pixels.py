@@ -16,16 +16,17 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from embed import turbo
+from embed.crashes import CrashNotes, find_culprits
 from embed.datasets import ImageTable
 from embed.decode import DECODER
 from embed.geometry import pixel_steps
 from embed.loading import Backbone
-from embed.pipeline import Options
+from embed.options import Options
 from embed.reading import Batch, load_batches
 from store import IntegrityError, MissingFileError, SpaceError, Status
 from store.digests import BLOCK_ROWS, digest_of_json
 from store.identity import check_identity
-from store.locks import write_lock
+from store.locks import lock_path, write_lock
 from store.parts import Plan, begin, missing_parts, open_part, write_part
 from store.sealed import SealedFile, write_sealed
 
@@ -121,7 +122,7 @@ def build_pixels(
         return open_pixels(plan)
     except MissingFileError:
         pass
-    with write_lock(plan.path.with_name(plan.path.name + ".lock")):
+    with write_lock(lock_path(plan.path)):
         begin(plan)
         missing = missing_parts(plan)
         _require_space(plan, missing, on_size)
@@ -160,10 +161,11 @@ def _decode_parts(
     ]
     pixels = np.empty(0, np.uint8)
     reasons: dict[int, str] = {}
-    for batch, rows in load_batches(
-        table, batches, [pixel_steps(backbone.transform)], options.exif_rotate, options.max_pixels,
-        options.is_exact, options.n_threads,
-    ):  # fmt: skip
+    decoding = ([pixel_steps(backbone.transform)], options.exif_rotate, options.max_pixels, options.is_exact)
+    crashes = CrashNotes(options.crash_folder) if options.crash_folder else None
+    if crashes is not None and crashes.suspects:
+        crashes.convict(find_culprits({row: table.absolute(row) for row in crashes.suspects}, decoding))
+    for batch, rows in load_batches(table, batches, *decoding, options.n_threads, crashes):
         first, last = plan.parts[batch.part]
         if batch.start == first:
             pixels, reasons = np.zeros((last - first, *plan.identity["shape"]), np.uint8), {}

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from embed import turbo
+from embed.backbones import file_stem
 from embed.decode import DECODER
 from embed.loading import Backbone
-from embed.pipeline import Options
+from embed.options import Options
 from finetune.model import build_model
 from finetune.settings import Settings
 from finetune.sources import Source
@@ -19,8 +20,8 @@ from finetune.training import Progress, train
 from finetune.tuned import MARK, read_record, save_tuned
 from store import Targets
 from store.digests import digest_of_json
+from store.durable import write_json
 from store.locks import write_lock
-from store.sealed import write_json
 
 PLAN = "plan.json"
 
@@ -76,8 +77,7 @@ def plan_run(
         "settings": settings.to_json(),
     }
     digest = digest_of_json(identity)[:10]
-    stem = backbone.id.replace("/", "_").replace(":", "_")
-    return Run(identity, runs_folder / f"{stem}.{digest}", lesson, settings, chosen)
+    return Run(identity, runs_folder / f"{file_stem(backbone.id)}.{digest}", lesson, settings, chosen)
 
 
 def finetune(

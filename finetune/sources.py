@@ -17,7 +17,7 @@ from torch import Tensor
 from embed.datasets import ImageTable
 from embed.geometry import pixel_steps, scale_pixels
 from embed.loading import Backbone
-from embed.pipeline import Options
+from embed.options import Options
 from embed.reading import Batch, load_batches
 from finetune.pixels import PixelCache
 

@@ -36,7 +36,7 @@ from finetune.model import (
 from finetune.settings import Settings
 from finetune.sources import Rows, Source
 from finetune.targets import FinetuneError, Lesson
-from store.sealed import publish
+from store.durable import publish
 
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
 CHECKPOINT_SECONDS = 300.0

@@ -16,7 +16,7 @@ from embed.weights import file_sha256
 from finetune.checkpoint import read_tensors, save_tensors
 from finetune.model import DistributionModel, head_distribution
 from finetune.targets import FinetuneError
-from store.sealed import write_json
+from store.durable import write_json
 
 MARK = "+finetuned."
 TUNED, RECORD = "tuned.safetensors", "run.json"

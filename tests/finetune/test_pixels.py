@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import finetune.pixels as pixels_module
-from embed.pipeline import Options
+from embed.options import Options
 from finetune.pixels import build_pixels, open_pixels, pixel_bytes, pixel_plan
 from finetune.sources import CachedPixels, StoredFeatures, StreamedPixels
 from store import IntegrityError, SpaceError, StoreError, verify_folder
@@ -18,7 +18,7 @@ OPTIONS = Options(n_threads=2, is_exact=True)
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Parts of 16 images, so that a small world has several."""
-    for module in ("store.digests", "store.parts", "store.sealed", "finetune.pixels"):
+    for module in ("store.digests", "store.parts", "store.sealed", "store.sealed_file", "finetune.pixels"):
         monkeypatch.setattr(f"{module}.BLOCK_ROWS", 16)
 
 
