@@ -87,6 +87,9 @@ def prompt(
     if not ranking and (method or csv_file):
         raise typer.BadParameter("--method and --csv are for ranking: give --high and --low, or --prompts")
     with _open_clip_features(layout, backbone) as features:
+        if features.backbone.startswith("demo_") and dataset != "demo":
+            known = "knows nothing but a synthetic world: its answers say nothing about photographs"
+            note(f"{features.backbone} {known}")
         if ranking:
             _rank(
                 layout, features, prompts or "paper_fixed", high, low, method, top, csv_file, device, as_json

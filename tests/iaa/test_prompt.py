@@ -70,9 +70,10 @@ def cosines_with(root, set_name, label):
 
 def test_a_folder_is_ranked_by_a_pair_with_files_percentiles_and_ties(root, prompt, tmp_path):
     pair = ("--high", "outstanding", "--low", "horrible")
-    code, out, _ = prompt(*pair, "--csv", tmp_path / "r.csv", "--json")
+    code, out, err = prompt(*pair, "--csv", tmp_path / "r.csv", "--json")
     answer = json.loads(out)
     assert code == 0
+    assert "demo_clip knows nothing but a synthetic world" in err
     assert (answer["method"], answer["n_ranked"], answer["n_failed"]) == ("fixed", 14, 1)
     rows = list(csv.DictReader((tmp_path / "r.csv").open()))
     high, low = (cosines_with(root, "paper_fixed", name) for name in ("outstanding", "horrible"))
@@ -111,6 +112,50 @@ def test_methods_that_say_more(root, prompt):
     sharpness = json.loads(prompt("-p", "own", "--method", "clip_iqa", "--json")[1])["shown"]
     assert all(0 <= row["score"] <= 1 for row in sharpness)
     assert len({row["score"] for row in sharpness}) > 5
+
+
+def test_a_gpu_makes_the_maxima_that_analysis_reads(root, prompt, monkeypatch):
+    """The GPU is played by the CPU: what is tested is who computes, and that the cache is the same one."""
+    import torch
+
+    import embed.device
+    import embed.torch_maxima
+
+    compute, calls = embed.torch_maxima.compute_maxima, []
+
+    def compute_here(*arguments):
+        calls.append(arguments[-1])
+        return compute(*arguments[:-1], "cpu")
+
+    monkeypatch.setattr(embed.device, "pick_device", lambda requested: torch.device("cuda"))
+    monkeypatch.setattr(embed.device, "describe_device", str)
+    monkeypatch.setattr(embed.torch_maxima, "compute_maxima", compute_here)
+    cache = root / "data/mine/derived/context_maxima_own_demo_clip.h5"
+    ask = ("-p", "own", "--high", "crisp", "--low", "shaky", "--method", "context", "--json")
+    shown = {}
+    for device in ("cpu", "cuda"):
+        cache.unlink(missing_ok=True)
+        code, out, _ = prompt(*ask, "--device", device)
+        assert code == 0 and cache.exists()
+        shown[device] = json.loads(out)["shown"]
+    assert len(calls) == 1
+    for cpu, gpu in zip(shown["cpu"], shown["cuda"], strict=True):
+        assert cpu.pop("score") == pytest.approx(gpu.pop("score"), abs=1e-6)
+        assert cpu == gpu
+    prompt(*ask, "--device", "cuda")
+    assert len(calls) == 1, "the cache was not used"
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_makes_the_same_ranking(root, prompt):
+    cache = root / "data/mine/derived/context_maxima_own_demo_clip.h5"
+    ask = ("-p", "own", "--high", "crisp", "--low", "shaky", "--method", "context", "--json")
+    shown = []
+    for device in ("cpu", "cuda"):
+        cache.unlink(missing_ok=True)
+        shown.append(json.loads(prompt(*ask, "--device", device)[1])["shown"])
+    for cpu, gpu in zip(*shown, strict=True):
+        assert cpu["score"] == pytest.approx(gpu["score"], abs=1e-5)
 
 
 def test_a_changed_prompt_file_is_not_answered_from_the_old_texts(root, prompt, tmp_path):
