@@ -172,10 +172,11 @@ def _index_html(pages: Sequence[Page], parameters: Mapping[str, Any], results: P
     )
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Report: {dataset}</title><style>
-body{{font:16px/1.5 sans-serif;max-width:900px;margin:3em auto;padding:0 1em;color:#222}}
+body{{font:16px/1.5 sans-serif;max-width:1060px;margin:3em auto;padding:0 1em;color:#222}}
 li{{margin:.8em 0}} li p{{margin:.1em 0;color:#555}} span{{color:#888;font-size:85%}}
-table{{border-collapse:collapse;font-size:90%}} td,th{{padding:.25em .7em;border-bottom:1px solid #ddd;
-text-align:right}} td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){{text-align:left}}
+table{{border-collapse:collapse;font-size:90%}} td,th{{padding:.25em .6em;border-bottom:1px solid #ddd;
+text-align:right;white-space:nowrap}} td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){{
+text-align:left;white-space:normal}} svg{{vertical-align:middle}}
 .notice{{background:#fff4d6;border-left:4px solid #e0a800;padding:.6em 1em}}</style></head><body>
 <h1>How photographs look to people: {dataset}</h1>{notice}
 <p>Every number below came from images that went through a frozen backbone into the store, and out of the
@@ -188,25 +189,42 @@ def _summary_table(results: Path) -> str:
     for file in sorted(results.glob("*.json")):
         content = json.loads(file.read_text(encoding="utf-8"))
         for row in content["results"] if isinstance(content, dict) else content:
-            cells = [row["method"], f"{row['backbone']} {row['output']}".strip()]
-            for name in ("accuracy", "srcc", "plcc"):
-                metric = row.get(name)
-                cells.append(_interval(metric) if metric else "")
+            named = (row["method"], f"{row['backbone']} {row['output']}".strip())
+            cells = [html.escape(text) for text in named]
+            cells += [_interval(row.get(name)) for name in ("accuracy", "srcc", "plcc")]
+            cells.append(_whisker(row.get("srcc")))
             rows[(row["key"], row["backbone"], row["output"], row["method"])] = "".join(
-                f"<td>{html.escape(cell)}</td>" for cell in cells
+                f"<td>{cell}</td>" for cell in cells
             )
     if not rows:
         return ""
-    head = "".join(f"<th>{name}</th>" for name in ("method", "backbone", "accuracy", "SRCC", "PLCC"))
-    body = "".join(f"<tr>{row}</tr>" for row in rows.values())
+    columns = ("method", "backbone", "accuracy", "SRCC", "PLCC", "SRCC, 0 to 1")
+    head = "".join(f"<th>{name}</th>" for name in columns)
+    ordered = sorted(rows, key=lambda key: key[0] != "majority")  # what there is to beat stands first
+    body = "".join(f"<tr>{rows[key]}</tr>" for key in ordered)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _interval(metric: Mapping[str, float]) -> str:
+def _interval(metric: Mapping[str, float] | None) -> str:
+    if not metric:
+        return ""
     value, low, high = metric["value"], metric.get("low"), metric.get("high")
     if low is None or high is None:
         return f"{value:.3f}"
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f} <span>[{low:.3f}, {high:.3f}]</span>"
+
+
+def _whisker(metric: Mapping[str, float] | None) -> str:
+    """A value from 0 to 1 as a dot on a scale, its interval as a line."""
+    if not metric or metric.get("value") is None:
+        return ""
+    ends = [metric[name] if metric.get(name) is not None else metric["value"] for name in ("low", "high")]
+    low, high, value = (5 + 150 * min(max(v, 0.0), 1.0) for v in (*ends, metric["value"]))
+    return (
+        '<svg width="160" height="12"><path d="M5 6H155" stroke="#e4e4e4"/>'
+        f'<path d="M{low:.1f} 6H{high:.1f}" stroke="#4c72b0" stroke-width="3"/>'
+        f'<circle cx="{value:.1f}" cy="6" r="4" fill="#4c72b0"/></svg>'
+    )
 
 
 def _write(path: Path, text: str) -> None:

@@ -46,7 +46,7 @@ def test_pages_are_linked_and_stale_results_removed(tmp_path):
     write = (
         "import json, pathlib\n"
         "m = dict(value=.5, low=.4, high=.6)\n"
-        "r = dict(key='k', method='M', backbone='b', output='o', accuracy=m, srcc=None, plcc=None)\n"
+        "r = dict(key='k', method='M', backbone='b', output='o', accuracy=m, srcc=m, plcc=None)\n"
         f"pathlib.Path({str(results / 'a.json')!r}).write_text(json.dumps(dict(results=[r])))"
     )
     path = make_notebook(tmp_path / "a.ipynb", write, "print('value', n * 21)")
@@ -55,7 +55,9 @@ def test_pages_are_linked_and_stale_results_removed(tmp_path):
     assert "value 42" in page and 'href="index.html"' in page
     assert "print(" not in page.split("<body", 1)[1]
     text = index.read_text()
-    assert 'href="a.html">A title' in text and "0.500 [0.400, 0.600]" in text
+    assert 'href="a.html">A title' in text
+    assert text.count("0.500 <span>[0.400, 0.600]</span>") == 2
+    assert 'd="M65.0 6H95.0"' in text and 'cx="80.0"' in text  # 0 is drawn at 5, 1 at 155
     assert not (results / "old.json").exists()
 
 
