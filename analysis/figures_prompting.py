@@ -123,16 +123,17 @@ def plot_image_grid(
     paths: Sequence[Path],
     image_ids: Sequence[str],
     predicted_high: Bool[np.ndarray, " n_shown"],
-    is_high: Bool[np.ndarray, " n_shown"],
+    is_high: Bool[np.ndarray, " n_shown"] | None,
     score: Float[np.ndarray, " n_shown"],
-    mos: Float[np.ndarray, " n_shown"],
+    mos: Float[np.ndarray, " n_shown"] | None,
     content: Sequence[str] | None = None,
     n_columns: int = 6,
 ) -> Figure:
     """Figure 2: photographs with predicted class, score, mean vote and winning content.
 
     Green and a check mark where the prediction is right, red and a cross where it is wrong; image ids
-    stand below. A file that matplotlib cannot read is shown as an empty frame that says so.
+    stand below. Without ratings (`is_high` and `mos` None) frames are grey. A file that matplotlib cannot
+    read is shown as an empty frame that says so.
     """
     n_columns = min(n_columns, len(paths))
     n_rows = -(-len(paths) // n_columns)
@@ -151,15 +152,16 @@ def plot_image_grid(
         axes.set_facecolor("#eeeeee")
         axes.set_box_aspect(1)
         axes.set_anchor("S")
-        colour = RIGHT if predicted_high[i] == is_high[i] else WRONG
+        colour, mark = NEUTRAL, ""
+        if is_high is not None:
+            right = bool(predicted_high[i] == is_high[i])
+            colour, mark = (RIGHT, "\N{CHECK MARK} ") if right else (WRONG, "\N{BALLOT X} ")
         for spine in axes.spines.values():
             spine.set(edgecolor=colour, linewidth=3, visible=True)
-        named = f"\n#{_shorten(content[i], 24)}" if content is not None else ""
-        mark = "\N{CHECK MARK}" if predicted_high[i] == is_high[i] else "\N{BALLOT X}"
-        verdict = f"{mark} {'high' if predicted_high[i] else 'low'}"
-        axes.set_title(
-            f"{verdict}, score {score[i]:+.4f}\nmean vote {mos[i]:.2f}{named}", fontsize=8, color=colour
-        )
+        lines = [f"{mark}{'high' if predicted_high[i] else 'low'}, score {score[i]:+.4f}"]
+        lines += [f"mean vote {mos[i]:.2f}"] if mos is not None else []
+        lines += [f"#{_shorten(content[i], 24)}"] if content is not None else []
+        axes.set_title("\n".join(lines), fontsize=8, color=colour)
         axes.set_xlabel(_shorten(str(image_ids[i]), 24), fontsize=7)
     return figure
 

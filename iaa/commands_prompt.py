@@ -99,6 +99,7 @@ def prompt(
 
 
 def _evaluate(layout: Layout, features: Features, device: str, seed: int, n_boot: int, as_json: bool) -> None:
+    from analysis.labels import majority_prediction
     from analysis.prompt_evaluation import evaluate_prompting, join_ratings, score_methods
 
     targets = open_targets(layout.targets)
@@ -130,6 +131,9 @@ def _evaluate(layout: Layout, features: Features, device: str, seed: int, n_boot
         rows.append([result.method, named, *metric_cells(result)])
     columns = ["method", "pairs (binary; continuous)", "accuracy", "SRCC", "PLCC"]
     answer_table(f"{result_title(evaluation.results[0])}; {features.backbone}", columns, rows)
+    is_high = rated.is_high[rated.test]
+    majority = np.mean(majority_prediction(rated.is_high[rated.train], len(is_high)) == is_high)
+    note(f"always the commoner class of train: accuracy {majority:.4f}")
     for kind, prompts in (("fixed", fixed), ("context", context)):
         if prompts is None:
             note(f"paper_{kind} is not encoded here; for its methods: iaa embed-prompts -d {layout.dataset}")

@@ -6,6 +6,7 @@ traceback, and a notebook that was not executed to its end is never published.
 
 import ast
 import html
+import itertools
 import json
 import logging
 import os
@@ -134,6 +135,20 @@ def _heading(notebook: Any, stem: str) -> tuple[str, str]:
     return stem, ""
 
 
+def spoken_cells(cells: Sequence[Any]) -> list[Any]:
+    """The cells without the prose of sections in which nothing was shown, such as results of a data set
+    without ratings. A section is a markdown cell with the code cells after it; the title always stays."""
+    kept: list[Any] = []
+    for start, cell in enumerate(cells):
+        if cell.cell_type != "markdown" or cell.source.lstrip().startswith("# "):
+            kept.append(cell)
+            continue
+        section = list(itertools.takewhile(lambda c: c.cell_type != "markdown", cells[start + 1 :]))
+        if not section or any(code.get("outputs") for code in section):
+            kept.append(cell)
+    return kept
+
+
 def _page_html(page: Page, pages: Sequence[Page], notebook: Any) -> str:
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         exclude_input=True,
@@ -144,6 +159,7 @@ def _page_html(page: Page, pages: Sequence[Page], notebook: Any) -> str:
         jquery_url="",
     )
     notebook.metadata["title"] = page.title
+    notebook.cells = spoken_cells(notebook.cells)
     body, _ = exporter.from_notebook_node(notebook)
     links = " ".join(
         f"<b>{html.escape(p.title)}</b>"

@@ -280,6 +280,10 @@ def test_image_grid_colours_right_and_wrong_and_says_what_it_cannot_read(tmp_pat
     assert "#dog" in titles[0].get_text()
     assert "not readable here" in figure.axes[1].texts[0].get_text()
     plt.close(figure)
+    unrated = plot_image_grid(paths, ["a", "b"], yes, None, yes * 0.1, None)
+    shown = [axes.title.get_text() for axes in unrated.axes[:2]]
+    assert shown == ["high, score +0.1000", "low, score +0.0000"]
+    plt.close(unrated)
 
 
 @pytest.mark.notebook

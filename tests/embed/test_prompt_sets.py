@@ -7,6 +7,7 @@ import pytest
 from embed.prompt_sets import (
     PROMPT_SETS,
     Label,
+    PromptSet,
     PromptSetError,
     expand,
     get_prompt_set,
@@ -41,6 +42,15 @@ def test_imagenet_names_are_cut_at_the_first_comma_and_keep_their_repetitions() 
     assert names.count("crane") == 2
     with pytest.raises(PromptSetError, match="known: imagenet1k, imagenet21k"):
         load_content_names("imagenet")
+
+
+def test_imagenet_21k_is_timms_list() -> None:
+    names = load_content_names("imagenet21k")
+    assert len(names) == 21_843
+    assert names[0] == "organism"
+    assert not any("," in name or name != name.strip() for name in names)
+    pair = PromptSet("x", (Label("great", 1),), ("a {label} picture, of a #{content}",), "imagenet21k")
+    assert expand(pair).text[0] == "a great picture, of a #organism"
 
 
 def write(folder: Path, text: str, name: str = "mine.toml") -> Path:

@@ -6,7 +6,14 @@ import json
 import nbformat
 import pytest
 
-from notebooks.run import ReportError, execute, known_parameters, report_notebooks, run_report
+from notebooks.run import (
+    ReportError,
+    execute,
+    known_parameters,
+    report_notebooks,
+    run_report,
+    spoken_cells,
+)
 
 NAMES = {"dataset", "dataset_dir", "images_dir", "report_dir", "backbones", "seed", "n_boot"}
 
@@ -29,6 +36,16 @@ def test_an_unknown_parameter_is_an_error(tmp_path):
 def test_a_notebook_without_parameters_is_an_error():
     with pytest.raises(ReportError, match="no cell tagged 'parameters'"):
         known_parameters(nbformat.v4.new_notebook(), "x.ipynb")
+
+
+def test_a_section_that_shows_nothing_has_no_prose_on_the_page():
+    prose, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    shown = [nbformat.v4.new_output("stream", text="0.7")]
+    silent, spoken = prose("## What the dots mean"), prose("## Figure 2")
+    title, closing = prose("# The title"), prose("## What this says")
+    cells = [title, code("import x"), silent, code(""), code("for n in []: plot(n)")]
+    cells += [spoken, code("quiet()"), code("plot()", outputs=shown), closing]
+    assert [c for c in cells if c not in spoken_cells(cells)] == [silent]
 
 
 @pytest.mark.notebook
