@@ -19,6 +19,8 @@ class Options:
     max_failed_share: float = 0.05
     is_exact: bool = False
     overwrite: bool = False
+    check_content: bool = False
+    """Read every image of finished rows again and compare its hash with the stored one."""
     crash_folder: Path | None = None
     """Where a supervised run keeps notes of what it decodes (embed.crashes)."""
     worker: tuple[int, int] | None = None

@@ -7,14 +7,16 @@ which part is arithmetic, so no row depends on locks; beginning and merging take
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from embed import turbo
 from embed.backbones import file_stem
+from embed.changes import Changes
 from embed.datasets import ImageTable
 from embed.decode import DECODER
 from embed.encoding import TooManyFailuresError, embed_parts
@@ -110,24 +112,29 @@ def embed_images(
     Raises:
         IdentityError: a finished file or a begun run is of another combination (unless `overwrite`).
         BusyError: another run writes one of the files, or this worker is at work already.
+        ChangedImagesError: a finished file was made from images that have changed (unless `overwrite`).
         TooManyFailuresError: more than `max_failed_share` of at least 1,000 images failed.
     """
     timings = timings if timings is not None else Timings()
     began = time.perf_counter()
     plans = {b.id: feature_plan(table, b, feature_path(folder, b.id), options) for b in backbones}
+    changes = Changes(table, options.check_content)
     with ExitStack() as locks:
         for plan in plans.values():
             locks.enter_context(_claim(plan, options))
         todo: dict[str, list[int]] = {}
         for backbone_id, plan in plans.items():
             with turn(lock_path(plan.path)):
-                if _is_finished(plan, options.overwrite):
+                if _is_finished(plan, options.overwrite, changes):
                     continue
                 if options.overwrite:
                     _discard_other_run(plan)
                 begin(plan)
                 share = options.share(len(plan.parts))
-                todo[backbone_id] = [index for index in missing_parts(plan) if index in share]
+                missing = {*missing_parts(plan), *stale_parts(plan, share, changes)}
+                todo[backbone_id] = sorted(missing.intersection(share))
+                rows = chain.from_iterable(range(*plan.parts[index]) for index in todo[backbone_id])
+                changes.note(plan.begun_seen_path, rows)
         unfinished = [b for b in backbones if b.id in todo]
         outcomes = {}
         if unfinished:
@@ -230,17 +237,38 @@ def _who_is_at_work(path: Path) -> str:
         return str(busy)
 
 
-def _is_finished(plan: Plan, overwrite: bool) -> bool:
+def _is_finished(plan: Plan, overwrite: bool, changes: Changes | None = None) -> bool:
+    """True if the file is there, for this combination and, where `changes` can tell, for these images."""
     try:
-        open_features(plan.path, plan.identity).close()
+        with open_features(plan.path, plan.identity) as features:
+            changed = changes.changed_rows(features.file, plan.seen_path) if changes else []
     except MissingFileError:
         return False
     except IdentityError:
         if overwrite:
             return False
         raise
+    if changes and changed:
+        if not overwrite and begun_plan(plan.path, plan.ids) is None:
+            changes.refuse(plan.path, changed)
+        return False
     clean_up(plan)
     return True
+
+
+def stale_parts(plan: Plan, parts: Iterable[int], changes: Changes) -> list[int]:
+    """Parts that hold rows of images which have changed since."""
+    stale = []
+    for index in parts:
+        with suppress(StoreError), open_part(plan, index) as part:
+            if changed := changes.changed_rows(part, plan.begun_seen_path, plan.parts[index][0]):
+                logger.warning(
+                    "%d images changed since they were embedded, the first row %d: their part is made again",
+                    len(changed),
+                    changed[0],
+                )
+                stale.append(index)
+    return stale
 
 
 def _discard_other_run(plan: Plan) -> None:

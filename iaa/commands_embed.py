@@ -71,6 +71,12 @@ def embed(
     merge: Annotated[
         bool, typer.Option("--merge", help="Only join the parts that workers have made. Needs no weights.")
     ] = False,
+    check_content: Annotated[
+        bool,
+        typer.Option(
+            "--check-content", help="Read the images of finished rows again: are they still the same bytes?"
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -119,6 +125,7 @@ def embed(
         max_failed_share=max_failures,
         is_exact=exact,
         overwrite=overwrite,
+        check_content=check_content,
         crash_folder=crash_folder(),
         worker=share,
     )

@@ -7,7 +7,9 @@ flight. `merge_parts` joins them into the final file with the same durability.
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -45,6 +47,17 @@ class Plan:
     def folder(self) -> Path:
         """Where the parts lie until the merge."""
         return self.path.with_name(self.path.name + ".parts")
+
+    @property
+    def seen_path(self) -> Path:
+        """Note of the sources' sizes and times beside the finished file: it helps to find changed ones, and
+        no row depends on it."""
+        return self.path.with_name(self.path.name + ".seen")
+
+    @property
+    def begun_seen_path(self) -> Path:
+        """The same note of a run that is not finished."""
+        return self.folder / "seen"
 
     @property
     def parts(self) -> list[tuple[int, int]]:
@@ -150,8 +163,10 @@ def clean_up(plan: Plan) -> None:
     if begun is not None and any(differences(begun, _as_json(plan.described()))):
         return
     try:
+        with suppress(FileNotFoundError):
+            os.replace(plan.begun_seen_path, plan.seen_path)
         discard(plan)
-    except StoreError as error:  # nothing depends on it any more
+    except (StoreError, OSError) as error:  # nothing depends on it any more
         logger.warning("%s", error)
 
 

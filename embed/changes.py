@@ -1,0 +1,115 @@
+"""Images that are other files than those embedded: found when a run is resumed or asked for again.
+
+The store keeps size and SHA-256 of every image's bytes. Beside a feature file lies `<name>.h5.seen` (among the
+parts of a run, `seen`): size and time of change of each image just before it was read, no part of the
+sealed file because it is a clock. An image whose size and time are as noted is taken as unchanged; any other
+is read and hashed. Losing the note costs no row its truth: without it sizes are compared, or contents when
+asked.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from embed.datasets import ImageTable
+from embed.decode import ImageError, read_bytes
+from store.durable import space_error
+from store.sealed import SealedFile
+
+_N_READERS = 16
+_GONE = (-1, 0)
+
+
+class ChangedImagesError(Exception):
+    """A finished feature file was made from other images than those that lie there now."""
+
+
+class Changes:
+    """Compares the images of a table with what is stored about them.
+
+    With `check_content` every image is read and hashed, whatever its size and time.
+    """
+
+    def __init__(self, table: ImageTable, check_content: bool = False) -> None:
+        self.table, self.check_content = table, check_content
+
+    @cached_property
+    def now(self) -> np.ndarray:
+        """Size and time of change (ns) of every image: int64 (n_images, 2); size -1 where there is none."""
+        root = os.fspath(self.table.root)
+        found = (_size_and_time(os.path.join(root, path)) for path in self.table.path.tolist())
+        return np.array(list(found), np.int64).reshape(-1, 2)
+
+    def changed_rows(self, file: SealedFile, seen_path: Path, first: int = 0) -> list[int]:
+        """Rows whose image has other bytes now than when the rows of `file`, from `first` on, were made.
+
+        An image that is gone has not changed; one that could not be read then and can be now has.
+        """
+        if "source_size" not in file.arrays:
+            return []
+        size, sha256 = file.view("source_size"), file.view("source_sha256")
+        now = self.now[first : first + len(size)]
+        seen = _load_seen(seen_path, len(self.table))[first : first + len(size)]
+        is_noted = seen[:, 1] != 0
+        suspects = (now[:, 0] != size) | (is_noted & (now != seen).any(axis=1))
+        suspects = np.flatnonzero((suspects | self.check_content) & (now[:, 0] >= 0))
+
+        def is_changed(row: int) -> bool:
+            try:
+                data = read_bytes(self.table.absolute(first + row))
+            except ImageError:
+                return False
+            return hashlib.sha256(data).digest() != bytes(sha256[row])
+
+        with ThreadPoolExecutor(_N_READERS) as pool:
+            changed = dict(zip(suspects.tolist(), pool.map(is_changed, suspects.tolist()), strict=True))
+        self.note(seen_path, (first + row for row, is_other in changed.items() if not is_other))
+        return [first + row for row, is_other in changed.items() if is_other]
+
+    def note(self, seen_path: Path, rows: Iterable[int]) -> None:
+        """Note size and time of rows whose images are about to be read, or were found to be unchanged."""
+        numbers = np.fromiter(rows, np.int64)
+        if len(numbers):
+            _write_seen(seen_path, numbers, self.now)
+
+    def refuse(self, final: Path, rows: list[int]) -> None:
+        """Raise ChangedImagesError naming the rows."""
+        raise ChangedImagesError(
+            f"{final}: {len(rows)} images are other files than those embedded, the first "
+            f"{str(self.table.path[rows[0]])!r} (row {rows[0]}). Restore them, or embed all anew: --overwrite"
+        )
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return _GONE
+    return found.st_size, found.st_mtime_ns
+
+
+def _load_seen(path: Path, n_rows: int) -> np.ndarray:
+    """The noted sizes and times: int64 (n_rows, 2), zeros where nothing is noted."""
+    seen = np.fromfile(path, np.int64) if path.is_file() else np.zeros(0, np.int64)
+    return seen.reshape(-1, 2) if len(seen) == 2 * n_rows else np.zeros((n_rows, 2), np.int64)
+
+
+def _write_seen(path: Path, rows: np.ndarray, now: np.ndarray) -> None:
+    """Write single rows in place: several workers may do so, each in its own rows."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if os.fstat(descriptor).st_size != now.nbytes:
+                os.ftruncate(descriptor, 0)
+                os.posix_fallocate(descriptor, 0, now.nbytes)
+            for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
+                os.pwrite(descriptor, now[run].tobytes(), int(run[0]) * now.itemsize * 2)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise space_error(path, error) from error
