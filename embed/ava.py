@@ -74,7 +74,7 @@ def _first_bad_line(path: Path) -> DatasetError:
     return DatasetError(f"{path} cannot be read as AVA.txt: {N_FIELDS} whole numbers per line")
 
 
-def paths_by_id(root: Path, files: Iterable[str], labelled: Iterable[str]) -> dict[str, str]:
+def paths_by_id(root: Path | str, files: Iterable[str], labelled: Iterable[str]) -> dict[str, str]:
     """The file of each labelled id, by its name without ending; two files for one id are an error."""
     wanted = set(labelled)
     by_id: dict[str, str] = {}

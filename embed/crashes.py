@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from embed.sources import ImageFile
+
 N_SLOTS = 256
 _NONE = -1
 
@@ -65,7 +67,7 @@ def rows_in_flight(folder: Path) -> list[int]:
     return sorted(set(slots[slots != _NONE].tolist()))
 
 
-def find_culprits(paths: Mapping[int, Path], settings: Sequence[object]) -> dict[int, str]:
+def find_culprits(paths: Mapping[int, ImageFile], settings: Sequence[object]) -> dict[int, str]:
     """The rows whose image kills the process that loads it, with a reason for the failed row.
 
     `settings` are the further arguments of `embed.reading.load_row`.

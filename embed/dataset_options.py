@@ -10,7 +10,10 @@ from embed.tables import DatasetError
 KINDS = ("ava", "table", "folder", "demo")
 TEST_SHARE = 0.10
 
-_IMAGES = {"images": "folder of the photographs, looked through with all its subfolders"}
+_IMAGES = {
+    "images": "folder of the photographs with all its subfolders, tar files (a pattern), or a URL of either",
+    "shard_in_id": "true lets the ids of images in tar files begin with the tar's name (default false)",
+}
 _RANDOM = {
     "test_share": f"with split random: share of test images (default {TEST_SHARE})",
     "split_seed": "with split random: another number draws other test images (default 0)",
@@ -78,7 +81,7 @@ def check_options(kind: str, options: Mapping[str, Any], file: Path) -> None:
 def _expected(kind: str, key: str, value: Any) -> str:
     """What a setting should be, or '' where it is that."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if key == "exif_rotate":
+    if key in ("exif_rotate", "shard_in_id"):
         return "" if isinstance(value, bool) else "true or false, without quotes"
     if key == "threshold":
         return "" if is_number and abs(value) < float("inf") else "a number"

@@ -5,7 +5,7 @@ import logging
 import re
 import tomllib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from jaxtyping import Shaped
 
 from embed.ava import paths_by_id, read_ava_labels, split_from_lists
 from embed.dataset_options import KINDS, PATHS, TEST_SHARE, check_options, format_toml
-from embed.image_files import IMAGE_SUFFIXES, list_image_files, natural_key
+from embed.image_files import IMAGE_SUFFIXES, natural_key
+from embed.sources import FolderSource, ImageFile, Source, open_source
 from embed.tables import DatasetError, match_files, read_ratings
+from embed.urls import is_url
 from store.digests import digest_of_strings
 from store.durable import make_folder, publish
 
@@ -43,6 +45,8 @@ class ImageTable:
     """Files that have no label."""
     notes: tuple[str, ...] = ()
     """What else was noticed while building, one sentence each."""
+    source: Source | None = None
+    """Where the files are read from, if that is no folder."""
 
     def __post_init__(self) -> None:
         n = len(self.image_id)
@@ -65,9 +69,15 @@ class ImageTable:
         """SHA-256 over (image_id, path) rows; votes may change without a new embedding."""
         return digest_of_strings(self.image_id, self.path)
 
-    def absolute(self, row: int) -> Path:
-        """File of one image."""
-        return self.root / str(self.path[row])
+    @property
+    def location(self) -> str:
+        """Folder, tar files or URL of the images, for people."""
+        return str(self.root) if self.source is None else self.source.location
+
+    def absolute(self, row: int) -> ImageFile:
+        """File of one image: a path, or whatever else can be read."""
+        path = str(self.path[row])
+        return self.root / path if self.source is None else self.source.at(path)
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,12 @@ class DatasetConfig:
     def exif_rotate(self) -> bool:
         """True if images are turned as EXIF says: by default only personal folders are."""
         return bool(self.options.get("exif_rotate", self.kind == "folder"))
+
+    @property
+    def images(self) -> str:
+        """Where the images are: an absolute path or pattern, or a URL."""
+        location = str(self.options["images"])
+        return location if is_url(location) else str(self.resolve(location))
 
     def resolve(self, path: str | Path) -> Path:
         """A path of the configuration, absolute or below the data set's folder."""
@@ -161,14 +177,12 @@ def build_table(config: DatasetConfig, data_root: Path, progress: bool = False) 
     """
     if config.kind == "demo":
         return _demo_table(data_root / "demo" / "images", progress)
-    root = config.resolve(config.options["images"])
-    if not root.is_dir():
-        raise DatasetError(f"{root} is no folder; expected the images of {config.name!r} there")
-    if config.kind == "folder":
-        return _folder_table(config, root)
-    if config.kind == "ava":
-        return _ava_table(config, root)
-    return _rated_table(config, root)
+    source = open_source(config.images, config.name, bool(config.options.get("shard_in_id", False)))
+    build = {"folder": _folder_table, "ava": _ava_table, "table": _rated_table}[config.kind]
+    table = build(config, source)
+    if isinstance(source, FolderSource):
+        return replace(table, root=source.root, source=None)
+    return replace(table, notes=(*source.notes, *table.notes))
 
 
 def hash_split(
@@ -207,23 +221,24 @@ def _demo_table(folder: Path, progress: bool) -> ImageTable:
     )
 
 
-def _folder_table(config: DatasetConfig, root: Path) -> ImageTable:
-    files = sorted(list_image_files(root), key=natural_key)
+def _folder_table(config: DatasetConfig, source: Source) -> ImageTable:
+    files = sorted(source.files, key=natural_key)
     if not files:
         raise DatasetError(
-            f"{root} holds no images (looked for {', '.join(IMAGE_SUFFIXES)}, also in subfolders, "
+            f"{source.location} holds no images (looked for {', '.join(IMAGE_SUFFIXES)}, also in subfolders, "
             "hidden files left out)"
         )
     paths = np.array(files, dtype=str)
-    return ImageTable(config.name, root, paths, paths)
+    return ImageTable(config.name, config.folder, paths, paths, source=source)
 
 
-def _rated_table(config: DatasetConfig, root: Path) -> ImageTable:
+def _rated_table(config: DatasetConfig, source: Source) -> ImageTable:
     ratings = read_ratings(config.resolve(config.options["ratings"]), config.options)
-    files = list_image_files(root)
+    files = source.files
+    root = source.root if isinstance(source, FolderSource) else None
     found = match_files(root, ratings.path.tolist(), files)
     there = np.array([path is not None for path in found], dtype=bool)
-    _require_some(config, there, root, ratings.path, len(files))
+    _require_some(config, there, source.location, ratings.path, len(files))
     path = np.array([p for p in found if p is not None], dtype=str)
     split, split_name = ratings.split, "given"
     wanted = config.options.get("split", "random" if split is None else "given")
@@ -245,7 +260,8 @@ def _rated_table(config: DatasetConfig, root: Path) -> ImageTable:
     scores = None if ratings.scores is None else ratings.scores[there]
     return ImageTable(
         dataset=config.name,
-        root=root,
+        root=config.folder,
+        source=source,
         image_id=ratings.image_id[there],
         path=path,
         votes=None if ratings.votes is None else ratings.votes[there],
@@ -259,13 +275,13 @@ def _rated_table(config: DatasetConfig, root: Path) -> ImageTable:
     )
 
 
-def _ava_table(config: DatasetConfig, root: Path) -> ImageTable:
+def _ava_table(config: DatasetConfig, source: Source) -> ImageTable:
     labels = read_ava_labels(config.resolve(config.options["ratings"]))
     ids = labels.image_id.tolist()
-    files = list_image_files(root)
-    by_id = paths_by_id(root, files, ids)
+    files = source.files
+    by_id = paths_by_id(source.location, files, ids)
     there = np.array([i in by_id for i in ids], dtype=bool)
-    _require_some(config, there, root, np.array([f"{i}.jpg" for i in ids[:1]]), len(files))
+    _require_some(config, there, source.location, np.array([f"{i}.jpg" for i in ids[:1]]), len(files))
     split_name = str(config.options.get("split", "random"))
     notes: list[str] = []
     if split_name == "random":
@@ -277,7 +293,8 @@ def _ava_table(config: DatasetConfig, root: Path) -> ImageTable:
     path = np.array([by_id[i] for i in ids if i in by_id], dtype=str)
     return ImageTable(
         dataset=config.name,
-        root=root,
+        root=config.folder,
+        source=source,
         image_id=labels.image_id[there],
         path=path,
         votes=labels.votes[there],
@@ -299,13 +316,13 @@ def _random_split(config: DatasetConfig, image_id: np.ndarray) -> np.ndarray:
 
 
 def _require_some(
-    config: DatasetConfig, there: np.ndarray, root: Path, path: np.ndarray, n_files: int
+    config: DatasetConfig, there: np.ndarray, location: str, path: np.ndarray, n_files: int
 ) -> None:
     if not there.any():
         first = f", the first {str(path[0])!r}" if len(path) else ""
         raise DatasetError(
-            f"none of the {len(there):,} rated images of {config.name!r}{first} is in {root}, which holds "
-            f"{n_files:,} image files. Right folder? File names must be relative to it"
+            f"none of the {len(there):,} rated images of {config.name!r}{first} is in {location}, which "
+            f"holds {n_files:,} image files. Right folder? File names must be relative to it"
         )
 
 
@@ -324,7 +341,7 @@ def _from_here(value: Any) -> Any:
     """A path, or each of several, made absolute: `add` is typed where the paths start from."""
     if isinstance(value, list | tuple):
         return [_from_here(v) for v in value]
-    if not isinstance(value, str | Path) or not str(value):
+    if not isinstance(value, str | Path) or not str(value) or is_url(str(value)):
         return value
     path = Path(value).expanduser()
     return str(path.resolve() if ".." in path.parts else path.absolute())

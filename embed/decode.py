@@ -7,10 +7,11 @@ import contextlib
 import functools
 import io
 import warnings
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from embed.sources import ImageFile
 
 DECODER = "pillow"
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "HEIF")
@@ -22,7 +23,7 @@ class ImageError(Exception):
     """An image cannot be used; the text is the reason, without the file's name."""
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: ImageFile) -> bytes:
     """The bytes of a file. Raises ImageError where it cannot be read."""
     try:
         return path.read_bytes()

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from embed.datasets import ImageTable
 from embed.decode import ImageError, check_pixels, decode_image, read_bytes
 from embed.device import use_one_core
 from embed.geometry import Steps, apply_steps, resized_size
+from embed.sources import ImageFile
 
 BATCHES_AHEAD = 3
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -79,7 +79,7 @@ def load_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def unusable_row(path: Path, reason: str) -> Row:
+def unusable_row(path: ImageFile, reason: str) -> Row:
     """A failed row for an image that is read and hashed, and not decoded."""
     try:
         data = read_bytes(path)
@@ -88,7 +88,9 @@ def unusable_row(path: Path, reason: str) -> Row:
     return Row(None, reason, hashlib.sha256(data).digest(), len(data), (0.0, 0.0, 0.0))
 
 
-def load_row(path: Path, steps: Sequence[Steps], exif_rotate: bool, max_pixels: int, is_exact: bool) -> Row:
+def load_row(
+    path: ImageFile, steps: Sequence[Steps], exif_rotate: bool, max_pixels: int, is_exact: bool
+) -> Row:
     """One image read, hashed, decoded and resized for every geometry; never raises for a bad image."""
     start = time.perf_counter()
     try:

@@ -138,15 +138,19 @@ def _pick(path: Path, names: list[str], given: Any, usual: tuple[str, ...], need
     return found[0] if found else None
 
 
-def match_files(root: Path, listed: Sequence[str], files: Iterable[str]) -> list[str | None]:
+def match_files(root: Path | None, listed: Sequence[str], files: Iterable[str]) -> list[str | None]:
     """The file each listed path means, relative to `root`; None where there is none.
 
-    `files` are those known to be there; others are looked up, so that a table may name any image.
+    `files` are those known to be there; others are looked up below `root` (None: nowhere), so that a table
+    may name any image.
     Names that differ only in how an accented letter is encoded (as between macOS and Linux) are the
     same name, unless two files answer to it.
     """
     known = set(files)
-    found = [path if path in known or os.path.isfile(root / path) else None for path in listed]
+    found = [
+        path if path in known or (root is not None and os.path.isfile(root / path)) else None
+        for path in listed
+    ]
     if None not in found:
         return found
     composed = Counter(unicodedata.normalize("NFC", path) for path in known)

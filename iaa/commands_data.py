@@ -24,7 +24,13 @@ def register(app: typer.Typer) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="A short name; it becomes a folder below the data root.")],
     kind: Annotated[str, typer.Option(help="table (CSV or Parquet with ratings), ava, or folder.")],
-    images: Annotated[Path, typer.Option(help="Folder of the photographs.")],
+    images: Annotated[
+        str,
+        typer.Option(
+            help="Folder of the photographs; or tar files, as 'x/*.tar' or 'x/{000..010}.tar' in quotes; or "
+            "a URL of either, such as s3://bucket/folder."
+        ),
+    ],
     ratings: Annotated[
         Path | None,
         typer.Option(
@@ -89,7 +95,7 @@ def show(
     table = build_table(load_config(root, name), root, progress=not as_json)
     summary: dict[str, Any] = {
         "dataset": name,
-        "images_folder": str(table.root),
+        "images": table.location,
         "n_images": len(table),
         "split_name": table.split_name,
         "splits": {str(k) or "none": v for k, v in Counter(table.split.tolist()).items()},

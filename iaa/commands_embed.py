@@ -111,7 +111,7 @@ def embed(
         return
     share = parse_worker(worker, os.environ)
     config, table = load_table(layout, quiet=as_json, worker=share)
-    note(f"data set {dataset}: {len(table):,} images in {table.root}")
+    note(f"data set {dataset}: {len(table):,} images in {table.location}")
     chosen = local_device(device, os.environ) if worker is None else device
     loaded = load_backbones(ids, files, chosen, precision.value)
     begun = [begun_provenance(feature_path(layout.features, name)) for name in ids]
@@ -191,7 +191,7 @@ def _embed_by_workers(
 
     _, table = load_table(layout, quiet=as_json)
     n_parts = -(-len(table) // BLOCK_ROWS)
-    note(f"data set {layout.dataset}: {len(table):,} images in {table.root}")
+    note(f"data set {layout.dataset}: {len(table):,} images in {table.location}")
     if n_parts < len(devices):
         note(f"{n_parts} parts of {BLOCK_ROWS:,} images keep {n_parts} of {len(devices)} processes busy")
         devices = devices[: max(1, n_parts)]
