@@ -25,8 +25,8 @@ from embed.reading import DIGEST_BYTES, Batch, Row, load_batches
 from store import Status
 from store.parts import Plan, write_part
 
-#: Finished parts that may wait for the disk while encoding goes on.
-PARTS_WAITING = 2
+#: Parts that may be on their way to the disk while the next one is made; a kill repeats these two.
+PARTS_WAITING = 1
 
 
 class TooManyFailuresError(Exception):

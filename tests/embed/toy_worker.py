@@ -1,12 +1,13 @@
 """A worker process with a backbone that costs nothing: `python toy_worker.py FOLDER OUT N I/M [KILL_AFTER]`.
 
 Everything but the numbers of the forward pass is the real thing. With KILL_AFTER the process kills itself
-with SIGKILL when that many rows are done.
+with SIGKILL when that many rows are done and part 0 is written.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,8 @@ def main() -> None:
         nonlocal n_done
         n_done += n_rows
         if kill_after and n_done >= int(kill_after[0]):
+            while not list(Path(out).glob("*.parts/part-00000.h5")):  # it is written beside encoding
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
 
     outcome = run(Path(folder), Path(out), int(n_images), (int(number), int(n_workers)), on_rows)
