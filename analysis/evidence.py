@@ -1,18 +1,28 @@
 """How far a probe can be trusted: learning curve, calibration, residuals, comparisons between probes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from analysis.bootstrap import Difference, Prediction, paired_differences
-from analysis.gram import Source, accumulate_parts, merge
+from analysis.gram import Source, accumulate_parts, array_source, merge
 from analysis.metrics import srcc
-from analysis.probes import Features, ProbeFit, predict_rows, probe_of, row_source
+from analysis.probes import (
+    ALPHAS,
+    Features,
+    ProbeFit,
+    join_rows,
+    predict_rows,
+    probe_of,
+    row_source,
+    solve,
+)
 from analysis.roots import accumulate_roots, merge_roots
 from analysis.spectrum import Path, gcv_error, gram_basis, gram_path, root_path
 from store.rows import align
+from store.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,38 @@ def _growing_paths(source: Source, sizes: Int[np.ndarray, " n_sizes"]) -> list[P
     grown = [merge(parts[: step + 1]) for step in range(len(sizes))]
     # A penalty of at least 1 is what makes the condition number harmless here.
     return [gram_path(gram_basis(part, largest_condition=np.inf), part) for part in grown]
+
+
+def cross_validated_srcc(
+    features: Features,
+    targets: Targets,
+    output: str,
+    n_folds: int = 10,
+    n_repeats: int = 10,
+    seed: int = 0,
+    unit_norm: bool = False,
+    alphas: Sequence[float] = ALPHAS,
+) -> Float[np.ndarray, "n_repeats n_folds"]:
+    """SRCC of ridge on each left-out fold of all rated images, n_repeats times over other random folds.
+
+    For data sets so small that one test split says little. The split is ignored; in every fit the features
+    are standardised and alpha is chosen (exact leave-one-out) on the other folds alone.
+    """
+    every = np.where(np.arange(targets.n_images) % 2, "train", "test")  # all take part, whatever their split
+    rows = join_rows(features, replace(targets, split=every))
+    used = np.flatnonzero(rows.split != "")
+    x, y = features.read(output, used, unit_norm), rows.y[used, :1]
+    tried = np.asarray(alphas, dtype=np.float64)
+    found = np.empty((n_repeats, n_folds))
+    for repeat in range(n_repeats):
+        fold = np.random.default_rng([seed, repeat]).permutation(len(used)) % n_folds
+        for left_out in range(n_folds):
+            test = fold == left_out
+            source = array_source(x, y, np.where(test, -1, 0))
+            path, error = solve(source, None, tried, x.shape[1] >= 0.8 * (~test).sum(), features.backbone)
+            probe = probe_of(path, float(tried[np.argmin(error[0])]), unit_norm)
+            found[repeat, left_out] = srcc(y[test, 0], probe.predict(x[test]))
+    return found
 
 
 @dataclass(frozen=True)

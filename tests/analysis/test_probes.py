@@ -10,7 +10,8 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from analysis import probes
+from analysis import labels, probes
+from analysis.evidence import cross_validated_srcc
 from analysis.gram import array_source
 from analysis.metrics import srcc
 from analysis.spectrum import Path as RidgePath
@@ -309,6 +310,22 @@ def test_a_cache_of_other_folds_or_features_is_not_used(rated_world: Path, tmp_p
         np.testing.assert_allclose(cached.cv_mse, plain.cv_mse, rtol=1e-9)
 
 
+def test_repeated_cross_validation_equals_scikit_learns_on_the_same_folds(rated_world: Path) -> None:
+    from dataclasses import replace
+
+    targets = open_targets(rated_world / "targets.h5")
+    with open_features(rated_world / "features" / "sharp.h5") as features:
+        unsplit = replace(targets, split=np.full(targets.n_images, ""))
+        found = cross_validated_srcc(features, unsplit, "pooled", n_folds=4, n_repeats=2, seed=3)
+        x, y = features.read("pooled", features.ok).astype(float), labels.targets_mos(targets)[features.ok]
+    for repeat in range(2):
+        fold = np.random.default_rng([3, repeat]).permutation(len(y)) % 4
+        for left_out in range(4):
+            train, test = fold != left_out, fold == left_out
+            model = make_pipeline(StandardScaler(), RidgeCV(probes.ALPHAS)).fit(x[train], y[train])
+            assert found[repeat, left_out] == pytest.approx(srcc(y[test], model.predict(x[test])), abs=1e-3)
+
+
 @pytest.mark.shared_data
 @pytest.mark.slow
 def test_oasis_reaches_the_reference(shared_data: Path, tmp_path: Path) -> None:
@@ -318,8 +335,11 @@ def test_oasis_reaches_the_reference(shared_data: Path, tmp_path: Path) -> None:
 
     oasis, data = shared_data / "oasis", ["--data", str(tmp_path)]
     source = ["--kind", "table", "--images", str(oasis / "images"), "--ratings", str(oasis / "ratings.csv")]
-    assert not main(["dataset", "add", "oasis", *source, *data])
-    assert not main(["embed", "--dataset", "oasis", "--backbone", "efficientnet_lite0.in1k", *data])
+    embed = ["embed", "--dataset", "oasis", "--backbone", "efficientnet_lite0.in1k"]
+    for command in (["dataset", "add", "oasis", *source], embed):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, *data])
+        assert stop.value.code == 0
     targets = open_targets(tmp_path / "oasis" / "targets.h5")
     with open_features(tmp_path / "oasis" / "features" / "efficientnet_lite0.in1k.h5") as features:
         fit = probes.fit_probes(features, targets, "pooled")
@@ -327,6 +347,9 @@ def test_oasis_reaches_the_reference(shared_data: Path, tmp_path: Path) -> None:
         assert ridge.srcc.value == pytest.approx(0.706, abs=0.01)
         assert ridge.plcc.value == pytest.approx(0.722, abs=0.01)
         assert ridge.accuracy.value == pytest.approx(0.826, abs=0.01)
+        repeated = cross_validated_srcc(features, targets, "pooled", n_folds=10, n_repeats=10)
+        assert repeated.shape == (10, 10) and repeated.std() > 0.01
+        assert repeated.mean() == pytest.approx(0.749, abs=0.015)
 
 
 def test_a_block_without_training_rows_leaves_no_thread_idle():
