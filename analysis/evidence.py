@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from analysis.bootstrap import Difference, Prediction, paired_differences
+from analysis.bootstrap import Difference, Prediction
 from analysis.gram import Source, accumulate_parts, array_source, merge
+from analysis.labels import majority_prediction
 from analysis.metrics import srcc
+from analysis.predictions import Predicted, compare_methods
 from analysis.probes import (
     ALPHAS,
     Features,
@@ -21,7 +23,6 @@ from analysis.probes import (
 )
 from analysis.roots import accumulate_roots, merge_roots
 from analysis.spectrum import Path, gcv_error, gram_basis, gram_path, root_path
-from store.rows import align
 from store.targets import Targets
 
 
@@ -134,18 +135,20 @@ def bin_means(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], n_bins: in
     )
 
 
+def predicted_by(fit: ProbeFit, method: str) -> Predicted:
+    """The test predictions of 'ols' or 'ridge', ready to be kept or compared."""
+    return Predicted(fit.test_id, fit.y_test, fit.is_high_test, fit.prediction(method))
+
+
+def predicted_majority(fit: ProbeFit) -> Predicted:
+    """The commoner class of train for every test image of a probe (probes.evaluate_majority)."""
+    commoner = majority_prediction(fit.rows.is_high[fit.rows.train], len(fit.rows.test))
+    return Predicted(fit.test_id, fit.y_test, fit.is_high_test, Prediction(None, commoner))
+
+
 def compare_fits(
     fits: Sequence[ProbeFit], metric: str = "srcc", method: str = "ridge", n_boot: int = 1000, seed: int = 0
 ) -> list[Difference]:
     """Paired differences between all pairs of probes, Holm-corrected over the family, on the test images
     that all of them have."""
-    common = sorted(set.intersection(*(set(fit.test_id.tolist()) for fit in fits)))
-    rows = {fit.name: align(fit.test_id, np.array(common)) for fit in fits}
-    predictions = {}
-    for fit in fits:
-        whole = fit.prediction(method)
-        assert whole.score is not None and whole.high is not None
-        predictions[fit.name] = Prediction(whole.score[rows[fit.name]], whole.high[rows[fit.name]])
-    order = rows[fits[0].name]
-    y, is_high = fits[0].y_test[order], fits[0].is_high_test[order]
-    return paired_differences(y, is_high, predictions, metric, n_boot, np.random.default_rng(seed))
+    return compare_methods({fit.name: predicted_by(fit, method) for fit in fits}, metric, n_boot, seed)

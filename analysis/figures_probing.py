@@ -85,14 +85,16 @@ def plot_sorted_importance(importances: Mapping[str, Float[np.ndarray, " dim"]])
 
 
 def plot_top_curves(curves: Mapping[str, TopCurve]) -> Figure:
-    """Accuracy and SRCC when only the k most important dimensions of a probe are kept."""
+    """Accuracy and SRCC, with intervals, when only the k most important dimensions of a probe are kept."""
     with styled():
         figure, panels = plt.subplots(1, 2, figsize=(7.6, 2.9))
         for axes, metric in zip(panels, ("accuracy", "srcc"), strict=True):
             for index, (name, curve) in enumerate(curves.items()):
-                axes.plot(
-                    curve.k, getattr(curve, metric), "o-", color=colour(index), markersize=3, label=name
-                )
+                found = getattr(curve, metric)
+                bounds = [m.low for m in found], [m.high for m in found]
+                axes.fill_between(curve.k, *bounds, color=colour(index), alpha=0.15, linewidth=0)
+                values = [m.value for m in found]
+                axes.plot(curve.k, values, "o-", color=colour(index), markersize=3, label=name)
             _log2_ticks(axes, np.concatenate([curve.k for curve in curves.values()]))
             axes.set_xlabel("dimensions kept")
             axes.set_ylabel(METRIC_NAMES[metric])

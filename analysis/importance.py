@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from analysis import metrics
+from analysis import bootstrap
+from analysis.bootstrap import Prediction, bootstrap_replicates, interval
 from analysis.probes import Probe
 from analysis.results import Metric
 from analysis.spectrum import Path, residual_variance
@@ -85,23 +86,23 @@ def permutation_importance(
     probe: Probe,
     n_repeats: int,
     rng: np.random.Generator,
-) -> Float[np.ndarray, " dim"]:
+) -> Float[np.ndarray, "n_repeats dim"]:
     """By how much the mean squared error grows when one feature's values are dealt out anew among the
-    images, in squared vote units, averaged over repeats. A check on Figure 3 that needs no formula for it.
+    images, in squared vote units, once per repeat. A check on Figure 3 that needs no formula for it.
 
     Shuffling feature j moves the prediction by m = w_j (x_perm - x), and the error by mean(m^2 - 2 m r)
     with the residual r.
     """
     residual = y - probe.predict(features)
-    growth = np.zeros(features.shape[1])
-    for _ in range(n_repeats):
+    growth = np.zeros((n_repeats, features.shape[1]))
+    for repeat in range(n_repeats):
         order = rng.permutation(len(y))
         for start in range(0, features.shape[1], 64):
             columns = slice(start, start + 64)
             values = features[:, columns].astype(np.float64)
             moved = (values[order] - values) * probe.weights[columns]
-            growth[columns] += np.einsum("ij,ij->j", moved, moved - 2 * residual[:, None]) / len(y)
-    return growth / n_repeats
+            growth[repeat, columns] = np.einsum("ij,ij->j", moved, moved - 2 * residual[:, None]) / len(y)
+    return growth
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ class TopCurve:
     """What is left of a probe when only its k most important dimensions are kept."""
 
     k: Int[np.ndarray, " n_steps"]
-    accuracy: Float[np.ndarray, " n_steps"]
-    srcc: Float[np.ndarray, " n_steps"]
+    accuracy: list[Metric]
+    srcc: list[Metric]
 
 
 def keep_top(
@@ -120,18 +121,25 @@ def keep_top(
     threshold: float,
     probe: Probe,
     mean: Float[np.ndarray, " dim"],
+    n_boot: int,
+    rng: np.random.Generator,
 ) -> TopCurve:
     """Accuracy and SRCC with the k most important dimensions, all others set to their training mean and the
-    weights left as they are, for k = 1, 2, 4, ... dim."""
+    weights left as they are, for k = 1, 2, 4, ... dim, with bootstrap intervals over the images."""
     order = np.argsort(-feature_importance(probe), kind="stable")
     dim = len(order)
     steps = np.unique(np.append(2 ** np.arange(int(np.log2(dim)) + 1), dim))
     kept = np.full(len(y), probe.bias + float(mean @ probe.weights))
-    found, done = [], 0
+    predictions, done = {}, 0
     for k in steps:
         new = order[done:k]
         kept = kept + (features[:, new].astype(np.float64) - mean[new]) @ probe.weights[new]
-        found.append((metrics.accuracy(is_high, kept > threshold), metrics.srcc(y, kept)))
+        predictions[str(k)] = Prediction(kept, kept > threshold)
         done = k
-    accuracies, correlations = zip(*found, strict=True)
-    return TopCurve(steps, np.array(accuracies), np.array(correlations))
+    names = ("accuracy", "srcc")
+    drawn = bootstrap_replicates(y, is_high, predictions, n_boot, rng, names)
+    measured = {k: bootstrap.measure(y, is_high, prediction, names) for k, prediction in predictions.items()}
+    curves = {
+        name: [Metric(measured[k][name], *interval(drawn[k][name])) for k in predictions] for name in names
+    }
+    return TopCurve(steps, curves["accuracy"], curves["srcc"])

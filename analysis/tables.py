@@ -133,6 +133,8 @@ class Row:
     missing: str = ""
     """Why there is no result of ours, and the command that would make it."""
     note: str = ""
+    key: str = ""
+    """Which of our methods reproduces the published row; '' for cited rows and for our other results."""
 
 
 def compare(
@@ -158,7 +160,7 @@ def compare(
         if result is None:
             missing = f"make it: {row.command}" if row.command else "cited, not reproduced here"
         label = row.label + (f" [{result.backbone} in its place]" if result and stands_in else "")
-        rows.append(Row(label, result, cells, missing, "" if row.note == "cited" else row.note))
+        rows.append(Row(label, result, cells, missing, "" if row.note == "cited" else row.note, row.key))
     if with_others:
         for i, result in enumerate(results):
             if i not in used:
@@ -193,15 +195,39 @@ def comparison_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return headings, table
 
 
+def comparison_values(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """The same comparison for programs: one line per method and metric, numbers at full precision, empty
+    where something is missing."""
+    headings = ["method", "backbone", "output", "dataset", "split", "n_train", "n_test", "metric", "ours"]
+    headings += ["low", "high", "published", "difference", "covers", "missing"]
+    table = []
+    for row in rows:
+        found = row.result
+        place = ["", "", "", "", "", ""]
+        if found is not None:
+            place = [found.backbone, found.output, found.dataset, found.split_name]
+            place += [str(found.n_train), str(found.n_test)]
+        for name, cell in row.cells.items():
+            numbers = [] if cell.ours is None else [cell.ours.value, cell.ours.low, cell.ours.high]
+            ours = [_plain(number) for number in numbers] or ["", "", ""]
+            covers = "" if cell.covers is None else str(cell.covers).lower()
+            table.append(
+                [row.label, *place, name, *ours, _plain(cell.published), _plain(cell.difference), covers,
+                 row.missing]
+            )  # fmt: skip
+    return headings, table
+
+
 def result_cells(results: Sequence[MethodResult]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of probes alone, one row each, with what the fit was like."""
     headings = ["backbone", "output", "probe", *(HEADINGS[name] for name in COLUMNS)]
-    headings += ["alpha", "rank", "condition", "solver"]
+    headings += ["RMSE", "alpha", "rank", "condition", "solver"]
     table = []
     for result in results:
         detail = result.detail
         line = [result.backbone, result.output, result.method.removeprefix("linear probe, ")]
         line += [format_metric(getattr(result, name)) for name in COLUMNS]
+        line.append(format_metric(Metric(*detail["rmse"])) if "rmse" in detail else "")
         alpha = f"{detail['alpha']:.3g}" + (" (edge)" if detail.get("alpha_is_at_edge") else "")
         line += [alpha if detail["alpha"] else "", f"{detail['rank']} of {detail['dim']}"]
         table.append([*line, f"{detail['condition']:.3g}", detail["solver"]])
@@ -225,14 +251,19 @@ def difference_cells(differences: Sequence[Difference]) -> tuple[list[str], list
 
 
 def write_table(
-    path: Path, headings: Sequence[str], table: Sequence[Sequence[str]], caption: str = ""
+    path: Path,
+    headings: Sequence[str],
+    table: Sequence[Sequence[str]],
+    caption: str = "",
+    values: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None,
 ) -> list[Path]:
-    """Write a table as PATH.md, PATH.tex and PATH.csv; returns the three paths."""
+    """Write a table as PATH.md, PATH.tex and PATH.csv; returns the three paths. The CSV file holds `values`
+    (headings and lines) where they are given, else the same cells."""
     path.parent.mkdir(parents=True, exist_ok=True)
     texts = {
         ".md": to_markdown(headings, table) + "\n",
         ".tex": to_latex(headings, table, caption),
-        ".csv": to_csv(headings, table),
+        ".csv": to_csv(*(values or (headings, table))),
     }
     for suffix, text in texts.items():
         path.with_suffix(suffix).write_text(text, encoding="utf-8")
@@ -246,15 +277,15 @@ def to_markdown(headings: Sequence[str], table: Sequence[Sequence[str]]) -> str:
 
 
 def to_latex(headings: Sequence[str], table: Sequence[Sequence[str]], caption: str = "") -> str:
-    """A LaTeX table (booktabs), ready for \\input."""
-    lines = ["\\begin{table}", "\\centering", "\\small"]
+    """A LaTeX table, as wide as the page allows, ready for \\input; needs booktabs and graphicx."""
+    lines = ["% \\usepackage{booktabs,graphicx}", "\\begin{table}", "\\centering"]
     if caption:
         lines.append(f"\\caption{{{_escape(caption)}}}")
-    lines += [f"\\begin{{tabular}}{{{'l' * len(headings)}}}", "\\toprule"]
+    lines += ["\\resizebox{\\textwidth}{!}{%", f"\\begin{{tabular}}{{{'l' * len(headings)}}}", "\\toprule"]
     lines.append(" & ".join(_escape(cell) for cell in headings) + " \\\\")
     lines.append("\\midrule")
     lines += [" & ".join(_escape(cell) for cell in line) + " \\\\" for line in table]
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}}", "\\end{table}"]) + "\n"
 
 
 def to_csv(headings: Sequence[str], table: Sequence[Sequence[str]]) -> str:
@@ -304,6 +335,10 @@ def _number(value: float | None) -> str:
 
 def _signed(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:+.4f}"
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else repr(float(value))
 
 
 def _yes(value: bool | None) -> str:

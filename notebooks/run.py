@@ -106,7 +106,7 @@ def run_report(
     logging.getLogger("traitlets").setLevel(logging.ERROR)  # nbconvert's wish for texts beside figures
     notebooks = list(notebooks or report_notebooks())
     results = report_dir / "results"
-    for stale in [*results.glob("*.json"), *report_dir.glob("*.html")]:
+    for stale in [*results.glob("*.json"), *results.glob("*.npz"), *report_dir.glob("*.html")]:
         stale.unlink()
     results.mkdir(parents=True, exist_ok=True)
     pages: list[Page] = []

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analysis import importance
+from analysis.bootstrap import Prediction, bootstrap_metrics
 from analysis.gram import accumulate
 from analysis.probes import Probe, probe_of
 from analysis.spectrum import gram_basis, gram_path
@@ -62,21 +63,27 @@ def test_without_degrees_of_freedom_there_is_no_interval(rng: np.random.Generato
 
 def test_permutation_importance_is_the_growth_of_the_error(rng: np.random.Generator) -> None:
     x, y, _, probe = a_fit(rng, np.array([1.0, 0.0, -3.0]))
-    found = importance.permutation_importance(x.astype(np.float32), y, probe, 1, np.random.default_rng(5))
+    found = importance.permutation_importance(x.astype(np.float32), y, probe, 2, np.random.default_rng(5))
+    assert found.shape == (2, 3) and not np.array_equal(found[0], found[1])
     order = np.random.default_rng(5).permutation(len(y))
     for j in range(3):
         shuffled = x.copy()
         shuffled[:, j] = x[order, j]
         expected = np.mean((y - probe.predict(shuffled)) ** 2) - np.mean((y - probe.predict(x)) ** 2)
-        assert found[j] == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    assert np.argmax(found) == 2 and abs(found[1]) < 0.1
+        assert found[0, j] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert np.argmax(found[0]) == 2 and abs(found[0, 1]) < 0.1
 
 
 def test_keeping_all_dimensions_is_the_probe_and_the_first_one_the_strongest(
     rng: np.random.Generator,
 ) -> None:
     x, y, path, probe = a_fit(rng, np.array([0.1, 5.0, 0.2, 0.0, 1.0]))
-    curve = importance.keep_top(x, y, y > 0, 0.0, probe, path.basis.mean)
+    curve = importance.keep_top(x, y, y > 0, 0.0, probe, path.basis.mean, 200, np.random.default_rng(0))
     assert curve.k.tolist() == [1, 2, 4, 5]
-    assert curve.accuracy[-1] == np.mean((probe.predict(x) > 0) == (y > 0))
-    assert curve.srcc[0] > 0.85 and curve.srcc[-1] >= curve.srcc[0]
+    assert curve.accuracy[-1].value == np.mean((probe.predict(x) > 0) == (y > 0))
+    assert curve.srcc[0].value > 0.85 and curve.srcc[-1].value >= curve.srcc[0].value
+    # By hand: only dimension 1 speaks, the others stay at their mean.
+    alone = (x[:, 1] - path.basis.mean[1]) * probe.weights[1]
+    prediction = Prediction(alone, None)
+    expected = bootstrap_metrics(y, None, prediction, 200, np.random.default_rng(0), ("srcc",))["srcc"]
+    assert (curve.srcc[0].low, curve.srcc[0].high) == pytest.approx((expected.low, expected.high))
