@@ -297,15 +297,15 @@ def to_csv(headings: Sequence[str], table: Sequence[Sequence[str]]) -> str:
     return stream.getvalue()
 
 
-def format_metric(metric: Metric | None) -> str:
-    """A value with its interval, four digits; 'undefined' if it is not a number, '' without a metric."""
+def format_metric(metric: Metric | None, digits: int = 4) -> str:
+    """A value with its interval; 'undefined' if it is not a number, '' without a metric."""
     if metric is None:
         return ""
     if math.isnan(metric.value):
         return "undefined"
     if math.isnan(metric.low):
-        return f"{metric.value:.4f}"
-    return f"{metric.value:.4f} [{metric.low:.4f}, {metric.high:.4f}]"
+        return f"{metric.value:.{digits}f}"
+    return f"{metric.value:.{digits}f} [{metric.low:.{digits}f}, {metric.high:.{digits}f}]"
 
 
 def _reproduces(row: Published, result: MethodResult) -> bool:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from analysis import tables
+from analysis.heads import head_of, save_head
+from analysis.probes import fit_probes
 from analysis.results import MethodResult, Metric, read_results
-from store import open_targets, write_targets
+from store import open_features, open_targets, write_targets
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
@@ -88,7 +90,26 @@ def test_markdown_latex_and_csv_hold_the_same_cells(tmp_path: Path) -> None:
     assert list(csv.reader(io.StringIO(text.read_text()))) == [headings, *table]
 
 
+def test_csv_has_one_number_per_cell_with_difference_and_coverage(tmp_path: Path) -> None:
+    result = a_result("probe.ols", "vit_b32.openai", "pre_projection", Metric(0.79, 0.785, 0.795))
+    rows = tables.compare(tables.TABLE_1, [result])
+    written = tables.write_table(tmp_path / "t", ["a"], [["b"]], values=tables.comparison_values(rows))
+    lines = list(csv.DictReader(io.StringIO(written[2].read_text())))
+    assert len(lines) == 5 * len(tables.TABLE_1)
+    of = {(line["method"], line["metric"]): line for line in lines}
+    ours = of["CLIP, linear probe", "accuracy"]
+    assert (ours["ours"], ours["low"], ours["high"]) == ("0.79", "0.785", "0.795")
+    assert ours["published"] == "0.7933"
+    assert float(ours["difference"]) == pytest.approx(-0.0033) and ours["covers"] == "true"
+    assert ours["split"] == "paper" and ours["missing"] == ""
+    missing = of["CLIP, fixed prompts", "recall_low"]
+    assert (missing["ours"], missing["published"], missing["covers"]) == ("", "0.3182", "")
+    assert missing["missing"].startswith("make it: iaa embed-prompts")
+    assert of["MUSIQ", "srcc"]["published"] == ""
+
+
 def test_values_are_written_with_interval_or_named_undefined() -> None:
+    assert tables.format_metric(Metric(12.34, 10.0, 15.0), 1) == "12.3 [10.0, 15.0]"
     assert tables.format_metric(Metric(0.5, 0.4, 0.6)) == "0.5000 [0.4000, 0.6000]"
     assert tables.format_metric(Metric(0.5)) == "0.5000"
     assert tables.format_metric(Metric(float("nan"))) == "undefined"
@@ -122,14 +143,14 @@ def run_cells(name: str, **parameters: Any) -> str:
 
 @pytest.mark.notebook
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
-@pytest.mark.parametrize("kind", ["votes", "scores", "unrated"])
+@pytest.mark.parametrize("kind", ["votes", "scores", "one backbone", "unrated"])
 def test_pages_run_for_votes_scores_and_no_ratings(rated_world: Path, tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "data"
     (folder / "features").mkdir(parents=True)
     for file in (rated_world / "features").glob("*.h5"):
         (folder / "features" / file.name).symlink_to(file)
     targets = open_targets(rated_world / "targets.h5")
-    if kind != "votes":
+    if kind in ("scores", "unrated"):
         scores = np.linspace(1, 9, targets.n_images) if kind == "scores" else None
         targets = replace(targets, votes=None, levels=None, scores=scores)
     write_targets(folder / "targets.h5", targets, {}, {})
@@ -139,9 +160,15 @@ def test_pages_run_for_votes_scores_and_no_ratings(rated_world: Path, tmp_path: 
         "dataset_dir": str(folder),
         "images_dir": str(folder),
         "report_dir": str(report),
-        "backbones": [],
+        "backbones": ["sharp"] if kind == "one backbone" else [],
         "n_boot": 20,
     }
+    if kind == "one backbone":
+        with open_features(folder / "features" / "sharp.h5") as features:
+            kept = head_of(fit := fit_probes(features, targets, "pooled"), fit.ridge)
+        save_head(tmp_path / "heads" / "kept", kept)
+        other = replace(kept, about=kept.about | {"split": "another"})
+        save_head(tmp_path / "heads" / "elsewhere", other)
     probing = run_cells("20_probing.ipynb", **parameters)
     pretraining = run_cells("21_pretraining.ipynb", **parameters)
     overview = run_cells("90_tables.ipynb", **parameters)
@@ -152,10 +179,18 @@ def test_pages_run_for_votes_scores_and_no_ratings(rated_world: Path, tmp_path: 
         return
     keys = {result.key for result in read_results([report / "results" / "20_probing.json"])}
     assert keys >= {"majority", "probe.ols", "probe.ridge"}
-    assert ("probe.distribution" in keys) == (kind == "votes")
+    assert ("probe.distribution" in keys) == (kind != "scores")
     assert "failed rows left out: 1 and 1" in probing
-    assert "sharp/pooled" in pretraining and "Differences from them say nothing" in overview
+    assert "sharp | pooled" in pretraining and "Differences from them say nothing" in overview
     assert (report / "tables" / "table_1.tex").exists()
+    assert "| majority | linear probe, ridge (sharp/pooled) |" in overview
+    if kind == "one backbone":
+        assert "Only one backbone here" in pretraining and "dull" not in probing + pretraining
+        assert "| head kept | sharp/pooled | planted, split random |" in probing
+        assert "`elsewhere` was fitted on another split of planted" in probing
+    else:
+        assert "sharp + dull" in pretraining or "dull + sharp" in pretraining
+        assert "No head for these backbones" in probing
 
 
 def test_the_demo_says_that_it_is_no_evidence(tmp_path: Path) -> None:
