@@ -1,10 +1,10 @@
 """Images that are other files than those embedded: found when a run is resumed or asked for again.
 
-The store keeps size and SHA-256 of every image's bytes. Beside a feature file lies `<name>.h5.seen` (among the
-parts of a run, `seen`): size and time of change of each image just before it was read, no part of the
-sealed file because it is a clock. An image whose size and time are as noted is taken as unchanged; any other
-is read and hashed. Losing the note costs no row its truth: without it sizes are compared, or contents when
-asked.
+The store keeps size and SHA-256 of every image's bytes. Beside a feature file lies `<name>.h5.seen`
+(among the parts of a run, `seen`): size and time of change of each image just before it was read, no part of
+the sealed file because it is a clock. An image whose size and time are as noted is taken as unchanged;
+any other is read and hashed. Losing the note costs no row its truth: without it sizes are compared, or
+contents when asked.
 """
 
 import hashlib

@@ -1,0 +1,188 @@
+"""Full disks, places that cannot be written and files that cannot be read: a clear error, nothing lost."""
+
+import ctypes
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from store import SpaceError, StoreError, open_features, verify_folder
+from store.locks import write_lock
+from store.parts import begin, merge_parts, missing_parts, write_part
+from tests.faults import test_crash_states as crash_states
+from tests.faults.conftest import REPOSITORY
+
+MS_RDONLY, MS_REMOUNT = 1, 32
+
+
+def mount(folder: Path, options: str, flags: int = 0) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", flags, options.encode()):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of a given size, and a way to make it read-only; needs the right to mount."""
+    mounted = []
+
+    def make(n_kib: int) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        try:
+            mount(folder, f"size={n_kib}k")
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EACCES, errno.ENODEV):
+                pytest.skip(f"no small disk can be mounted here: {error.strerror}")
+            raise
+        mounted.append(folder)
+        return folder
+
+    yield make
+    libc = ctypes.CDLL(None)
+    for folder in mounted:
+        libc.umount2(os.fsencode(folder), 2)
+
+
+def fill(folder: Path) -> tuple[int, str]:
+    """Write parts and merge until something refuses: the number of parts promised, and the complaint."""
+    plan = crash_states.make_plan(folder)
+    n_promised = 0
+    try:
+        with write_lock(plan.path.with_name("b.h5.lock")):
+            begin(plan)
+            for index in missing_parts(plan):
+                write_part(plan, index, crash_states.part_arrays(plan, index))
+                n_promised += 1
+            merge_parts(plan)
+    except SpaceError as error:
+        return n_promised, str(error)
+    return n_promised, ""
+
+
+def test_a_disk_that_fills_up_anywhere_loses_nothing(small_disk, tmp_path, monkeypatch):
+    """Disks of every size between nothing and enough; then room is made and the run goes on. The check of
+    free space before writing is switched off, so that the system calls themselves fail."""
+    expected, _ = crash_states.run(tmp_path / "whole")
+    monkeypatch.setattr("store.sealed._require_space", lambda *_: None)
+    complaints = set()
+    for n_kib in (8, 40, 150, 300, 450, 550, 620, 700, 800, 900, 1000, 1100):
+        folder = small_disk(n_kib)
+        n_promised, complaint = fill(folder)
+        assert complaint, f"{n_kib} KiB were enough"
+        assert "No space left on device" in complaint and "Free some space" in complaint
+        complaints.add("b.h5.parts" in complaint)
+        for verdict in verify_folder(folder):
+            assert verdict.is_intact
+        plan = crash_states.make_plan(folder)
+        missing = missing_parts(plan)
+        assert not set(range(n_promised)) & set(missing), "a promised part is lost"
+        assert not list(folder.rglob("*.h5.partial")), "a failed write keeps its space"
+        mount(folder, "size=8m", MS_REMOUNT)
+        digest, made = crash_states.run(folder)
+        assert digest == expected and made == missing
+    assert complaints == {True, False}, "both the parts and the merge have met a full disk"
+
+
+def test_free_space_is_looked_at_before_writing(small_disk):
+    _, complaint = fill(small_disk(1000))
+    assert "MiB needed" in complaint and "MiB free" in complaint
+
+
+def test_a_read_only_disk_is_refused_at_once_and_read_from(small_disk):
+    folder = small_disk(8000)
+    digest, _ = crash_states.run(folder)
+    mount(folder, "", MS_REMOUNT | MS_RDONLY)
+    with open_features(folder / "features/b.h5") as features:
+        assert features.digest == digest
+    refusal = r"cannot write .*lock: Read-only file system. Choose another place"
+    with pytest.raises(SpaceError, match=refusal), write_lock(folder / "features" / "c.h5.lock"):
+        pass
+
+
+def as_nobody(code: str, folder: Path, imports: str = "") -> str:
+    """What a program prints that may not override permissions."""
+    if os.getuid() == 0:
+        for part in (folder, *folder.parents):
+            if not part.stat().st_mode & 0o001:
+                os.chmod(part, part.stat().st_mode | 0o011)
+    program = (
+        "import mmap, os\n"
+        "from pathlib import Path\n"
+        "from store import StoreError, open_features, verify_file\n"
+        "from store.locks import write_lock\n"
+        f"{imports}\n"
+        "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        f"folder = Path({str(folder)!r})\n"
+        f"try:\n    {code}\nexcept StoreError as error: print(type(error).__name__, error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def finished(tmp_path):
+    crash_states.run(tmp_path)
+    return tmp_path
+
+
+def test_a_file_without_permission_is_not_called_damaged(finished):
+    file = finished / "features/b.h5"
+    os.chmod(file, 0o000)
+    assert as_nobody("open_features(folder / 'features/b.h5')", finished) == (
+        f"StoreError {file} cannot be read: Permission denied\n"
+    )
+    told = as_nobody("print(verify_file(folder / 'features/b.h5').problems)", finished)
+    assert "Permission denied" in told and "damaged" not in told
+
+
+def test_a_folder_without_permission_is_a_clear_error(finished):
+    os.chmod(finished / "features", 0o555)
+    told = as_nobody("write_lock(folder / 'features/c.h5.lock').__enter__()", finished)
+    assert told.startswith("SpaceError cannot write") and "Permission denied. Choose another place" in told
+    assert (
+        as_nobody("print(open_features(folder / 'features/b.h5').n_images)", finished)
+        == f"{crash_states.N_ROWS}\n"
+    )
+
+
+def test_rows_that_a_bad_sector_takes_are_named(finished, monkeypatch):
+    """A read that fails while verifying is a problem of these rows, neither a crash nor a signal."""
+    from store.verify import verify_file
+
+    file = finished / "features/b.h5"
+    real, n_calls = os.preadv, 0
+
+    def preadv(*arguments):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 3:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(*arguments)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    problems = verify_file(file, 1).problems
+    assert len(problems) == 1 and "rows 0 to" in problems[0] and "Input/output error" in problems[0]
+
+
+def test_no_finished_file_is_overwritten_by_a_folder_of_that_name(tmp_path):
+    (tmp_path / "features/b.h5").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"b\.h5 is no file"):
+        open_features(tmp_path / "features/b.h5")
+
+
+def test_an_image_without_permission_is_a_failed_row(tmp_path):
+    image = tmp_path / "x.jpg"
+    image.write_bytes(b"x")
+    os.chmod(image, 0)
+    code = "print(load_row(folder / 'x.jpg', [], False, 1, False).reason)"
+    assert (
+        as_nobody(code, tmp_path, "from embed.reading import load_row") == "cannot read: Permission denied\n"
+    )
