@@ -19,6 +19,7 @@ from finetune.targets import FinetuneError
 from store.durable import write_json
 
 MARK = "+finetuned."
+"""Between the id of the backbone and the digest of the run: `demo_clip+finetuned.0123456789`."""
 TUNED, RECORD = "tuned.safetensors", "run.json"
 DISTRIBUTION = "distribution"
 """Name of the output that holds the predicted share of each level."""
@@ -41,11 +42,6 @@ class TunedBackbone(Backbone):
     def provenance(self) -> dict[str, Any]:
         """What was loaded, and how it was trained."""
         return {**super().provenance(), "finetune": self.record}
-
-
-def is_tuned(backbone_id: str) -> bool:
-    """True for ids of fine-tuned backbones: `demo_clip+finetuned.0123456789`."""
-    return MARK in backbone_id
 
 
 def save_tuned(folder: Path, backbone: Backbone, model: DistributionModel, record: dict[str, Any]) -> None:
@@ -90,7 +86,9 @@ def tuned_id(folder: Path) -> str:
     return str(record["id"])
 
 
-def load_tuned(folder: Path, device: str | torch.device = "cpu") -> TunedBackbone:
+def load_tuned(
+    folder: Path, device: str | torch.device = "cpu", precision: str = "float32"
+) -> TunedBackbone:
     """The tuned backbone of a finished run. Raises FinetuneError for files that are not those of the run."""
     record = read_record(folder)
     if record is None:
@@ -119,5 +117,5 @@ def load_tuned(folder: Path, device: str | torch.device = "cpu") -> TunedBackbon
     kept = {key: record[key] for key in ("identity", "levels", "best_epoch", "n_trainable")}
     return TunedBackbone(
         head, identity["output"], kept, spec=spec, model=model, transform=transform, weights_sha256=sha256,
-        weights_file=path.name, weights_source=spec.source, device=torch.device(device), precision="float32",
+        weights_file=path.name, weights_source=spec.source, device=torch.device(device), precision=precision,
     )  # fmt: skip

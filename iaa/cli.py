@@ -13,6 +13,7 @@ import typer
 from iaa import (
     commands_data,
     commands_embed,
+    commands_finetune,
     commands_heads,
     commands_probe,
     commands_prompt,
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 commands_data.register(app)
 commands_embed.register(app)
+commands_finetune.register(app)
 commands_prompt.register(app)
 commands_prompts.register(app)
 commands_probe.register(app)
@@ -90,10 +92,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> Any:
-    """Typed at a shell, `iaa embed` runs in a child process that may crash; everything else runs here."""
+    """Typed at a shell, what decodes images runs in a child process that may crash; all else runs here."""
     typed = sys.argv[1:] if arguments is None else []
     command = next((word for word in typed if not word.startswith("-")), "")
-    if command == "embed" and "--help" not in typed and crash_folder() is None:
+    if command in ("embed", "finetune") and "--help" not in typed and crash_folder() is None:
         return supervise(typed)
     code = app(arguments, standalone_mode=False)
     if code == INTERRUPTED:  # typer's newer versions catch the interrupt and return this

@@ -15,7 +15,7 @@ from iaa import options
 from iaa.console import answer_json, answer_table, note, progress
 from iaa.paths import Layout, data_root
 from iaa.supervision import crash_folder
-from iaa.work import load_backbones, load_table, log_run
+from iaa.work import has_text, load_backbones, load_table, log_run
 from iaa.workers import arguments_of, choose_devices, local_device, parse_worker, run_workers
 from store.digests import BLOCK_ROWS, block_bounds
 from store.parts import begun_provenance
@@ -113,7 +113,7 @@ def embed(
     config, table = load_table(layout, quiet=as_json, worker=share)
     note(f"data set {dataset}: {len(table):,} images in {table.location}")
     chosen = local_device(device, os.environ) if worker is None else device
-    loaded = load_backbones(ids, files, chosen, precision.value)
+    loaded = load_backbones(ids, files, chosen, precision.value, layout.root)
     begun = [begun_provenance(feature_path(layout.features, name)) for name in ids]
     n_per_batch = n_per_batch or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
     n_siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if worker is None else 1
@@ -279,9 +279,7 @@ def _answer_outcomes(layout: Layout, outcomes: list[Any], rate: float, **more: A
 
 
 def _note_next(dataset: str, ids: list[str]) -> None:
-    from embed.backbones import resolve_backbone
-
-    prompted = any(resolve_backbone(name).has_text for name in ids)
+    prompted = any(has_text(name) for name in ids)
     note(f"Next: iaa {'embed-prompts' if prompted else 'probe'} --dataset {dataset}")
 
 
@@ -299,14 +297,13 @@ def embed_prompts(
     as_json: options.Json = False,
 ) -> None:
     """Encode prompt sets with the backbones' text towers; backbones without one are left out, and named."""
-    from embed.backbones import resolve_backbone
     from embed.prompt_sets import expand, get_prompt_set
     from embed.text import embed_prompts as encode
 
     layout = Layout(data_root(data), dataset)
     ids = options.default_backbones(dataset, backbone)
     files = options.weight_files(ids, weights)
-    with_text = [name for name in ids if resolve_backbone(name).has_text]
+    with_text = [name for name in ids if has_text(name)]
     if without := [name for name in ids if name not in with_text]:
         note(f"no text tower, so no prompts: {', '.join(without)}")
     sets = [get_prompt_set(name) for name in (prompts or ["paper_fixed", "paper_context"])]

@@ -50,6 +50,16 @@ class Layout:
         return self.folder / "derived"
 
     @property
+    def finetuned(self) -> Path:
+        """Folder of fine-tuning runs: checkpoints, logs and tuned backbones."""
+        return self.folder / "finetuned"
+
+    @property
+    def pixels(self) -> Path:
+        """Folder of pixel caches."""
+        return self.folder / "derived" / "pixels"
+
+    @property
     def report(self) -> Path:
         """Folder of the report's pages."""
         return self.folder / "report"

@@ -63,15 +63,39 @@ def load_table(
 
 
 def load_backbones(
-    ids: list[str], weights: dict[str, Path], device: str, precision: str = "float32"
+    ids: list[str],
+    weights: dict[str, Path],
+    device: str,
+    precision: str = "float32",
+    root: Path | None = None,
 ) -> "list[Backbone]":
-    """The backbones, loaded on the device; says which device it is."""
+    """The backbones, loaded on the device, which is named; with a data root, fine-tuned ones, too."""
     from embed.device import describe_device, pick_device
     from embed.loading import load_backbone
 
     chosen = pick_device(device)
     note(f"device: {describe_device(chosen)}")
-    return [load_backbone(name, weights.get(name), chosen, precision) for name in ids]
+    loaded: list[Backbone] = []
+    for name in ids:
+        if root is not None and is_tuned(name):
+            from finetune.tuned import find_tuned, load_tuned
+
+            loaded.append(load_tuned(find_tuned(root, name), chosen, precision))
+        else:
+            loaded.append(load_backbone(name, weights.get(name), chosen, precision))
+    return loaded
+
+
+def is_tuned(backbone_id: str) -> bool:
+    """True for ids of fine-tuned backbones, `<backbone>+finetuned.<digest>`."""
+    return "+finetuned." in backbone_id
+
+
+def has_text(backbone_id: str) -> bool:
+    """True if prompts can be encoded; a fine-tuned image tower is no longer what its text tower goes with."""
+    from embed.backbones import resolve_backbone
+
+    return not is_tuned(backbone_id) and resolve_backbone(backbone_id).has_text
 
 
 def log_run(layout: Layout, entry: dict[str, Any]) -> None:

@@ -1,0 +1,174 @@
+"""Fine-tuned backbones as methods: what they predict for the test images, and how their training went."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from analysis.bootstrap import Prediction, bootstrap_metrics
+from analysis.distribution import mean_with_interval
+from analysis.metrics import emd_r2
+from analysis.probes import join_rows
+from analysis.results import METRICS, MethodResult, Metric
+from store.features import Features
+from store.targets import Targets
+
+DISTRIBUTION = "distribution"
+PUBLISHED_BEST_EPOCH = {"vit_b32.openai": 35, "vit_b32.in21k": 247}
+"""Epoch with the least held-out loss in the paper (section 4.3): CLIP and ImageNet-21k's ViT, AVA."""
+STAND_INS = {"demo_clip": "vit_b32.openai", "demo_vit": "vit_b32.in21k"}
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A finished fine-tuning, as its record tells it."""
+
+    id: str
+    backbone: str
+    """Id of the backbone it started from."""
+    settings: dict[str, Any]
+    best_epoch: int
+    n_trainable: int
+    n_fitted: int
+    n_held_out: int
+    seconds: float
+    """Of training and evaluation, decoding included where it was streamed."""
+    stopped: str
+    epoch: Int[np.ndarray, " n_epochs"]
+    train_loss: Float[np.ndarray, " n_epochs"]
+    held_out_loss: Float[np.ndarray, " n_epochs"]
+    held_out_srcc: Float[np.ndarray, " n_epochs"]
+
+    @property
+    def name(self) -> str:
+        """Backbone, what was trained, and the preset."""
+        return f"{self.backbone}, {trained_part(self.settings)} ({self.settings['preset']})"
+
+    @property
+    def trains_all(self) -> bool:
+        """True if every parameter before the output was trained."""
+        return bool(self.settings["train"] == "all")
+
+
+def read_runs(folder: Path, dataset: str) -> list[TrainingRun]:
+    """The finished runs below a folder for one data set, by name. Raises ValueError for a damaged record."""
+    runs = []
+    for path in sorted(folder.glob("*/run.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            lines = (path.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()
+            history = [json.loads(line) for line in lines]
+            identity = record["identity"]
+            if identity["dataset"] != dataset:
+                continue
+            columns = {key: np.array([entry[key] for entry in history]) for key in history[0]}
+            runs.append(
+                TrainingRun(
+                    id=record["id"],
+                    backbone=identity["backbone"],
+                    settings=identity["settings"],
+                    best_epoch=record["best_epoch"],
+                    n_trainable=record["n_trainable"],
+                    n_fitted=record["n_fitted"],
+                    n_held_out=record["n_held_out"],
+                    seconds=record["seconds"],
+                    stopped=record["stopped"],
+                    epoch=columns["epoch"].astype(np.int64),
+                    train_loss=columns["train_loss"],
+                    held_out_loss=columns["held_out_loss"],
+                    held_out_srcc=columns["held_out_srcc"],
+                )
+            )
+        except (ValueError, KeyError, IndexError, OSError) as error:
+            raise ValueError(
+                f"{path.parent} is no whole fine-tuning ({type(error).__name__}: {error}). Delete it and run "
+                "iaa finetune again"
+            ) from error
+    return sorted(runs, key=lambda run: (run.backbone, -run.n_trainable, run.id))
+
+
+def trained_part(settings: dict[str, Any]) -> str:
+    """What was trained, in words."""
+    train = str(settings["train"])
+    if train.startswith("last:"):
+        n_blocks = train.removeprefix("last:")
+        return f"last {n_blocks} block{'s' if n_blocks != '1' else ''}"
+    return {"all": "all", "head": "head alone"}[train]
+
+
+def evaluate_finetuned(
+    features: Features, targets: Targets, n_boot: int = 1000, seed: int = 0
+) -> MethodResult:
+    """Accuracy, recalls, SRCC and PLCC of the mean of the predicted distribution on the test images.
+
+    High means a predicted mean above the threshold. With votes, the detail has `emd_r2` with its interval.
+    The result stands under the id of the backbone that was fine-tuned; its own id is in the detail.
+
+    Raises ValueError where there is nothing to test on, or the file holds no predicted distribution.
+    """
+    record = features.provenance.get("finetune")
+    if record is None or DISTRIBUTION not in features.outputs:
+        raise ValueError(f"{features.path}: {features.backbone} was not fine-tuned: no distribution")
+    levels = np.array(record["levels"], dtype=np.float64)
+    rows = join_rows(features, targets)
+    predicted = features.read(DISTRIBUTION, rows.test).astype(np.float64)
+    y, mean = rows.y[rows.test, 0], predicted @ levels
+    prediction = Prediction(mean, mean > targets.threshold)
+    measured = bootstrap_metrics(
+        y, rows.is_high[rows.test], prediction, n_boot, np.random.default_rng(seed), METRICS
+    )
+    settings = record["identity"]["settings"]
+    detail = {
+        "finetuned": features.backbone,
+        "settings": settings,
+        "best_epoch": record["best_epoch"],
+        "n_trainable": record["n_trainable"],
+        "trained_on": record["identity"]["dataset"],
+        "n_failed_test": rows.n_failed["test"],
+        "n_boot": n_boot,
+    }
+    columns = [i for i, name in enumerate(rows.target_names) if name.startswith("share_")]
+    if len(columns) == len(levels):
+        emd = emd_r2(rows.y[rows.test][:, columns], predicted)
+        found = mean_with_interval(emd, n_boot, np.random.default_rng(seed))
+        detail["emd_r2"] = [found.value, found.low, found.high]
+    return MethodResult(
+        key=_key(settings),
+        method=f"fine-tuned, {trained_part(settings)} (preset {settings['preset']})",
+        backbone=record["identity"]["backbone"],
+        output=record["identity"]["output"],
+        dataset=targets.dataset,
+        split_name=targets.split_name,
+        n_train=len(rows.train),
+        n_test=len(y),
+        seed=seed,
+        **measured,
+        detail=detail,
+        digests={"features": features.digest, "targets": targets.digest},
+    )
+
+
+def _key(settings: dict[str, Any]) -> str:
+    """'finetune' is the paper's method, whatever the settings; cheaper variants are not."""
+    if settings["preset"] == "nima":
+        return "nima"
+    return "finetune" if settings["train"] == "all" else f"tuned.{settings['train']}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method costs beyond the pass through the frozen backbone, and what it reaches."""
+
+    label: str
+    backbone: str
+    n_trainable: int
+    seconds: float | None
+    srcc: Metric
+
+
+def published_best_epoch(backbone: str) -> int | None:
+    """The paper's best epoch for a backbone or for what the demo's backbone stands in for."""
+    return PUBLISHED_BEST_EPOCH.get(STAND_INS.get(backbone, backbone))
