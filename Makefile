@@ -1,16 +1,20 @@
 # The verbs of the project. `make` alone lists them.
-# Variables: DATASET (default demo), BACKBONES ("a b"; default: what runs offline), DATA (default data).
+# Variables: DATASET (default demo), BACKBONES ("a b"; default: what runs offline), DATA (default data),
+# FINETUNE (preset with which make report fine-tunes; default: demo for the demo, else nothing is fine-tuned),
+# TRAIN (what is trained: all, last:K, head).
 
 DATASET ?= demo
 BACKBONES ?=
 DATA ?= data
+FINETUNE ?= $(if $(filter demo,$(DATASET)),demo)
+TRAIN ?= all head $(if $(filter demo,$(DATASET)),last:1)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS = --data "$(DATA)" --dataset "$(DATASET)" $(foreach b,$(BACKBONES),--backbone $(b))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup embed report lab verify test test-slow check check-static bench demo-weights clean
+.PHONY: help setup embed finetune report lab verify test test-slow check check-static bench demo-weights clean
 
 help: ## this list
 	@echo "usage: make VERB [DATASET=demo] [BACKBONES='a b'] [DATA=data]"
@@ -32,7 +36,10 @@ embed: $(READY) ## images and prompts of DATASET through BACKBONES into DATA
 	$(BIN)/iaa embed $(ARGS)
 	$(BIN)/iaa embed-prompts $(ARGS)
 
-report: embed ## embed what is missing, then write DATA/DATASET/report/index.html
+finetune: embed ## fine-tune BACKBONES on DATASET with preset FINETUNE (default paper): long on real photographs
+	$(BIN)/iaa finetune $(ARGS) --preset $(or $(FINETUNE),paper) $(foreach t,$(TRAIN),--train $(t))
+
+report: embed $(if $(FINETUNE),finetune) ## embed what is missing, then write DATA/DATASET/report/index.html
 	$(BIN)/iaa report $(ARGS)
 
 lab: $(READY) ## JupyterLab on the cached arrays

@@ -1,19 +1,22 @@
 """Fine-tuned backbones as methods: what they predict for the test images, and how their training went."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from analysis.bootstrap import Prediction, bootstrap_metrics
+from analysis.bootstrap import Difference, Prediction, bootstrap_metrics, paired_differences
 from analysis.distribution import mean_with_interval
 from analysis.metrics import emd_r2
-from analysis.probes import join_rows
+from analysis.probes import ProbeFit, join_rows
 from analysis.results import METRICS, MethodResult, Metric
 from store.features import Features
+from store.rows import align
 from store.targets import Targets
 
 DISTRIBUTION = "distribution"
@@ -87,7 +90,13 @@ def read_runs(folder: Path, dataset: str) -> list[TrainingRun]:
                 f"{path.parent} is no whole fine-tuning ({type(error).__name__}: {error}). Delete it and run "
                 "iaa finetune again"
             ) from error
-    return sorted(runs, key=lambda run: (run.backbone, -run.n_trainable, run.id))
+    return sorted(runs, key=_order)
+
+
+def _order(run: TrainingRun) -> tuple[Any, ...]:
+    """Those that train most first; of several, the paper's settings, then the lowest held-out loss."""
+    best = float(run.held_out_loss[run.best_epoch - 1])
+    return run.backbone, -run.n_trainable, run.settings["preset"] != "paper", best, run.id
 
 
 def trained_part(settings: dict[str, Any]) -> str:
@@ -109,12 +118,10 @@ def evaluate_finetuned(
 
     Raises ValueError where there is nothing to test on, or the file holds no predicted distribution.
     """
-    record = features.provenance.get("finetune")
-    if record is None or DISTRIBUTION not in features.outputs:
-        raise ValueError(f"{features.path}: {features.backbone} was not fine-tuned: no distribution")
-    levels = np.array(record["levels"], dtype=np.float64)
+    predicted, levels = read_distributions(features)
+    record = features.provenance["finetune"]
     rows = join_rows(features, targets)
-    predicted = features.read(DISTRIBUTION, rows.test).astype(np.float64)
+    predicted = predicted[rows.test].astype(np.float64)
     y, mean = rows.y[rows.test, 0], predicted @ levels
     prediction = Prediction(mean, mean > targets.threshold)
     measured = bootstrap_metrics(
@@ -149,6 +156,85 @@ def evaluate_finetuned(
         detail=detail,
         digests={"features": features.digest, "targets": targets.digest},
     )
+
+
+def read_distributions(
+    features: Features,
+) -> tuple[Float[np.ndarray, "n_images n_levels"], Float[np.ndarray, " n_levels"]]:
+    """The predicted share of each level for every image (NaN where it failed), and the levels.
+
+    Raises ValueError where the file is not that of a fine-tuned backbone.
+    """
+    record = features.provenance.get("finetune")
+    if record is None or DISTRIBUTION not in features.outputs:
+        raise ValueError(f"{features.path}: {features.backbone} was not fine-tuned: no distribution")
+    return features.read(DISTRIBUTION), np.array(record["levels"], dtype=np.float64)
+
+
+def compare_finetuned(
+    fits: Sequence[ProbeFit],
+    tuned: Sequence[Features],
+    targets: Targets,
+    metric: str,
+    n_boot: int,
+    seed: int = 0,
+) -> list[Difference]:
+    """Paired differences of one metric on test: each fine-tuned backbone against the frozen ridge probe of
+    the backbone it started from, and fully fine-tuned ones of different backbones against each other."""
+    first = fits[0]
+    probes = {fit.backbone: f"frozen {fit.name}" for fit in fits}
+    predictions = {
+        probes[fit.backbone]: _on(first.test_id, fit.test_id, fit.prediction("ridge")) for fit in fits
+    }
+    pairs: list[tuple[str, str]] = []
+    full: dict[str, str] = {}
+    for features in tuned:
+        shares, levels = read_distributions(features)
+        mean = shares[align(features.image_id, first.test_id)].astype(np.float64) @ levels
+        predictions[features.backbone] = Prediction(mean, mean > targets.threshold)
+        base = features.provenance["finetune"]["identity"]
+        pairs.append((features.backbone, probes[base["backbone"]]))
+        if base["settings"]["train"] == "all" and base["settings"]["preset"] != "nima":
+            full.setdefault(base["backbone"], features.backbone)
+    pairs += list(combinations(full.values(), 2))
+    rng = np.random.default_rng(seed)
+    return paired_differences(first.y_test, first.is_high_test, predictions, metric, n_boot, rng, pairs)
+
+
+def _on(wanted: np.ndarray, ids: np.ndarray, prediction: Prediction) -> Prediction:
+    at = align(ids, wanted)
+    assert prediction.score is not None and prediction.high is not None
+    return Prediction(prediction.score[at], prediction.high[at])
+
+
+def run_cells(runs: Sequence[TrainingRun]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells: what each run trained, with which settings, and how it ended."""
+    headings = ["run", "trained", "parameters", "optimiser", "rate head", "rate tower", "batch", "images"]
+    headings += ["epochs", "stopped by", "seconds"]
+    table = []
+    for run in runs:
+        settings = run.settings
+        is_sgd = settings["optimizer"] == "sgd"
+        optimizer = f"SGD, momentum {settings['momentum']:g}" if is_sgd else "Adam"
+        lr_tower = f"{settings['lr_tower']:g}" if settings["train"] != "head" else ""
+        table.append(
+            [f"`{run.id}`", trained_part(settings), f"{run.n_trainable:,}", optimizer,
+             f"{settings['lr_head']:g}", lr_tower,
+             str(settings["batch_size"]), f"{run.n_fitted:,} + {run.n_held_out:,} held out",
+             str(len(run.epoch)), run.stopped, f"{run.seconds:,.0f}"]
+        )  # fmt: skip
+    return headings, table
+
+
+def epoch_cells(runs: Sequence[TrainingRun]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells: the best epoch of each run beside the paper's."""
+    table = []
+    for run in runs:
+        best, published = run.best_epoch - 1, published_best_epoch(run.backbone)
+        loss, srcc = run.held_out_loss[best], run.held_out_srcc[best]
+        known = "" if published is None else str(published)
+        table.append([run.name, str(run.best_epoch), f"{loss:.4f}", f"{srcc:.4f}", known])
+    return ["run", "best epoch", "held-out emd_r2", "held-out SRCC", "best epoch, paper (AVA)"], table
 
 
 def _key(settings: dict[str, Any]) -> str:

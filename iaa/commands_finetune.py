@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -37,8 +38,11 @@ def finetune(
         typer.Option(help="paper, nima or demo: where every setting that is not given comes from."),
     ] = "paper",
     train: Annotated[
-        str | None,
-        typer.Option(help="all; last:K for the last K blocks; head for the new layer on frozen features."),
+        list[str] | None,
+        typer.Option(
+            help="all; last:K for the last K blocks; head for the new layer on frozen features. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         str | None, typer.Option(help="Output the new layer is put on. Default: the backbone's first.")
@@ -108,8 +112,8 @@ def finetune(
 
     The last layer becomes linear + softmax over the vote levels, the loss is emd_r2, and training stops when
     the loss on held-out training images no longer falls. Stop it at any time: the same command goes on where
-    it stopped. The result is the backbone BACKBONE+finetuned.DIGEST: its predictions for all images lie in the
-    store, and iaa embed knows it.
+    it stopped. The result is the backbone BACKBONE+finetuned.DIGEST: its predictions for all images lie in
+    the store, and iaa embed knows it.
 
     Example: iaa finetune -d ava -b vit_b32.openai; watch it: tensorboard --logdir data/ava/finetuned
     """
@@ -118,14 +122,15 @@ def finetune(
     from finetune.settings import make_settings
 
     changes = {
-        "train": train, "optimizer": optimizer, "momentum": momentum, "lr_head": lr_head,
+        "optimizer": optimizer, "momentum": momentum, "lr_head": lr_head,
         "lr_tower": lr_tower, "lr_head_first": lr_head_first, "weight_decay_head": weight_decay_head,
         "weight_decay_tower": weight_decay_tower, "batch_size": batch_size, "micro_batch": micro_batch,
         "dropout": dropout, "head_epochs": head_epochs, "max_epochs": max_epochs, "patience": patience,
         "held_out": held_out, "update_batch_norm": update_batch_norm, "precision": precision,
         "compile": compile, "seed": seed,
     }  # fmt: skip
-    settings = make_settings(preset, changes)
+    parts: list[str | None] = list(dict.fromkeys(train)) if train else [None]
+    chosen = [make_settings(preset, {**changes, "train": part}) for part in parts]
     layout = Layout(data_root(data), dataset)
     ids = options.default_backbones(dataset, backbone)
     files = options.weight_files(ids, weights)
@@ -134,8 +139,8 @@ def finetune(
         exif_rotate=config.exif_rotate, n_threads=threads or min(32, n_cores()), crash_folder=crash_folder()
     )
     answers = []
-    for name in ids:  # one after another: training changes the loaded weights
-        (loaded,) = load_backbones([name], files, device)
+    for name, settings in product(ids, chosen):
+        (loaded,) = load_backbones([name], files, device)  # anew each time: training changes the weights
         answers.append(_finetune_one(layout, table, loaded, settings, how, output, pixels, n_boot))
     if as_json:
         answer_json({"dataset": dataset, "runs": answers})
