@@ -13,6 +13,7 @@ import typer
 from iaa import (
     commands_data,
     commands_embed,
+    commands_exchange,
     commands_finetune,
     commands_heads,
     commands_probe,
@@ -53,6 +54,7 @@ app = typer.Typer(
 commands_data.register(app)
 commands_embed.register(app)
 commands_finetune.register(app)
+commands_exchange.register(app)
 commands_prompt.register(app)
 commands_prompts.register(app)
 commands_probe.register(app)

@@ -1,0 +1,293 @@
+"""Ways in: vectors that another program made become a feature file that says so (docs/exchange.md).
+
+Nothing is known about how they were made, so nothing is claimed: identity and provenance say `imported`, with
+the digest of each file, and whether the vectors have unit length is measured.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from jaxtyping import Float32
+
+from store.digests import digest_of_strings
+from store.errors import MissingFileError, SchemaError, StoreError
+from store.features import FEATURES_SCHEMA, Status
+from store.sealed import write_sealed
+
+UNIT_TOLERANCE = {"float16": 2e-3, "float32": 1e-5}
+"""How far a length may be from 1, by the type the vectors came in."""
+ID_COLUMNS = ("image_id", "image_path", "key", "id")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Vectors as they were found, with their ids."""
+
+    layout: str
+    ids: np.ndarray
+    vectors: Float32[np.ndarray, "n_rows dim"]
+    dtype: str
+    """Type in the file; float16 fits into float32 without change."""
+    failures: dict[int, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 by file name."""
+    id_column: str = ""
+
+
+def read_clip_retrieval(folder: Path, id_column: str | None = None) -> Imported:
+    """The image vectors of a folder that clip-retrieval wrote: `img_emb/img_emb_*.npy` and, row by row,
+    `metadata/metadata_*.parquet`. The id is `image_id` if there is such a column, else `image_path`.
+
+    Raises MissingFileError, or SchemaError where files, rows or columns do not correspond.
+    """
+    matrices = _numbered(folder / "img_emb", "img_emb", "npy")
+    tables = _numbered(folder / "metadata", "metadata", "parquet")
+    if set(matrices) != set(tables):
+        alone = sorted(set(matrices) ^ set(tables))
+        raise SchemaError(
+            f"{folder}: {len(matrices)} files in img_emb and {len(tables)} in metadata do not correspond; "
+            f"without partner: number {', '.join(alone[:5])}. Copy the folder again"
+        )
+    numbers = sorted(matrices, key=int)
+    arrays = [_load_matrix(matrices[n]) for n in numbers]
+    rows = [_load_table(tables[n], len(array), matrices[n]) for n, array in zip(numbers, arrays, strict=True)]
+    column = id_column or next((c for c in ID_COLUMNS if c in rows[0].column_names), None)
+    for table, number in zip(rows, numbers, strict=True):
+        if column is None or column not in table.column_names:
+            raise SchemaError(
+                f"{tables[number]} has no column {column or ' or '.join(ID_COLUMNS)}; its columns are "
+                f"{', '.join(table.column_names)}. Name it: --id-column NAME"
+            )
+    reasons: list[str | None] = []
+    for table in rows:
+        has_reason = "failure" in table.column_names
+        reasons += table.column("failure").to_pylist() if has_reason else [None] * table.num_rows
+    ids = [i for table in rows for i in table.column(str(column)).to_pylist()]
+    paths = [f for n in numbers for f in (matrices[n], tables[n])]
+    return _imported("clip-retrieval", ids, matrices, numbers, arrays, reasons, paths, str(column))
+
+
+def read_npy(matrix: Path, ids: Path, id_column: str | None = None) -> Imported:
+    """The rows of one .npy matrix; their ids from a text file (one per line), CSV, Parquet or .npy."""
+    array = _load_matrix(matrix)
+    names = _load_ids(ids, id_column)
+    if len(names) != len(array):
+        raise SchemaError(f"{matrix} has {len(array):,} rows, {ids} has {len(names):,} ids; one each is due")
+    reasons = [None] * len(names)
+    return _imported("npy", names, {"0": matrix}, ["0"], [array], reasons, [matrix, ids], id_column or "")
+
+
+def join(imported: Imported, image_id: np.ndarray, keys: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
+    """Row of `imported` for each image, -1 where it has none, and the name of the key that matched.
+
+    `keys` names what an imported id may be (id, path, path without ending, ...) with its value per image; the
+    kind that finds most rows is taken. Raises StoreError if none finds any.
+    """
+    position = {name: row for row, name in enumerate(imported.ids.tolist())}
+    best, best_name, n_best = np.full(len(image_id), -1), "", 0
+    for name, values in keys.items():
+        found = np.array([position.get(v, -1) for v in values.tolist()], dtype=np.int64)
+        n_found = len(np.unique(found[found >= 0]))
+        if n_found > n_best:
+            best, best_name, n_best = found, name, n_found
+    if not n_best:
+        raise StoreError(
+            f"none of the {len(position):,} imported ids (the first: {str(imported.ids[0])!r}) is an image "
+            f"of the data set (the first: {str(image_id[0])!r}). Right data set? Or name another column: "
+            "--id-column NAME"
+        )
+    return best, best_name
+
+
+def write_imported(
+    imported: Imported,
+    path: Path,
+    backbone: str,
+    output: str,
+    image_id: np.ndarray | None = None,
+    images_digest: str | None = None,
+    rows: np.ndarray | None = None,
+    joined_on: str = "",
+) -> str:
+    """Write the feature file and return its content digest.
+
+    Without a data set the file has the imported ids in their order. With `image_id`, `images_digest` and
+    `rows` (from `join`) it has the data set's; an image without a vector is a failed row that says so.
+    """
+    if image_id is None or rows is None:
+        image_id, rows = imported.ids, np.arange(len(imported.ids))
+    vectors = np.full((len(rows), imported.vectors.shape[1]), np.nan, np.float32)
+    there = rows >= 0
+    vectors[there] = imported.vectors[rows[there]]
+    failures = {row: "not in the imported files" for row in np.flatnonzero(~there).tolist()}
+    for row in np.flatnonzero(there).tolist():
+        if reason := imported.failures.get(int(rows[row])):
+            failures[row] = reason
+    status = np.full(len(rows), Status.OK, np.uint8)
+    status[list(failures)] = Status.FAILED
+    vectors[list(failures)] = np.nan
+    failed = sorted(failures)
+    identity = {
+        "images": images_digest or digest_of_strings(image_id, image_id),
+        "n_images": len(rows),
+        "backbone": backbone,
+        "weights_sha256": "imported",
+        "preprocessing": "imported",
+        "precision": imported.dtype,
+        "outputs": {output: vectors.shape[1]},
+        "imported": imported.files,
+    }
+    provenance = {
+        "imported": imported.layout,
+        "id_column": imported.id_column,
+        "joined_on": joined_on,
+        "n_imported": len(imported.ids),
+        "n_without_image": len(imported.ids) - len(np.unique(rows[there])),
+        **measure_lengths(imported),
+    }
+    arrays = {
+        "image_id": image_id,
+        "status": status,
+        "source_sha256": np.zeros((len(rows), 32), np.uint8),
+        "source_size": np.full(len(rows), -1, np.int64),
+        "failures/row": np.array(failed, np.int64),
+        "failures/reason": np.array([failures[row] for row in failed], dtype=str),
+        f"outputs/{output}": vectors,
+    }
+    return write_sealed(path, FEATURES_SCHEMA, identity, provenance, arrays)
+
+
+def measure_lengths(imported: Imported) -> dict[str, Any]:
+    """Whether the vectors have length 1 (to rounding), and their smallest and largest length."""
+    good = np.setdiff1d(np.arange(len(imported.ids)), list(imported.failures))
+    squares = np.concatenate(
+        [
+            np.einsum("ij,ij->i", v, v, dtype=np.float64)
+            for v in (imported.vectors[good[i : i + 65536]] for i in range(0, len(good), 65536))
+        ]
+        or [np.zeros(0)]
+    )
+    if not len(squares):
+        return {"is_unit_length": False, "length_min": 0.0, "length_max": 0.0}
+    low, high = float(np.sqrt(squares.min())), float(np.sqrt(squares.max()))
+    is_unit = max(abs(low - 1), abs(high - 1)) <= UNIT_TOLERANCE[imported.dtype]
+    return {"is_unit_length": is_unit, "length_min": round(low, 6), "length_max": round(high, 6)}
+
+
+def _imported(
+    layout: str,
+    ids: list[Any],
+    matrices: Mapping[str, Path],
+    numbers: Sequence[str],
+    arrays: Sequence[np.ndarray],
+    reasons: Sequence[str | None],
+    files: Sequence[Path],
+    id_column: str,
+) -> Imported:
+    for number, array in zip(numbers, arrays, strict=True):
+        if array.shape[1] != arrays[0].shape[1] or array.dtype != arrays[0].dtype:
+            raise SchemaError(
+                f"{matrices[number]} holds {array.shape[1]} columns of {array.dtype}, {matrices[numbers[0]]} "
+                f"{arrays[0].shape[1]} of {arrays[0].dtype}; one matrix is expected"
+            )
+    names = ["" if i is None else str(i) for i in ids]
+    seen: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if not name or "\0" in name:
+            raise SchemaError(f"{files[-1]}: row {row} has the id {name!r}; every row needs one")
+        if name in seen:
+            raise SchemaError(
+                f"{files[-1]}: rows {seen[name]} and {row} have the same id {name!r}; ids must be unique"
+            )
+        seen[name] = row
+    if not names:
+        raise SchemaError(f"{files[0]} has no rows")
+    vectors = np.concatenate([np.asarray(a, dtype=np.float32) for a in arrays])
+    finite = np.isfinite(vectors).all(axis=1)
+    failures = {row: reason for row, reason in enumerate(reasons) if reason}
+    for row in np.flatnonzero(~finite).tolist():
+        failures.setdefault(row, "not finite in the imported file")
+    hashes = {_name_of(f): _sha256(f) for f in files}
+    return Imported(
+        layout, np.array(names, dtype=str), vectors, str(arrays[0].dtype), failures, hashes, id_column
+    )
+
+
+def _name_of(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}" if file.parent.name in ("img_emb", "metadata") else file.name
+
+
+def _numbered(folder: Path, stem: str, ending: str) -> dict[str, Path]:
+    """Files `<stem>_<number>.<ending>` by their number."""
+    pattern = re.compile(rf"{stem}_([0-9]+)\.{ending}")
+    found = {m[1]: f for f in sorted(folder.glob(f"{stem}_*.{ending}")) if (m := pattern.fullmatch(f.name))}
+    if not found:
+        raise MissingFileError(
+            f"{folder} has no {stem}_0.{ending}; expected clip-retrieval's folder with img_emb/ and metadata/"
+        )
+    return found
+
+
+def _load_matrix(file: Path) -> np.ndarray:
+    if not file.is_file():
+        raise MissingFileError(f"{file} does not exist")
+    try:
+        array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise SchemaError(f"{file} is no .npy matrix: {error}") from error
+    if array.ndim != 2 or array.dtype.newbyteorder("=") not in (np.float16, np.float32):
+        raise SchemaError(
+            f"{file} holds {array.dtype} of shape {array.shape}; expected float16 or float32, a row per image"
+        )
+    return array
+
+
+def _load_table(file: Path, n_rows: int, matrix: Path) -> pa.Table:
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise SchemaError(f"{file} is no Parquet file: {error}") from error
+    if table.num_rows != n_rows:
+        raise SchemaError(
+            f"{matrix} has {n_rows:,} rows, {file} has {table.num_rows:,}; row by row they must be one image"
+        )
+    return table
+
+
+def _load_ids(file: Path, column: str | None) -> list[Any]:
+    if not file.is_file():
+        raise MissingFileError(f"{file} does not exist; expected the ids of the rows, in their order")
+    try:
+        if file.suffix == ".npy":
+            return list(np.load(file, allow_pickle=False).tolist())
+        if file.suffix not in (".parquet", ".csv"):
+            return file.read_text(encoding="utf-8").splitlines()
+        if file.suffix == ".parquet":
+            table = pq.read_table(file)
+        else:
+            with file.open(encoding="utf-8-sig") as lines:
+                names = lines.readline().rstrip("\r\n").split(",")
+            as_text = pyarrow.csv.ConvertOptions(column_types={n: pa.string() for n in names})
+            table = pyarrow.csv.read_csv(file, convert_options=as_text)
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise SchemaError(f"{file} cannot be read as ids: {error}") from error
+    name = column or next((c for c in ID_COLUMNS if c in table.column_names), None)
+    if name not in table.column_names:
+        raise SchemaError(
+            f"{file} has no column {name or ' or '.join(ID_COLUMNS)}; its columns are "
+            f"{', '.join(table.column_names)}. Name it: --id-column NAME"
+        )
+    return list(table.column(name).to_pylist())
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
