@@ -41,6 +41,9 @@ class Changes:
     @cached_property
     def now(self) -> np.ndarray:
         """Size and time of change (ns) of every image: int64 (n_images, 2); size -1 where there is none."""
+        if self.table.source is not None:
+            files = [self.table.source.at(path) for path in self.table.path.tolist()]
+            return np.array([file.size_and_time() for file in files], np.int64).reshape(-1, 2)
         root = os.fspath(self.table.root)
         found = (_size_and_time(os.path.join(root, path)) for path in self.table.path.tolist())
         return np.array(list(found), np.int64).reshape(-1, 2)

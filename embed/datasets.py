@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 from embed.ava import paths_by_id, read_ava_labels, split_from_lists
 from embed.dataset_options import KINDS, PATHS, TEST_SHARE, check_options, format_toml
 from embed.image_files import IMAGE_SUFFIXES, natural_key
-from embed.sources import FolderSource, ImageFile, Source, open_source
+from embed.sources import FolderSource, ImageFile, RemoteSource, Source, TarSource, open_source
 from embed.tables import DatasetError, match_files, read_ratings
 from embed.urls import is_url
 from store.digests import digest_of_strings
@@ -45,7 +45,7 @@ class ImageTable:
     """Files that have no label."""
     notes: tuple[str, ...] = ()
     """What else was noticed while building, one sentence each."""
-    source: Source | None = None
+    source: TarSource | RemoteSource | None = None
     """Where the files are read from, if that is no folder."""
 
     def __post_init__(self) -> None:
@@ -181,8 +181,8 @@ def build_table(config: DatasetConfig, data_root: Path, progress: bool = False) 
     build = {"folder": _folder_table, "ava": _ava_table, "table": _rated_table}[config.kind]
     table = build(config, source)
     if isinstance(source, FolderSource):
-        return replace(table, root=source.root, source=None)
-    return replace(table, notes=(*source.notes, *table.notes))
+        return replace(table, root=source.root)
+    return replace(table, source=source, notes=(*source.notes, *table.notes))
 
 
 def hash_split(
@@ -229,7 +229,7 @@ def _folder_table(config: DatasetConfig, source: Source) -> ImageTable:
             "hidden files left out)"
         )
     paths = np.array(files, dtype=str)
-    return ImageTable(config.name, config.folder, paths, paths, source=source)
+    return ImageTable(config.name, config.folder, paths, paths)
 
 
 def _rated_table(config: DatasetConfig, source: Source) -> ImageTable:
@@ -261,7 +261,6 @@ def _rated_table(config: DatasetConfig, source: Source) -> ImageTable:
     return ImageTable(
         dataset=config.name,
         root=config.folder,
-        source=source,
         image_id=ratings.image_id[there],
         path=path,
         votes=None if ratings.votes is None else ratings.votes[there],
@@ -294,7 +293,6 @@ def _ava_table(config: DatasetConfig, source: Source) -> ImageTable:
     return ImageTable(
         dataset=config.name,
         root=config.folder,
-        source=source,
         image_id=labels.image_id[there],
         path=path,
         votes=labels.votes[there],

@@ -43,7 +43,7 @@ class Source(Protocol):
         """What was noticed while listing, one sentence each."""
 
     def at(self, path: str) -> ImageFile:
-        """One file, by its path; whether it can be read shows when it is."""
+        """One of the files; whether it can be read shows when it is."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,21 @@ class RemoteSource:
     """A folder behind a URL."""
 
     location: str
-    files: list[str]
+    sizes: Mapping[str, int]
+    """Bytes per file as listed, -1 where the protocol does not say."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def files(self) -> list[str]:
+        return list(self.sizes)
+
     def at(self, path: str) -> RemoteFile:
-        return RemoteFile(self.location, path)
+        return RemoteFile(self.location, path, self.sizes[path])
 
 
-def open_source(location: str, name: str, shard_in_id: bool = False) -> Source:
+def open_source(
+    location: str, name: str, shard_in_id: bool = False
+) -> FolderSource | TarSource | RemoteSource:
     """The images at a location: a folder, tar files (a pattern may stand for several), or a URL of either.
 
     With `shard_in_id` an image of a tar is called `<tar without ending>/<member>`.

@@ -1,12 +1,13 @@
 """Tar files read in place: where each member lies, and its bytes, if they are still the ones listed."""
 
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from embed.tables import DatasetError
-from embed.urls import open_file, read_range
+from embed.urls import is_url, open_file, read_range
 
 BLOCK = tarfile.BLOCKSIZE
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
@@ -23,6 +24,13 @@ class Member:
     size: int
     header_crc: int
     is_file: bool = True
+
+    def size_and_time(self) -> tuple[int, int]:
+        """Its size as listed, and when the tar file changed last (ns; 0 behind a URL)."""
+        try:
+            return self.size, 0 if is_url(self.tar) else os.stat(self.tar).st_mtime_ns
+        except OSError:
+            return -1, 0
 
     def read_bytes(self) -> bytes:
         """Its bytes. Raises OSError if it is a link, or the tar has changed since it was listed."""

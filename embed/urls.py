@@ -16,6 +16,11 @@ class RemoteFile:
 
     root: str
     path: str
+    size: int
+
+    def size_and_time(self) -> tuple[int, int]:
+        """Its size as listed, -1 if that is not known, and 0: protocols do not agree about times."""
+        return self.size, 0
 
     def read_bytes(self) -> bytes:
         """Its bytes. Raises OSError where they cannot be had, whatever the protocol calls that."""
@@ -83,19 +88,23 @@ def files_at(pattern: str) -> list[str]:
         raise DatasetError(f"{pattern} cannot be listed: {_why(error)}") from error
 
 
-def list_remote_files(root: str) -> list[str]:
-    """Every image file below a URL, relative to it; hidden ones are left out."""
+def list_remote_files(root: str) -> dict[str, int]:
+    """Size (-1: unknown) of every image file below a URL, by its path there; hidden ones are left out."""
     filesystem, path = _filesystem(root)
     prefix = path.rstrip("/") + "/" if path else ""
     try:
         if not filesystem.isdir(path):
             raise DatasetError(f"{root} is no folder; expected the images there, or the name of a .tar file")
-        found = [f.removeprefix(prefix) for f in filesystem.find(path)]
+        found = {f.removeprefix(prefix): about for f, about in filesystem.find(path, detail=True).items()}
     except DatasetError:
         raise
     except Exception as error:
         raise DatasetError(f"{root} cannot be listed: {_why(error)}") from error
-    return [f for f in found if is_image_name(f) and not any(p.startswith(".") for p in f.split("/"))]
+    return {
+        f: -1 if about.get("size") is None else int(about["size"])
+        for f, about in found.items()
+        if is_image_name(f) and not any(p.startswith(".") for p in f.split("/"))
+    }
 
 
 def _filesystem(location: str) -> tuple[Any, str]:

@@ -5,6 +5,7 @@ the digest of each file, and whether the vectors have unit length is measured.
 """
 
 import hashlib
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,19 +89,27 @@ def read_npy(matrix: Path, ids: Path, id_column: str | None = None) -> Imported:
 def join(imported: Imported, image_id: np.ndarray, keys: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
     """Row of `imported` for each image, -1 where it has none, and the name of the key that matched.
 
-    `keys` names what an imported id may be (id, path, path without ending, ...) with its value per image; the
-    kind that finds most rows is taken. Raises StoreError if none finds any.
+    `keys` names what an imported id, or its last part after slashes, may be (id, path, file name, ...) with
+    its value per image; the kind that finds most rows is taken. A kind whose values are not unique says
+    nothing. Raises StoreError if none finds any.
     """
-    position = {name: row for row, name in enumerate(imported.ids.tolist())}
+    names = imported.ids.tolist()
+    positions = [("", {name: row for row, name in enumerate(names)})]
+    last_parts = {name.rpartition("/")[2]: row for row, name in enumerate(names)}
+    if len(last_parts) == len(names) and last_parts.keys() != positions[0][1].keys():
+        positions.append(("last part of the imported id: ", last_parts))
     best, best_name, n_best = np.full(len(image_id), -1), "", 0
-    for name, values in keys.items():
-        found = np.array([position.get(v, -1) for v in values.tolist()], dtype=np.int64)
-        n_found = len(np.unique(found[found >= 0]))
+    for (prefix, position), (name, values) in itertools.product(positions, keys.items()):
+        listed = values.tolist()
+        if len(set(listed)) < len(listed):
+            continue
+        found = np.array([position.get(v, -1) for v in listed], dtype=np.int64)
+        n_found = int((found >= 0).sum())
         if n_found > n_best:
-            best, best_name, n_best = found, name, n_found
+            best, best_name, n_best = found, prefix + name, n_found
     if not n_best:
         raise StoreError(
-            f"none of the {len(position):,} imported ids (the first: {str(imported.ids[0])!r}) is an image "
+            f"none of the {len(names):,} imported ids (the first: {str(imported.ids[0])!r}) is an image "
             f"of the data set (the first: {str(image_id[0])!r}). Right data set? Or name another column: "
             "--id-column NAME"
         )

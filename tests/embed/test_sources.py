@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from embed.changes import ChangedImagesError
 from embed.datasets import add_dataset, build_table
 from embed.loading import load_backbone
 from embed.pipeline import Options, embed_images
@@ -191,6 +192,8 @@ def test_folders_and_tars_behind_urls(tmp_path, memory, scheme):
     table = build_table(config, tmp_path / "data")
     assert table.path.tolist() == ["2.jpg", "10.jpg", "s/x.PNG"]
     assert table.absolute(1).read_bytes() == b"ten"
+    if scheme == "memory":
+        assert table.absolute(1).size_and_time() == (3, 0)
     for pattern in ("*.tar", "{00..01}.tar"):
         source = open_source(f"{scheme}://{root}/tars/{pattern}", "d")
         assert sorted(source.files) == ["2.png", "a/1.jpg"] and "2 tar members repeat" in source.notes[0]
@@ -207,6 +210,28 @@ def test_urls_that_cannot_be_opened_say_what_to_do(tmp_path, memory):
         open_source("nosuch://x/y", "d")
     with pytest.raises(DatasetError, match="memory://nowhere is no folder"):
         open_source("memory://nowhere", "d")
+
+
+@pytest.mark.parametrize("check_content", [False, True])
+def test_an_image_that_is_replaced_in_its_tar_is_found(tmp_path, check_content):
+    tar = make_tar(tmp_path / "a.tar", ("0.jpg", jpeg(0)), ("1.jpg", jpeg(1)))
+    config = add_dataset(tmp_path / "data", "d", "folder", images=str(tar))
+    backbone = load_backbone("demo_vit")
+    options = Options(n_threads=2, check_content=check_content)
+
+    def embed_again():
+        table = build_table(config, tmp_path / "data")
+        return embed_images(table, [backbone], tmp_path / "f", options)[0].n_new
+
+    assert (embed_again(), embed_again()) == (2, 0)
+    made = os.stat(tar)
+    other = bytearray(jpeg(1))
+    other[-3] ^= 1
+    make_tar(tar, ("1.jpg", bytes(other)), ("0.jpg", jpeg(0)))  # of the same size, at another place
+    if check_content:
+        os.utime(tar, ns=(made.st_atime_ns, made.st_mtime_ns))
+    with pytest.raises(ChangedImagesError, match=r"1 images are other files .*'1.jpg' .row 1"):
+        embed_again()
 
 
 @pytest.mark.shared_data

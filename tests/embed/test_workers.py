@@ -84,7 +84,8 @@ def test_three_workers_one_killed_and_restarted_give_the_bytes_of_one_process(ph
     restarted = toy_worker.run(photographs, tmp_path, N, (1, 3))
     assert (restarted.n_new, restarted.n_left) == (300, 0)
     assert plan.path.read_bytes() == whole.read_bytes()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["demo_vit.h5", "demo_vit.h5.lock"]
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == ["demo_vit.h5", "demo_vit.h5.lock", "demo_vit.h5.seen"]
     again = toy_worker.run(photographs, tmp_path, N, (2, 3))
     assert (again.n_new, again.n_left, again.digest) == (0, 0, restarted.digest)
 

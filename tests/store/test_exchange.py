@@ -149,6 +149,11 @@ def test_rows_find_the_images_of_a_data_set(tmp_path):
         assert np.isnan(features.read("embedding")[1]).all()
         assert features.read("embedding")[0].tolist() == found.vectors[1].tolist()
         assert features.identity["images"] == "digest" and features.provenance["n_without_image"] == 1
+    rows, joined_on = join(found, ids, {"file name": np.array(["a.jpg", "b.jpg", "c.jpg", "d.jpg"])})
+    assert (rows.tolist(), joined_on) == ([1, -1, 0, 3], "last part of the imported id: file name")
+    twice = {"file name": np.array(["a.jpg", "a.jpg", "c.jpg", "d.jpg"])}  # of which "a.jpg" is it?
+    with pytest.raises(StoreError, match="none of the 4"):
+        join(found, ids, twice)
     with pytest.raises(StoreError, match=r"none of the 4 imported ids .*'/p/c.jpg'.* is an image"):
         join(found, ids, {"image_id": ids})
 

@@ -1,0 +1,102 @@
+"""`iaa export` and `iaa import` as people type them."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from iaa.cli import main
+from store import open_features
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IAA_DATA", str(tmp_path / "data"))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(2)
+    for i in range(5):
+        Image.fromarray(rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    (folder / "3.png").write_bytes(b"no")
+
+    def run_command(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, " ".join(captured.err.split())
+
+    assert run_command("dataset", "add", "mine", "--kind", "folder", "--images", folder)[0] == 0
+    assert run_command("embed", "-d", "mine", "-b", "demo_clip")[0] == 0
+    return run_command
+
+
+def test_out_and_in_again(run, tmp_path):
+    made = tmp_path / "data/mine/features"
+    for to in ("parquet", "safetensors"):
+        file = tmp_path / f"v.{to}"
+        code, out, _ = run("export", file, "-d", "mine", "-b", "demo_clip", "--to", to, "--json")
+        answer = json.loads(out)
+        assert code == 0 and (answer["n_rows"], answer["n_failed"]) == (5, 1)
+        assert answer["outputs"] == ["embedding", "pre_projection"]
+    assert pq.read_table(tmp_path / "v.parquet").column("image_path").to_pylist()[0] == "0.png"
+    where = ["-d", "mine", "-b", "demo_clip", "--to", "clip-retrieval"]
+    code, _, err = run("export", tmp_path / "cr", *where)
+    assert code == 2 and "--output embedding or --output pre_projection" in err
+    assert run("export", tmp_path / "cr", *where, "--output", "embedding")[0] == 0
+    code, _, err = run("export", tmp_path / "cr", *where, "--output", "embedding")
+    assert code == 1 and "exists already and is left alone" in err
+    code, out, _ = run("import", tmp_path / "cr", "-d", "mine", "-b", "back", "--json")
+    answer = json.loads(out)
+    assert code == 0 and (answer["n_ok"], answer["n_failed"], answer["n_unused"]) == (4, 1, 0)
+    with open_features(made / "back.h5") as back, open_features(made / "demo_clip.h5") as original:
+        assert back.read("embedding").tobytes() == original.read("embedding").tobytes()
+        assert back.failures == original.failures
+        assert back.provenance["joined_on"] == "image_id"
+    code, _, err = run("import", tmp_path / "cr", "-d", "mine", "-b", "back")
+    assert code == 1 and "replace it: --overwrite" in err
+    code, out, _ = run("import", tmp_path / "cr", "-d", "mine", "-b", "back", "--overwrite")
+    assert code == 0 and "not of unit length" in out
+    code, out, _ = run("verify", "--json")
+    assert code == 0 and json.loads(out)["n_damaged"] == 0
+    code, _, err = run("embed", "-d", "mine", "-b", "demo_clip", "--json")
+    assert code == 0
+    (made / "back.h5").rename(made / "demo_vit.h5")
+    code, _, err = run("embed", "-d", "mine", "-b", "demo_vit")
+    assert code == 1 and "weights_sha256: the file has 'imported'" in err
+
+
+def test_what_clip_retrieval_wrote_without_the_images(run, tmp_path):
+    for name in ("img_emb", "metadata"):
+        (tmp_path / "cr" / name).mkdir(parents=True)
+    vectors = np.eye(6, 8, dtype=np.float16)
+    np.save(tmp_path / "cr/img_emb/img_emb_0.npy", vectors)
+    ids = [f"/far/away/{i}.png" for i in range(6)]
+    pq.write_table(pa.table({"image_path": ids}), tmp_path / "cr/metadata/metadata_0.parquet")
+    code, out, _ = run("import", tmp_path / "cr", "-d", "far", "-b", "cr.b32")
+    assert code == 0 and "float16, of unit length" in out and "their own ids" in out
+    code, out, _ = run("info", tmp_path / "data/far/features/cr.b32.h5", "--json")
+    described = json.loads(out)
+    assert described["n_ok"] == 6 and described["provenance"]["is_unit_length"]
+    code, out, _ = run("import", tmp_path / "cr", "-d", "mine", "-b", "cr.b32", "--json")
+    answer = json.loads(out)  # by file name: 0.png to 4.png are there, 5.png is not
+    assert code == 0 and (answer["n_ok"], answer["n_failed"], answer["n_unused"]) == (5, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["export", "x", "-d", "mine", "-b", "nope"], 1, "embedded so far: demo_clip"),
+        (["export", "x", "-d", "mine", "--output", "no"], 1, "has no output 'no'"),
+        (["export", "x", "-d", "mine", "--only-ok"], 2, "--only-ok is for clip-retrieval"),
+        (["import", "nowhere", "-d", "mine", "-b", "x"], 2, "needs --ids FILE"),
+        (["import", "nowhere.npy", "--ids", "i", "-d", "mine", "-b", "x"], 1, "nowhere.npy does not exist"),
+        (["import", ".", "-d", "mine", "-b", "x"], 1, "has no img_emb_0.npy"),
+        (["import", ".", "--ids", "i", "-d", "mine", "-b", "x"], 2, "--ids is for a .npy file"),
+    ],
+)
+def test_mistakes_say_what_to_do(run, arguments, code, message):
+    got, out, err = run(*arguments)
+    assert (got, out) == (code, "") and message in err and "Traceback" not in err
