@@ -6,7 +6,8 @@ Photographs of AVA's size and byte count are made from the JPEGs below DIR (or r
 the page cache. Sections: `decode` (reading to pixels, against a DataLoader on Pillow), `share` (several
 backbones in one run), `compute` (ViT-B/32 on the CPU against its bare forward pass), `alternatives` (the
 paper authors' way, and thingsvision where PYTHON is an interpreter that has it), `memory` (peak at 2,000
-and 20,000 images), `precision` (what fewer bits cost; needs --oasis), `gpu` (where CUDA is at hand). Every figure is a median of the repeats, which take turns.
+and 20,000 images), `precision` (what fewer bits cost; needs --oasis), `gpu` (where CUDA is
+at hand). Every figure is a median of the repeats, which take turns.
 """
 
 import argparse

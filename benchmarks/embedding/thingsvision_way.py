@@ -50,9 +50,7 @@ def main() -> None:
         transform = timm.data.create_transform(
             **timm.data.resolve_data_config(settings["pretrained_cfg"]), is_training=False
         )
-    extractor = get_extractor_from_model(
-        Named(model).eval(), device="cpu", transforms=transform, backend="pt"
-    )
+    extractor = get_extractor_from_model(Named(model).eval(), device="cpu", backend="pt")
     seconds = []
     for _ in range(int(repeats)):
         started = time.perf_counter()
