@@ -29,9 +29,10 @@ def hash_strings(strings: np.ndarray, seed: int) -> UInt64[np.ndarray, " n"]:
     text = np.ascontiguousarray(np.asarray(strings, dtype=np.str_))
     points = text.view(np.uint32).reshape(len(text), -1) if text.dtype.itemsize else np.zeros((len(text), 0))
     state = np.full(len(text), _mix(np.array([_FNV_OFFSET ^ seed], dtype=np.uint64))[0])
-    for column in points.T.astype(np.uint64):
+    for column in points.T:
         # Shorter strings are padded with zeros, which must not count: the width is the longest one's.
-        state = np.where(column > 0, (state ^ column) * np.uint64(_FNV_PRIME), state)
+        following = (state ^ column) * np.uint64(_FNV_PRIME)
+        state = following if column.all() else np.where(column > 0, following, state)
     return _mix(state)
 
 

@@ -44,8 +44,9 @@ class Gathered:
 
 def array_digest(array: np.ndarray) -> str:
     """SHA-256 of an array's shape, dtype and bytes."""
-    head = f"{array.dtype.str}{array.shape}".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def gather(source: Source, n_folds: int, key: CacheKey | None = None) -> Gathered:

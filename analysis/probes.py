@@ -109,6 +109,11 @@ class Rows:
         return np.flatnonzero(self.split == "train")
 
     @cached_property
+    def y_digest(self) -> str:
+        """SHA-256 of the targets, which caches are bound to."""
+        return array_digest(self.y)
+
+    @cached_property
     def test(self) -> Int[np.ndarray, " n_test"]:
         """Rows of the test images."""
         return np.flatnonzero(self.split == "test")
@@ -220,11 +225,15 @@ def fit_probes(
     if cache is not None and n_folds is not None:
         bound = {"features": features.digest, "output": output, "unit_norm": unit_norm}
         stem = f"{features.path.stem}_{output.replace(' + ', '+')}_{'unit' if unit_norm else 'raw'}"
-        key = CacheKey(cache, stem, bound | {"folds": array_digest(group)}, array_digest(rows.y))
+        key = CacheKey(cache, stem, bound | {"folds": array_digest(group)}, rows.y_digest)
     source = row_source(features, output, rows, group, unit_norm)
     path, cv_mse = solve(source, n_folds, tried, is_wide, name, cache=key)
     alpha = float(tried[np.argmin(cv_mse.mean(axis=0))])
-    probes = {name: probe_of(path, a, unit_norm) for name, a in (("ols", 0.0), ("ridge", alpha))}
+    weights, bias = path.solve(np.array([0.0, alpha]))
+    probes = {
+        kind: Probe(weights[:, i], float(bias[i]), path.basis.scale, a, unit_norm)
+        for i, (kind, a) in enumerate((("ols", 0.0), ("ridge", alpha)))
+    }
     return ProbeFit(
         backbone=features.backbone,
         output=output,

@@ -2,13 +2,15 @@
 
     python benchmarks/probes.py make FOLDER [--n 255522] [--dim 768]    writes a store, correlated features
     python benchmarks/probes.py run FOLDER [--sklearn]                  each step in a process of its own
+    python benchmarks/probes.py step FOLDER NAME                        one of them
 
 Steps: `cold` (from file to answer: OLS, 25 alphas x 5 folds, test metrics; the caches are written),
 `uncached` (no caches written), `cached` (the same in a new process with the caches there), `again` (the same
-in a process that has the file open and checked), `target` (another target column), `bootstrap` (1,000 paired
-resamples of SRCC for two methods on 25,551 images), `linear` (n/4, n/2, n). With --sklearn: StandardScaler +
-LinearRegression + RidgeCV with 5 folds on float64 rows. The floor is n dim^2 multiply-adds at the rate of
-a float64 product of the same kind (half of it computed, then mirrored) in this process.
+in a process that has the file open, checked and joined to the ratings), `target` (another target column),
+`bootstrap` (1,000 paired resamples of SRCC for two methods on 25,551 images), `linear` (n/4, n/2, n). With
+--sklearn: StandardScaler + LinearRegression + RidgeCV with 5 folds on float64 rows. The floor is n dim^2
+multiply-adds at the rate of float64 products on all cores of this machine; beside it that of products of a
+matrix with itself, of which only half has to be computed.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 from analysis import probes
 from analysis.bootstrap import Prediction, paired_differences
@@ -61,15 +64,17 @@ def make(folder: Path, n: int, dim: int) -> None:
     write_sealed(folder / "features" / "bench.h5", FEATURES_SCHEMA, {"backbone": "bench"}, {}, arrays)
 
 
-def floor_seconds(n: int, dim: int) -> float:
-    """Seconds that the products alone must take: n dim^2 multiply-adds, threads as the probes use them."""
+def floor_seconds(n: int, dim: int, symmetric: bool) -> float:
+    """Seconds that the products alone must take: n dim^2 multiply-adds, threads as the probes use them.
+    NumPy computes half of a symmetric product x'x and mirrors it."""
     threads = n_workers(4)
     rows = [np.random.default_rng(i).normal(size=(2048, dim)) for i in range(threads)]
+    pairs = [(x, x if symmetric else x.copy()) for x in rows]
     repeats = 8
     best = np.inf
     for _ in range(3):
         started = time.perf_counter()
-        map_threads(lambda x: [x.T @ x for _ in range(repeats)], rows, threads)
+        map_threads(lambda pair: [pair[0].T @ pair[1] for _ in range(repeats)], pairs, threads)
         best = min(best, time.perf_counter() - started)
     return best * n / (2048 * repeats * threads)
 
@@ -91,7 +96,7 @@ def step_cached(folder: Path) -> dict[str, float]:
 
 
 def step_again(folder: Path) -> dict[str, float]:
-    """The same question again, the file open and its rows checked."""
+    """The same question again, the file open, its rows checked and joined to the ratings."""
     _fit(folder, folder / "derived", times := {})
     return {"seconds": times["again"], "srcc": times["srcc"]}
 
@@ -166,8 +171,10 @@ def _fit(folder: Path, cache: Path | None, times: dict[str, float] | None = None
         (result, _) = probes.evaluate_probe(fit, n_boot=1)
         seconds = time.perf_counter() - started
         if times is not None:
+            rows = probes.join_rows(features, targets)
             again = time.perf_counter()
-            probes.evaluate_probe(probes.fit_probes(features, targets, "pooled", cache=cache), n_boot=1)
+            fit = probes.fit_probes(features, targets, "pooled", cache=cache, rows=rows)
+            probes.evaluate_probe(fit, n_boot=1)
             times |= {"again": time.perf_counter() - again, "srcc": result.srcc.value}
     return {"seconds": seconds, "opening": opened, "srcc": result.srcc.value, "alpha": fit.ridge.alpha}
 
@@ -220,7 +227,10 @@ def main() -> None:
     else:
         with open_features(given.folder / "features" / "bench.h5") as features:
             n, dim = features.n_images * 9 // 10, features.outputs["pooled"]
-        print(f"floor: {floor_seconds(n, dim):.2f} s for {n:,} x {dim}")
+        floor, half = (floor_seconds(n, dim, symmetric) for symmetric in (False, True))
+        print(f"floor for {n:,} x {dim}: {floor:.2f} s; symmetric products {half:.2f} s")
+        blas = next((lib for lib in threadpool_info() if lib["user_api"] == "blas"), {})
+        print("BLAS:", blas.get("internal_api"), blas.get("version"), blas.get("architecture"))
         steps = [name for name in STEPS if name != "sklearn" or given.sklearn]
         for name in steps:
             command = [sys.executable, __file__, "step", str(given.folder), name]
