@@ -233,7 +233,10 @@ def epoch_cells(runs: Sequence[TrainingRun]) -> tuple[list[str], list[list[str]]
         best, published = run.best_epoch - 1, published_best_epoch(run.backbone)
         loss, srcc = run.held_out_loss[best], run.held_out_srcc[best]
         known = "" if published is None else str(published)
-        table.append([run.name, str(run.best_epoch), f"{loss:.4f}", f"{srcc:.4f}", known])
+        epochs = f"{run.best_epoch} of {len(run.epoch)}"
+        if run.stopped == "max_epochs":
+            epochs += ", stopped by their number"
+        table.append([run.name, epochs, f"{loss:.4f}", f"{srcc:.4f}", known])
     return ["run", "best epoch", "held-out emd_r2", "held-out SRCC", "best epoch, paper (AVA)"], table
 
 

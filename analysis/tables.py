@@ -43,11 +43,15 @@ class Published:
 
 
 _VIT = "vit_b32.openai"
+_MOBILENET = "timm:mobilenetv1_100.ra4_e3600_r224_in1k"
 _PROMPTS = f"iaa embed-prompts --dataset ava --backbone {_VIT}"
 TABLE_1: tuple[Published, ...] = (
     Published("majority", {"accuracy": 0.703}, "majority", command="iaa probe --dataset ava"),
     Published("NIMA", note="cited"),
-    Published("NIMA, re-implementation (idealo)", note="cited"),
+    Published(
+        "NIMA, re-implementation (idealo)", {}, "nima", _MOBILENET,
+        command=f"iaa finetune --dataset ava --backbone {_MOBILENET} --preset nima",
+    ),
     Published("MLSP", note="cited"),
     Published("MPada", note="cited"),
     Published("A-Lamp", note="cited"),

@@ -83,7 +83,7 @@ PRESETS: dict[str, Settings] = {
         patience=14, lr_head_first=0.001, lr_head=0.00003, lr_tower=0.00003,
     ),
     # The paper's with larger steps, for few and small images: a demonstration within seconds.
-    "demo": Settings(preset="demo", batch_size=32, lr_head=0.05, lr_tower=0.02, max_epochs=8, patience=3),
+    "demo": Settings(preset="demo", batch_size=32, lr_head=0.1, lr_tower=0.06, max_epochs=9, patience=3),
 }  # fmt: skip
 """By name; every setting can be overridden."""
 

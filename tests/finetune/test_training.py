@@ -6,20 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 
 import finetune.training as training
 from embed.loading import load_backbone
 from embed.options import Options
-from finetune.model import build_model
+from finetune.model import DistributionModel, build_model
 from finetune.pixels import build_pixels, pixel_plan
-from finetune.settings import Settings
+from finetune.settings import Settings, make_settings
 from finetune.sources import CachedPixels, StoredFeatures, StreamedPixels
-from finetune.targets import FinetuneError, Lesson, build_lesson
+from finetune.targets import FinetuneError, Lesson, build_lesson, gaussian_shares
 from finetune.training import epoch_batches, predict, train
 from tests.finetune.conftest import make_world, targets_of
 
@@ -129,6 +131,29 @@ def test_the_head_first_then_all(tmp_path, tiny, world):
     assert (model.head.weight - fresh).abs().max() > 1e-3, "the first rate was used"
     run(world, tiny, tmp_path / "b", Settings(**{**settings.to_json(), "max_epochs": 3, "patience": 9}))
     assert hashes(tiny.model) != before
+
+
+def test_nima_trains_a_mobilenet_of_timm(tmp_path):
+    """Random weights, colours that tell the votes: the head alone for the first epochs, then all of it."""
+    rng = np.random.default_rng(0)
+    colour = rng.uniform(-2, 2, 48).astype(np.float32)
+    images = colour[:, None, None, None] + rng.normal(0, 0.1, (48, 3, 32, 32))
+    levels = np.arange(1.0, 11)
+    shares = gaussian_shares(5.5 + 2 * colour.astype(float), levels).astype(np.float32)
+    lesson = Lesson(levels, shares, np.tile(np.arange(40), 6), np.arange(40, 48), 48)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tower = timm.create_model("mobilenetv1_100", num_classes=0)
+    model = DistributionModel(tower, "pooled", tower.num_features, 10, 0.75, 0).eval()
+    source = StoredFeatures(images.astype(np.float32), {})
+    before = hashes(tower)
+    settings = make_settings("nima", {"max_epochs": 5, "batch_size": 24, "lr_tower": 0.001, "lr_head": 0.001})
+    train(model, source, lesson, settings, tmp_path)
+    assert hashes(tower) == before
+    state = train(model, source, lesson, replace(settings, max_epochs=8), tmp_path)
+    assert hashes(tower) != before
+    losses = [entry["held_out_loss"] for entry in state.history]
+    assert min(losses[5:]) < min(losses[:5]) and state.history[state.best_epoch - 1]["held_out_srcc"] > 0.8
 
 
 def test_order_is_a_matter_of_seed_and_epoch():
