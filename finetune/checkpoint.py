@@ -40,6 +40,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -
     try:
         # One key only: the order of several is not fixed, and equal content is to give equal bytes.
         save_file(on_cpu, partial, {"note": json.dumps(note, sort_keys=True)})
+        partial.chmod(0o644)  # save_file gives them to their owner alone
         publish(partial, path)
     except (OSError, SafetensorError) as error:
         raise FinetuneError(

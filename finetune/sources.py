@@ -41,7 +41,7 @@ class CachedPixels:
     """Images from the pixel cache."""
 
     def __init__(self, cache: PixelCache, backbone: Backbone) -> None:
-        self.cache, self.recipe = cache, backbone.recipe
+        self.cache, self.backbone = cache, backbone
         self.failures = cache.failures
         self.pins = backbone.device.type == "cuda"
 
@@ -57,14 +57,14 @@ class CachedPixels:
 
     def prepare(self, inputs: Tensor, device: torch.device) -> Tensor:
         """Normalised float32 (b, 3, h, w), exactly as embedding scales them."""
-        return scale_pixels(inputs.permute(0, 2, 3, 1), self.recipe.mean, self.recipe.std, device)
+        return _scale(inputs.permute(0, 2, 3, 1), self.backbone, device)
 
 
 class StreamedPixels:
     """Images read, decoded and resized anew each time, by the threads that embedding uses."""
 
     def __init__(self, table: ImageTable, backbone: Backbone, options: Options) -> None:
-        self.table, self.options, self.recipe = table, options, backbone.recipe
+        self.table, self.options, self.backbone = table, options, backbone
         self.steps = pixel_steps(backbone.transform)
         self.failures: dict[int, str] = {}
 
@@ -92,12 +92,12 @@ class StreamedPixels:
             for row, image in zip(rows.tolist(), loaded, strict=True):
                 if image.pixels is None:
                     self.failures[row] = image.reason
-            size = (0, *self.recipe.crop, 3)
+            size = (0, *self.backbone.recipe.crop, 3)
             yield rows[kept], torch.from_numpy(np.stack(good) if good else np.zeros(size, np.uint8))
 
     def prepare(self, inputs: Tensor, device: torch.device) -> Tensor:
         """Normalised float32 (b, 3, h, w), exactly as embedding scales them."""
-        return scale_pixels(inputs, self.recipe.mean, self.recipe.std, device)
+        return _scale(inputs, self.backbone, device)
 
 
 class StoredFeatures:
@@ -118,6 +118,12 @@ class StoredFeatures:
     def prepare(self, inputs: Tensor, device: torch.device) -> Tensor:
         """The features, on the device."""
         return inputs.to(device)
+
+
+def _scale(pixels: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
+    recipe = backbone.recipe
+    images = scale_pixels(pixels, recipe.mean, recipe.std, device)
+    return images.contiguous(memory_format=backbone.memory_format)
 
 
 def _one_ahead(load: Callable[[Rows], Fed], batches: Iterable[Rows]) -> Iterator[Fed]:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from analysis.figures_finetuning import plot_cost, plot_epochs
 from analysis.finetuning import (
@@ -109,7 +110,8 @@ def test_metrics_are_those_of_the_distributions_means(planted):
     features = tuned_features(shares[order], list(range(1, 8)), ids[order], ok[order])
     result = evaluate_finetuned(features, targets, 20)
     assert (result.key, result.backbone, result.n_test) == ("finetune", "demo_clip", 29)
-    assert result.srcc.value == pytest.approx(1) and result.plcc.value == pytest.approx(1)
+    # float32 shares break the ties of equal mean votes
+    assert result.srcc.value == pytest.approx(1, abs=0.005) and result.plcc.value == pytest.approx(1)
     votes = targets.votes[30:59]
     mean = votes @ np.arange(1, 8) / 30
     assert result.accuracy.value == pytest.approx(np.mean((mean + 1 > 4) == (mean > 4)), abs=0.04)
@@ -139,10 +141,10 @@ def test_differences_join_on_ids(planted):
     )  # fmt: skip
     features = tuned_features(shares, list(range(1, 8)), ids, np.ones(60, bool))
     (found,) = compare_finetuned([fit], [features], targets, "srcc", 50)
-    from scipy.stats import spearmanr
-
     assert (found.first, found.second) == ("demo_clip+finetuned.0", "frozen demo_clip/x")
-    assert found.value == pytest.approx(1 - spearmanr(y[::-1], noise).statistic)
+    mean = shares[30:].astype(float) @ np.arange(1, 8)
+    expected = spearmanr(y, mean).statistic - spearmanr(y[::-1], noise).statistic
+    assert found.value == pytest.approx(expected)
 
 
 def test_table_1_has_the_rows():

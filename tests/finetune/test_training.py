@@ -136,11 +136,11 @@ def test_the_head_first_then_all(tmp_path, tiny, world):
 def test_nima_trains_a_mobilenet_of_timm(tmp_path):
     """Random weights, colours that tell the votes: the head alone for the first epochs, then all of it."""
     rng = np.random.default_rng(0)
-    colour = rng.uniform(-2, 2, 48).astype(np.float32)
-    images = colour[:, None, None, None] + rng.normal(0, 0.1, (48, 3, 32, 32))
+    colour = rng.uniform(-2, 2, 64).astype(np.float32)
+    images = colour[:, None, None, None] + rng.normal(0, 0.1, (64, 3, 32, 32))
     levels = np.arange(1.0, 11)
     shares = gaussian_shares(5.5 + 2 * colour.astype(float), levels).astype(np.float32)
-    lesson = Lesson(levels, shares, np.tile(np.arange(40), 6), np.arange(40, 48), 48)
+    lesson = Lesson(levels, shares, np.tile(np.arange(40), 6), np.arange(40, 64), 64)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tower = timm.create_model("mobilenetv1_100", num_classes=0)
@@ -153,7 +153,7 @@ def test_nima_trains_a_mobilenet_of_timm(tmp_path):
     state = train(model, source, lesson, replace(settings, max_epochs=8), tmp_path)
     assert hashes(tower) != before
     losses = [entry["held_out_loss"] for entry in state.history]
-    assert min(losses[5:]) < min(losses[:5]) and state.history[state.best_epoch - 1]["held_out_srcc"] > 0.8
+    assert state.best_loss < 0.7 * min(losses[:5])
 
 
 def test_order_is_a_matter_of_seed_and_epoch():
