@@ -5,9 +5,13 @@ a temporary name, fsynced, renamed, and the folder is fsynced. Everything goes t
 called here, so a test can record each call and replay what a kill would have left.
 """
 
+import errno
+import fcntl
 import json
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,10 @@ from store.errors import SpaceError
 
 Piece = tuple[int, bytes | np.ndarray]
 """Where in the file, and what."""
+
+logger = logging.getLogger(__name__)
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 def make_folder(folder: Path) -> None:
@@ -30,6 +38,47 @@ def make_folder(folder: Path) -> None:
         if not folder.is_dir():
             raise
     fsync_folder(folder.parent)
+
+
+@contextmanager
+def sole_writer(partial: Path) -> Iterator[None]:
+    """Wait until no other process writes the file of this temporary name, and keep others waiting.
+
+    Without it a second writer would cut off the file that the first one reads back (SIGBUS), or be renamed
+    half written in its place. The lock lies on the temporary file itself, so it needs no other file, and
+    the system releases it when its holder dies. Raises OSError.
+    """
+    while True:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            lock_file(descriptor, partial, fcntl.LOCK_EX)
+            if is_still(descriptor, partial):  # and not published or removed by who held it before
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def lock_file(descriptor: int, path: Path, kind: int) -> None:
+    """`flock`, or a warning where the file system has no locks. Raises BlockingIOError, OSError."""
+    try:
+        fcntl.flock(descriptor, kind)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.warning("%s has no file locks: make sure that no second run writes there", path.parent)
+
+
+def is_still(descriptor: int, path: Path) -> bool:
+    """True if an open file is still the one of this name."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return False
+    held = os.fstat(descriptor)
+    return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
 
 
 def write_pieces(partial: Path, n_bytes: int, pieces: Iterable[Piece]) -> None:
@@ -79,13 +128,14 @@ def remove_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any, tag: str = "") -> None:
-    """Write a small JSON file, complete or not at all; writers at the same time need different tags."""
+    """Write a small JSON file, complete or not at all."""
     partial = path.with_name(f"{path.name}{tag}.partial")
     text = (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
     try:
         make_folder(path.parent)
-        write_pieces(partial, len(text), [(0, text)])
-        publish(partial, path)
+        with sole_writer(partial):
+            write_pieces(partial, len(text), [(0, text)])
+            publish(partial, path)
     except OSError as error:
         raise space_error(path, error) from error
 

@@ -4,21 +4,15 @@ Locks save work and give clear messages; no row depends on them. Where a file sy
 mounts), a warning is logged and the run goes on: docs/workers.md says what to see to then.
 """
 
-import errno
 import fcntl
-import logging
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from store.durable import make_folder
+from store.durable import is_still, lock_file, make_folder
 from store.errors import BusyError, SpaceError
-
-logger = logging.getLogger(__name__)
-
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 def lock_path(path: Path) -> Path:
@@ -103,7 +97,7 @@ def _removed_lock(path: Path, is_patient: bool) -> Iterator[str | None]:
                 yield _read(descriptor)
                 return
             # Its last holder may have removed the file between our opening and our locking it.
-            if not _is_still(descriptor, path):
+            if not is_still(descriptor, path):
                 continue
             _write(descriptor, _this_process())
             try:
@@ -126,23 +120,10 @@ def _open(path: Path) -> int:
 def _try_lock(descriptor: int, path: Path, kind: int, is_patient: bool = False) -> bool:
     """False if another process holds the lock; True too where the file system has no locks."""
     try:
-        fcntl.flock(descriptor, kind if is_patient else kind | fcntl.LOCK_NB)
+        lock_file(descriptor, path, kind if is_patient else kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        logger.warning("%s has no file locks: make sure that no second run writes there", path.parent)
     return True
-
-
-def _is_still(descriptor: int, path: Path) -> bool:
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return False
-    held = os.fstat(descriptor)
-    return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
 
 
 def _this_process() -> str:

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from store.digests import BLOCK_ROWS, block_bounds, canonical_json, digest_blocks, encode_strings
-from store.durable import Piece, make_folder, publish, space_error, write_json, write_pieces
+from store.durable import Piece, make_folder, publish, sole_writer, space_error, write_json, write_pieces
 from store.errors import IntegrityError
 from store.sealed_file import SCHEMA_VERSION, SealedFile, root_digest
 
@@ -49,8 +49,8 @@ def write_sealed(
 
     The file appears under its name complete or not at all: it is written as `<name><tag>.partial`, read back
     and checked, fsynced, renamed, and its directory fsynced. Space is reserved before the rows are
-    written, so that a full disk is a SpaceError and not a half-written file. Writers with different tags
-    never touch each other's bytes.
+    written, so that a full disk is a SpaceError and not a half-written file. A second writer of the same file
+    waits for the first; with different tags they never touch each other's bytes, locks or no locks.
     """
     prepared = {name: _prepare(array) for name, array in sorted(arrays.items())}
     digest = root_digest(
@@ -67,15 +67,13 @@ def write_sealed(
     try:
         make_folder(path.parent)
         _require_space(path, structure.n_bytes)
-        write_pieces(partial, structure.n_bytes, _pieces(structure, prepared, offsets))
-    except OSError as error:
-        raise space_error(path, error) from error
-    with SealedFile(partial, schema) as written:
-        written.check_all()
-        if written.digest != digest:
-            raise IntegrityError(f"{partial}: reads back as {written.digest}, written as {digest}")
-    try:
-        publish(partial, path)
+        with sole_writer(partial):
+            write_pieces(partial, structure.n_bytes, _pieces(structure, prepared, offsets))
+            with SealedFile(partial, schema) as written:
+                written.check_all()
+                if written.digest != digest:
+                    raise IntegrityError(f"{partial}: reads back as {written.digest}, written as {digest}")
+            publish(partial, path)
     except OSError as error:
         raise space_error(path, error) from error
     return digest

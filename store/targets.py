@@ -48,7 +48,7 @@ class Targets:
 def write_targets(
     path: Path, targets: Targets, identity: Mapping[str, Any], provenance: Mapping[str, Any], tag: str = ""
 ) -> str:
-    """Write the target file and return its content digest; writers at the same time need different tags."""
+    """Write the target file and return its content digest."""
     arrays: dict[str, np.ndarray] = {
         "image_id": targets.image_id,
         "path": targets.path,

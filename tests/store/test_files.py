@@ -238,3 +238,21 @@ def test_a_second_writer_is_told_to_wait(tmp_path):
         process.communicate("")
     with write_lock(lock):
         pass
+
+
+def test_several_writers_of_one_file_take_turns(tmp_path):
+    """Without turns one of them dies of SIGBUS, finds its file gone, or leaves what the other has begun."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from store import load_derived, save_derived\n"
+        f"i, path = int(sys.argv[1]), Path({str(tmp_path / 'x.h5')!r})\n"
+        "for k in range(60):\n"
+        " save_derived(path, {'a': np.full((3000, 20), i * 1000.0 + k)}, {'i': i, 'k': k})\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(i)]) for i in range(3)]
+    assert [w.wait(timeout=200) for w in writers] == [0, 0, 0]
+    last = [i for i in range(3) if load_derived(tmp_path / "x.h5", {"i": i, "k": 59}) is not None]
+    assert len(last) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["x.h5"]
