@@ -6,6 +6,7 @@ again, until the wanted number of kills is reached; then it is let finish.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from store import open_features, open_prompts, verify_folder
+from store import verify_folder
 from store.digests import BLOCK_ROWS
 from tests.faults import test_crash_states as crash_states
 from tests.faults.conftest import REPOSITORY
@@ -55,7 +56,7 @@ def test_a_store_run_killed_again_and_again(tmp_path):
 
 @pytest.fixture
 def large(done, tmp_path):
-    """A data set of four parts, made of a few hundred small photographs under many names."""
+    """A data set of four parts, 50 photographs under many names, known to two data roots: data and whole."""
     rng = np.random.default_rng(2)
     folder = tmp_path / "large"
     folder.mkdir()
@@ -64,26 +65,34 @@ def large(done, tmp_path):
         Image.fromarray(pixels).resize((72, 66), Image.Resampling.BICUBIC).save(folder / f"{i:05d}.jpg")
     for i in range(50, 3 * BLOCK_ROWS + 100):
         os.link(folder / f"{i % 50:05d}.jpg", folder / f"{i:05d}.jpg")
-    for name in ("whole", "killed"):
-        assert done("dataset", "add", name, "--kind", "folder", "--images", folder)[0] == 0
-    return tmp_path / "data"
+    for root in ("whole", "data"):
+        added = done(
+            "dataset", "add", "mine", "--kind", "folder", "--images", folder, "--data", tmp_path / root
+        )
+        assert added[0] == 0
+    return tmp_path / "data/mine"
 
 
-def kill_until(n_kills, start, moments):
-    """Start, wait, kill; as often as asked; then let it finish. How many kills hit a running process."""
-    n_hit = 0
-    for _ in range(n_kills):
+def kill_until(n_kills, start, moments, made):
+    """Start and kill, until so many running processes were killed; a run that is quicker is started afresh.
+
+    Returns the answers of all runs that came to an end, the last of them let finish.
+    """
+    answers, n_killed = [], 0
+    while True:
         process = start()
         try:
-            process.wait(timeout=next(moments))
+            out, err = process.communicate(timeout=next(moments) if n_killed < n_kills else 600)
         except subprocess.TimeoutExpired:
-            n_hit += 1
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    process = start()
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    return n_hit, json.loads(out)
+            n_killed += 1
+            process.kill()
+            process.communicate()
+            continue
+        assert process.returncode == 0, err
+        answers.append(json.loads(out))
+        if n_killed >= n_kills:
+            return answers
+        shutil.rmtree(made)
 
 
 @pytest.mark.slow
@@ -91,62 +100,58 @@ def kill_until(n_kills, start, moments):
 def test_forty_kills_of_the_command_line(iaa, done, large):
     """26 kills over embedding and merging two backbones, 14 over the prompts; digests as of whole runs."""
     rng = np.random.default_rng(6)
-    embed = ("embed", "-b", "demo_clip", "-b", "demo_vit", "--json", "-d")
-    prompts = ("embed-prompts", "-b", "demo_clip", "-p", "paper_context", "--json", "-d")
-    started = time.monotonic()
-    assert done(*embed, "whole")[0] == 0
-    n_seconds = time.monotonic() - started
-    started = time.monotonic()
-    assert done(*prompts, "whole")[0] == 0
-    n_prompt_seconds = time.monotonic() - started
+    embed = ("embed", "-b", "demo_clip", "-b", "demo_vit", "--json", "-d", "mine")
+    prompts = ("embed-prompts", "-b", "demo_clip", "-p", "paper_context", "--json", "-d", "mine")
+    whole = large.parent.parent / "whole"
+    seconds, answers = [], []
+    for command in (embed, prompts):
+        started = time.monotonic()
+        code, out, err = done(*command, "--data", whole)
+        assert code == 0, err
+        seconds.append(time.monotonic() - started)
+        answers.append({file["digest"] for file in json.loads(out)["files"]})
 
-    def moments(whole):
+    def moments(n_seconds):
         while True:
-            yield rng.uniform(0.25, 0.9) * whole
+            yield rng.uniform(0.25, 0.9) * n_seconds
 
-    n_hit, answer = kill_until(26, lambda: iaa(*embed, "killed"), moments(n_seconds))
-    n_prompt_hit, prompt_answer = kill_until(14, lambda: iaa(*prompts, "killed"), moments(n_prompt_seconds))
-    print(f"kills that hit a run: {n_hit} of 26, {n_prompt_hit} of 14")
-    for name in ("demo_clip", "demo_vit"):
-        with (
-            open_features(large / "whole/features" / f"{name}.h5") as whole,
-            open_features(large / "killed/features" / f"{name}.h5") as killed,
-        ):
-            for output in whole.outputs:
-                assert whole.read(output).tobytes() == killed.read(output).tobytes()
-            assert killed.digest in {f["digest"] for f in answer["files"]}
-    path = "prompts/paper_context/demo_clip.h5"
-    with open_prompts(large / "whole" / path) as whole, open_prompts(large / "killed" / path) as killed:
-        assert whole.digest == killed.digest == prompt_answer["files"][0]["digest"]
-    assert all(v.is_intact for v in verify_folder(large))
-    left = {p.suffix for p in (large / "killed").rglob("*") if p.is_file()}
+    ends = kill_until(26, lambda: iaa(*embed), moments(seconds[0]), large / "features")
+    spoken = kill_until(14, lambda: iaa(*prompts), moments(seconds[1]), large / "prompts")
+    print(f"40 kills; {len(ends)} and {len(spoken)} runs came to an end between them")
+    for expected, runs in zip(answers, (ends, spoken), strict=True):
+        for answer in runs:
+            assert {file["digest"] for file in answer["files"]} == expected
+    verdicts = list(verify_folder(large))
+    assert {v.digest for v in verdicts if v.schema != "iaa/targets"} == answers[0] | answers[1]
+    assert all(v.is_intact for v in verdicts)
+    left = {p.suffix for p in large.rglob("*") if p.is_file()}
     assert ".partial" not in left and not list(large.rglob("*.parts"))
 
 
 def test_an_interrupt_is_explained(iaa, large):
     """One signal to the process that the user sees: it ends soon and says how to go on."""
-    process = iaa("embed", "-b", "demo_vit", "-d", "killed")
-    plan = large / "killed/features/demo_vit.h5.parts/plan.json"
+    process = iaa("embed", "-b", "demo_vit", "-d", "mine")
+    plan = large / "features/demo_vit.h5.parts/plan.json"
     while process.poll() is None and not plan.exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "Interrupted. Every finished part is kept. To go on: iaa embed -b demo_vit -d killed" in err
+    assert "Interrupted. Every finished part is kept. To go on: iaa embed -b demo_vit -d mine" in err
     assert "Traceback" not in err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_gone_on_from(iaa, large, number):
-    arguments = ("embed", "-b", "demo_vit", "--json", "-d", "killed")
+    arguments = ("embed", "-b", "demo_vit", "--json", "-d", "mine")
     process = iaa(*arguments)
-    parts = large / "killed/features/demo_vit.h5.parts"
+    parts = large / "features/demo_vit.h5.parts"
     while process.poll() is None and not (parts / "part-00000.h5").exists():
         time.sleep(0.02)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "To go on: iaa embed -b demo_vit --json -d killed" in err
+    assert process.returncode == 130 and "To go on: iaa embed -b demo_vit --json -d mine" in err
     process = iaa(*arguments)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
