@@ -23,6 +23,7 @@ from store.sealed import SealedFile
 
 _N_READERS = 16
 _GONE = (-1, 0)
+_ROW_BYTES = 16
 
 
 class ChangedImagesError(Exception):
@@ -57,7 +58,7 @@ class Changes:
             return []
         size, sha256 = file.view("source_size"), file.view("source_sha256")
         now = self.now[first : first + len(size)]
-        seen = _load_seen(seen_path, len(self.table))[first : first + len(size)]
+        seen = _load_seen(seen_path, len(self.table), first, len(size))
         is_noted = seen[:, 1] != 0
         suspects = (now[:, 0] != size) | (is_noted & (now != seen).any(axis=1))
         suspects = np.flatnonzero((suspects | self.check_content) & (now[:, 0] >= 0))
@@ -96,10 +97,11 @@ def _size_and_time(path: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _load_seen(path: Path, n_rows: int) -> np.ndarray:
-    """The noted sizes and times: int64 (n_rows, 2), zeros where nothing is noted."""
-    seen = np.fromfile(path, np.int64) if path.is_file() else np.zeros(0, np.int64)
-    return seen.reshape(-1, 2) if len(seen) == 2 * n_rows else np.zeros((n_rows, 2), np.int64)
+def _load_seen(path: Path, n_images: int, first: int, n_rows: int) -> np.ndarray:
+    """Noted sizes and times of some rows: int64 (n_rows, 2), zeros where nothing is noted."""
+    if not path.is_file() or path.stat().st_size != n_images * _ROW_BYTES:
+        return np.zeros((n_rows, 2), np.int64)
+    return np.fromfile(path, np.int64, 2 * n_rows, offset=first * _ROW_BYTES).reshape(-1, 2)
 
 
 def _write_seen(path: Path, rows: np.ndarray, now: np.ndarray) -> None:
@@ -111,7 +113,7 @@ def _write_seen(path: Path, rows: np.ndarray, now: np.ndarray) -> None:
                 os.ftruncate(descriptor, 0)
                 os.posix_fallocate(descriptor, 0, now.nbytes)
             for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
-                os.pwrite(descriptor, now[run].tobytes(), int(run[0]) * now.itemsize * 2)
+                os.pwrite(descriptor, now[run].tobytes(), int(run[0]) * _ROW_BYTES)
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -7,7 +7,7 @@ which part is arithmetic, so no row depends on locks; beginning and merging take
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -131,8 +131,7 @@ def embed_images(
                     _discard_other_run(plan)
                 begin(plan)
                 share = options.share(len(plan.parts))
-                missing = {*missing_parts(plan), *stale_parts(plan, share, changes)}
-                todo[backbone_id] = sorted(missing.intersection(share))
+                todo[backbone_id] = parts_to_make(plan, share, changes)
                 rows = chain.from_iterable(range(*plan.parts[index]) for index in todo[backbone_id])
                 changes.note(plan.begun_seen_path, rows)
         unfinished = [b for b in backbones if b.id in todo]
@@ -256,19 +255,24 @@ def _is_finished(plan: Plan, overwrite: bool, changes: Changes | None = None) ->
     return True
 
 
-def stale_parts(plan: Plan, parts: Iterable[int], changes: Changes) -> list[int]:
-    """Parts that hold rows of images which have changed since."""
-    stale = []
-    for index in parts:
-        with suppress(StoreError), open_part(plan, index) as part:
-            if changed := changes.changed_rows(part, plan.begun_seen_path, plan.parts[index][0]):
-                logger.warning(
-                    "%d images changed since they were embedded, the first row %d: their part is made again",
-                    len(changed),
-                    changed[0],
-                )
-                stale.append(index)
-    return stale
+def parts_to_make(plan: Plan, share: Iterable[int], changes: Changes) -> list[int]:
+    """The parts of a share that are not there, are damaged, or hold rows of images that have changed."""
+    todo = []
+    for index in share:
+        try:
+            with open_part(plan, index) as part:
+                changed = changes.changed_rows(part, plan.begun_seen_path, plan.parts[index][0])
+        except StoreError:
+            todo.append(index)
+            continue
+        if changed:
+            logger.warning(
+                "%d images changed since they were embedded, the first row %d: their part is made again",
+                len(changed),
+                changed[0],
+            )
+            todo.append(index)
+    return todo
 
 
 def _discard_other_run(plan: Plan) -> None:

@@ -11,7 +11,7 @@ import embed.changes
 from embed.changes import ChangedImagesError, Changes
 from embed.datasets import ImageTable
 from embed.loading import load_backbone
-from embed.pipeline import Options, embed_images, feature_path, feature_plan, stale_parts
+from embed.pipeline import Options, embed_images, feature_path, feature_plan, parts_to_make
 from store import open_features
 from store.digests import BLOCK_ROWS
 from store.parts import begin, write_part
@@ -97,9 +97,9 @@ def test_only_the_part_of_a_changed_image_is_stale(tmp_path, backbone):
         sizes = np.array([len(i) for i in images])
         write_part(plan, index, {"source_size": sizes, "source_sha256": digests})
     Changes(run.table).note(plan.begun_seen_path, range(run.n_images))
-    assert stale_parts(plan, (0, 1), Changes(run.table)) == []
+    assert parts_to_make(plan, (0, 1), Changes(run.table)) == []
     run.paint(BLOCK_ROWS + 1, kind=3)
-    assert stale_parts(plan, (0, 1), Changes(run.table)) == [1]
+    assert parts_to_make(plan, (0, 1), Changes(run.table)) == [1]
 
 
 def test_a_finished_file_is_not_said_to_be_finished_for_other_images(run):
