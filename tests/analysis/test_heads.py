@@ -1,6 +1,7 @@
 """Heads as files, and LAION's: expected scores, collapsed layers, refusals."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,6 +47,27 @@ def test_a_head_is_refused_on_other_features(fit: probes.ProbeFit, rated_world: 
         pytest.raises(heads.HeadError, match=r"24 features.*embedding \(16\)"),
     ):
         heads.score_features(narrow, features)
+
+
+def test_a_head_is_measured_and_on_another_scale_only_by_correlation(
+    fit: probes.ProbeFit, rated_world: Path
+) -> None:
+    targets, n_boot = open_targets(rated_world / "targets.h5"), 30
+    own = heads.head_of(fit, fit.ridge)
+    expected = probes.evaluate_probe(fit, n_boot)[1]
+    with open_features(rated_world / "features" / "sharp.h5") as features:
+        found = heads.evaluate_head(own, features, fit.rows, targets, n_boot, fit.seed)
+        for name in ("accuracy", "recall_low", "recall_high", "srcc", "plcc"):
+            a, b = getattr(found, name), getattr(expected, name)
+            assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), abs=1e-9)
+        assert found.detail["rmse"] == pytest.approx(expected.detail["rmse"], abs=1e-9)
+        foreign = replace(own, about={"origin": "LAION aesthetic predictor"})
+        elsewhere = heads.evaluate_head(foreign, features, fit.rows, targets, n_boot, fit.seed)
+        assert elsewhere.accuracy is None and elsewhere.recall_low is None and "rmse" not in elsewhere.detail
+        assert elsewhere.srcc == found.srcc and elsewhere.detail["fitted_on"] == "LAION aesthetic predictor"
+        leaked = replace(own, about=own.about | {"split": "another"})
+        with pytest.raises(heads.HeadError, match="may have been among its training images"):
+            heads.evaluate_head(leaked, features, fit.rows, targets)
 
 
 def test_damaged_or_unpaired_files_are_refused(fit: probes.ProbeFit, tmp_path: Path) -> None:

@@ -301,6 +301,26 @@ def test_caches_give_the_same_answer_and_serve_a_new_target(rated_world: Path, t
         assert len(list(tmp_path.glob("gram_*"))) == 1 and len(list(tmp_path.glob("cross_*"))) == 2
 
 
+def test_with_caches_no_training_row_is_read_again(
+    rated_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = open_targets(rated_world / "targets.h5")
+    read: list[int] = []
+
+    def counting(self, output, rows=None, unit_norm=False):
+        found = original(self, output, rows, unit_norm)
+        read.append(len(found))
+        return found
+
+    with open_features(rated_world / "features" / "sharp.h5") as features:
+        original = type(features).read
+        monkeypatch.setattr(type(features), "read", counting)
+        for expected in (700 + 139, 139):  # all blocks and the test images; the test images alone
+            read.clear()
+            fit = probes.fit_probes(features, targets, "pooled", n_folds=5, cache=tmp_path)
+            assert sum(read) == expected and len(fit.rows.test) == 139
+
+
 def test_a_cache_of_other_folds_or_features_is_not_used(rated_world: Path, tmp_path: Path) -> None:
     targets = open_targets(rated_world / "targets.h5")
     with open_features(rated_world / "features" / "sharp.h5") as features:

@@ -79,6 +79,10 @@ def test_laions_mlp_is_imported_and_shown_as_one_vector(run, tmp_path):
     torch.save(state, tmp_path / "sac+logos.pth")
     code, _, err = run("head", "import", tmp_path / "sac+logos.pth", "-b", "vit_l14.openai")
     assert code == 0 and "iaa score --head sac+logos" in " ".join(err.split())
+    again = ("head", "import", tmp_path / "sac+logos.pth", "-b", "vit_l14.openai")
+    code, _, err = run(*again)
+    assert code == 2 and "exists: choose another name, or give --overwrite" in " ".join(err.split())
+    assert run(*again, "--overwrite")[0] == 0
     code, out, _ = run("head", "show", "sac+logos", "--json")
     described = json.loads(out)
     assert code == 0 and described["backbone"] == "vit_l14.openai" and described["unit_norm"] is True
