@@ -118,6 +118,7 @@ def test_a_gpu_makes_the_maxima_that_analysis_reads(root, prompt, monkeypatch):
     """The GPU is played by the CPU: what is tested is who computes, and that the cache is the same one."""
     import torch
 
+    import analysis.prompt_maxima
     import embed.device
     import embed.torch_maxima
 
@@ -138,6 +139,7 @@ def test_a_gpu_makes_the_maxima_that_analysis_reads(root, prompt, monkeypatch):
         code, out, _ = prompt(*ask, "--device", device)
         assert code == 0 and cache.exists()
         shown[device] = json.loads(out)["shown"]
+        monkeypatch.setattr(analysis.prompt_maxima, "compute_context_maxima", None)  # no work for the CPU
     assert len(calls) == 1
     for cpu, gpu in zip(shown["cpu"], shown["cuda"], strict=True):
         assert cpu.pop("score") == pytest.approx(gpu.pop("score"), abs=1e-6)
