@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from analysis.bootstrap import Difference, Prediction, bootstrap_metrics, paired_differences
 from analysis.distribution import mean_with_interval
 from analysis.metrics import emd_r2
+from analysis.predictions import Predicted
 from analysis.probes import ProbeFit, join_rows
 from analysis.results import METRICS, MethodResult, Metric
 from store.features import Features
@@ -118,14 +119,12 @@ def evaluate_finetuned(
 
     Raises ValueError where there is nothing to test on, or the file holds no predicted distribution.
     """
-    predicted, levels = read_distributions(features)
+    shares, levels = read_distributions(features)
     record = features.provenance["finetune"]
     rows = join_rows(features, targets)
-    predicted = predicted[rows.test].astype(np.float64)
-    y, mean = rows.y[rows.test, 0], predicted @ levels
-    prediction = Prediction(mean, mean > targets.threshold)
+    predicted = predict_finetuned(features, targets)
     measured = bootstrap_metrics(
-        y, rows.is_high[rows.test], prediction, n_boot, np.random.default_rng(seed), METRICS
+        predicted.y, predicted.is_high, predicted.prediction, n_boot, np.random.default_rng(seed), METRICS
     )
     settings = record["identity"]["settings"]
     detail = {
@@ -139,7 +138,7 @@ def evaluate_finetuned(
     }
     columns = [i for i, name in enumerate(rows.target_names) if name.startswith("share_")]
     if len(columns) == len(levels):
-        emd = emd_r2(rows.y[rows.test][:, columns], predicted)
+        emd = emd_r2(rows.y[rows.test][:, columns], shares[rows.test].astype(np.float64))
         found = mean_with_interval(emd, n_boot, np.random.default_rng(seed))
         detail["emd_r2"] = [found.value, found.low, found.high]
     return MethodResult(
@@ -150,12 +149,23 @@ def evaluate_finetuned(
         dataset=targets.dataset,
         split_name=targets.split_name,
         n_train=len(rows.train),
-        n_test=len(y),
+        n_test=len(predicted.y),
         seed=seed,
         **measured,
         detail=detail,
         digests={"features": features.digest, "targets": targets.digest},
     )
+
+
+def predict_finetuned(features: Features, targets: Targets) -> Predicted:
+    """The means of the predicted distributions of the test images beside their ratings; high means above the
+    threshold."""
+    shares, levels = read_distributions(features)
+    rows = join_rows(features, targets)
+    mean = shares[rows.test].astype(np.float64) @ levels
+    prediction = Prediction(mean, mean > targets.threshold)
+    y, is_high = rows.y[rows.test, 0], rows.is_high[rows.test]
+    return Predicted(features.image_id[rows.test], y, is_high, prediction)
 
 
 def read_distributions(
