@@ -169,7 +169,12 @@ def _page_html(page: Page, pages: Sequence[Page], notebook: Any) -> str:
     )
     style = (
         "<style>nav.report{font:14px sans-serif;padding:10px 24px;border-bottom:1px solid #ccc;display:flex;"
-        "gap:18px;flex-wrap:wrap}main{max-width:1100px;margin:auto}</style>"
+        "gap:18px;flex-wrap:wrap}main{max-width:1100px;margin:auto}"
+        # On paper nothing scrolls: wide tables shrink, and neither rows nor pictures are cut in two.
+        "@media print{nav.report{display:none}.jp-OutputArea-output,.jp-RenderedHTMLCommon"
+        "{overflow:visible!important}.jp-RenderedHTMLCommon table{font-size:6.5pt!important}"
+        ".jp-RenderedHTMLCommon table td,.jp-RenderedHTMLCommon table th{padding:1px 3px!important}"
+        "tr,img{break-inside:avoid}}</style>"
     )
     nav = (
         f'{style}<nav class="report"><a href="index.html">Report</a> {links}'
