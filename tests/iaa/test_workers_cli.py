@@ -115,6 +115,13 @@ def test_processes_are_started_and_their_answers_are_one(run, monkeypatch):
     assert "run the same command again" in err
 
 
+@pytest.mark.gpu
+def test_every_gpu_gets_a_process(run):
+    code, out, _ = run("embed", "-d", "mine", "-b", "demo_vit", "--devices", "all", "--json")
+    answer = json.loads(out)
+    assert code == 0 and answer["files"][0]["n_new"] == 13 and answer["files"][0]["digest"]
+
+
 def test_a_bar_that_is_not_shown_counts_rows_done_before(capsys):
     with progress("x", 10, "images", is_hidden=True) as bar:
         on_rows = _progress_of(bar, 10)
