@@ -93,7 +93,10 @@ def import_(
     id_column: Annotated[
         str | None, typer.Option(help="Column of the ids. Default: image_id, else image_path, key or id.")
     ] = None,
-    output: Annotated[str, typer.Option(help="What to call this output of the backbone.")] = "embedding",
+    output: Annotated[
+        str | None,
+        typer.Option(help="Name of this output. Default: as exported, else embedding.", show_default=False),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the feature file.")] = False,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -125,7 +128,7 @@ def import_(
     with write_lock(lock_path(path)):
         if path.exists() and not overwrite:
             raise StoreError(f"{path} exists already. Choose another --backbone, or replace it: --overwrite")
-        digest = write_imported(found, path, backbone, output, **more)
+        digest = write_imported(found, path, backbone, output or found.output or "embedding", **more)
     lengths = measure_lengths(found)
     with open_features(path) as features:
         n_ok, n_failed = int(features.ok.sum()), len(features.failures)

@@ -6,9 +6,10 @@ the digest of each file, and whether the vectors have unit length is measured.
 
 import hashlib
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class Imported:
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 by file name."""
     id_column: str = ""
+    output: str = ""
+    """Name of the output, where it was exported from a feature file."""
 
 
 def read_clip_retrieval(folder: Path, id_column: str | None = None) -> Imported:
@@ -73,7 +76,9 @@ def read_clip_retrieval(folder: Path, id_column: str | None = None) -> Imported:
         reasons += table.column("failure").to_pylist() if has_reason else [None] * table.num_rows
     ids = [i for table in rows for i in table.column(str(column)).to_pylist()]
     paths = [f for n in numbers for f in (matrices[n], tables[n])]
-    return _imported("clip-retrieval", ids, matrices, numbers, arrays, reasons, paths, str(column))
+    found = _imported("clip-retrieval", ids, matrices, numbers, arrays, reasons, paths, str(column))
+    about = json.loads((rows[0].schema.metadata or {}).get(b"iaa", b"{}"))
+    return replace(found, output=str(about.get("output", "")))
 
 
 def read_npy(matrix: Path, ids: Path, id_column: str | None = None) -> Imported:

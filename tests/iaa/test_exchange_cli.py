@@ -55,6 +55,12 @@ def test_out_and_in_again(run, tmp_path):
         assert back.read("embedding").tobytes() == original.read("embedding").tobytes()
         assert back.failures == original.failures
         assert back.provenance["joined_on"] == "image_id"
+    assert run("export", tmp_path / "cr2", *where, "--output", "pre_projection")[0] == 0
+    assert run("import", tmp_path / "cr2", "-d", "mine", "-b", "two")[0] == 0
+    assert run("import", tmp_path / "cr2", "-d", "mine", "-b", "three", "--output", "x")[0] == 0
+    for name, output in (("two", "pre_projection"), ("three", "x")):
+        with open_features(made / f"{name}.h5") as back:
+            assert list(back.outputs) == [output]
     code, _, err = run("import", tmp_path / "cr", "-d", "mine", "-b", "back")
     assert code == 1 and "replace it: --overwrite" in err
     code, out, _ = run("import", tmp_path / "cr", "-d", "mine", "-b", "back", "--overwrite")

@@ -88,6 +88,7 @@ def test_there_and_back_through_clip_retrievals_layout(features, tmp_path, rows_
     assert len(names) == n_files and names[0] == f"img_emb_{'0' * len(str(n_files))}.npy"
     found = read_clip_retrieval(folder)
     assert found.ids.tolist() == features.image_id.tolist() and found.failures == FAILED
+    assert found.output == "embedding"
     back = tmp_path / "back.h5"
     write_imported(found, back, "b2", "embedding")
     with open_features(back) as again:
@@ -126,6 +127,7 @@ def test_a_foreign_folder_is_taken_as_it_is(tmp_path):
     parts = [foreign(tmp_path / "cr", number=f"{i:02d}") for i in (0, 1, 10)]
     found = read_clip_retrieval(tmp_path / "cr")
     assert (found.dtype, found.id_column, len(found.ids)) == ("float16", "image_path", 15)
+    assert found.output == ""
     assert found.ids[10] == "/photos/10_0.jpg"
     np.testing.assert_array_equal(found.vectors, np.concatenate(parts).astype(np.float32))
     assert measure_lengths(found)["is_unit_length"]
