@@ -84,7 +84,7 @@ def _decode(table: ImageTable, backbones: list[Backbone], size: int) -> None:
 
 def _bare_rate(backbone: Backbone, size: int) -> float:
     """Images per second of the forward pass in a loop on images that are on the device already."""
-    images = torch.randn(size, 3, *backbone.recipe.crop, device="cuda")
+    images = torch.randn(size, 3, *backbone.recipe.crop, device=backbone.device)
     for _ in range(3):
         backbone.encode_images(images)
     torch.cuda.synchronize()

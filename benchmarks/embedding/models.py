@@ -20,7 +20,7 @@ def load_random(id: str, folder: Path, device: str = "cpu", precision: str = "fl
         if spec.library == "open_clip":
             model = open_clip.create_model(spec.architecture)
         else:
-            model = timm.create_model(spec.architecture)
+            model = timm.create_model(f"{spec.architecture}.{spec.pretrained}")
         save_file({k: v.contiguous().clone() for k, v in model.state_dict().items()}, file)
     return load_backbone(id, file, device, precision)
 
