@@ -1,6 +1,7 @@
 """`iaa export` and `iaa import` as people type them."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -12,15 +13,30 @@ from iaa.cli import main
 from store import open_features
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("IAA_DATA", str(tmp_path / "data"))
-    folder = tmp_path / "photos"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """A data root with five images, one of them broken, through one backbone."""
+    root = tmp_path_factory.mktemp("exchange")
+    (root / "photos").mkdir()
     rng = np.random.default_rng(2)
     for i in range(5):
-        Image.fromarray(rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    (folder / "3.png").write_bytes(b"no")
+        pixels = rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "photos" / f"{i}.png")
+    (root / "photos" / "3.png").write_bytes(b"no")
+    for words in (
+        ["dataset", "add", "mine", "--kind", "folder", "--images", str(root / "photos")],
+        ["embed", "-d", "mine", "-b", "demo_clip"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--data", str(root / "data")])
+        assert stop.value.code == 0
+    return root / "data"
+
+
+@pytest.fixture
+def run(embedded, tmp_path, monkeypatch, capsys):
+    shutil.copytree(embedded, tmp_path / "data")
+    monkeypatch.setenv("IAA_DATA", str(tmp_path / "data"))
 
     def run_command(*arguments):
         with pytest.raises(SystemExit) as stop:
@@ -28,8 +44,6 @@ def run(tmp_path, monkeypatch, capsys):
         captured = capsys.readouterr()
         return stop.value.code, captured.out, " ".join(captured.err.split())
 
-    assert run_command("dataset", "add", "mine", "--kind", "folder", "--images", folder)[0] == 0
-    assert run_command("embed", "-d", "mine", "-b", "demo_clip")[0] == 0
     return run_command
 
 

@@ -110,7 +110,12 @@ def test_processes_are_started_and_their_answers_are_one(run, monkeypatch):
     assert (file["n_images"], file["n_new"], file["n_failed"], file["n_left"]) == (13, 13, 1, 0)
     code, out, err = run("info", file["path"], "--json")
     assert json.loads(out)["provenance"]["batch_size"] == 8  # options are passed on
-    code, out, err = run("embed", "-d", "mine", "-b", "demo_vit", "--devices", 1, "--exact")
+
+
+@pytest.mark.slow
+def test_a_worker_that_fails_is_told_with_its_last_words(run):
+    assert run("embed", "-d", "mine", "-b", "demo_vit")[0] == 0
+    code, _, err = run("embed", "-d", "mine", "-b", "demo_vit", "--devices", 1, "--exact")
     assert code == 1 and "worker 1/1 failed with exit code 1" in err and "preprocessing.decoder" in err
     assert "run the same command again" in err
 
@@ -130,7 +135,7 @@ def test_a_bar_that_is_not_shown_counts_rows_done_before(capsys):
     assert "resuming: 4 of 10 images are done already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("more", [[], ["--devices", "1"]])
+@pytest.mark.parametrize("more", [[], pytest.param(["--devices", "1"], marks=pytest.mark.slow)])
 def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(run, tmp_path, more):
     arguments = ["embed", "-d", "mine", "-b", "demo_clip", *more]
     process = subprocess.Popen(
