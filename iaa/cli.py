@@ -23,12 +23,10 @@ from iaa import (
     commands_store,
 )
 from iaa.console import notes
-from iaa.supervision import crash_folder, how_to_go_on, supervise
+from iaa.supervision import INTERRUPTED, crash_folder, how_to_go_on, supervise
 
 # Typer brings click under different names from version to version; wrong usage is this class in all of them.
 UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="iaa",

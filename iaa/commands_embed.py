@@ -17,6 +17,7 @@ from iaa.paths import Layout, data_root
 from iaa.supervision import crash_folder
 from iaa.work import has_text, load_backbones, load_table, log_run
 from iaa.workers import arguments_of, choose_devices, local_device, parse_worker, run_workers
+from store import open_targets
 from store.digests import BLOCK_ROWS, block_bounds
 from store.parts import begun_provenance
 
@@ -180,7 +181,7 @@ def _embed_here(
         return
     if not n_new:
         note("Nothing to do: every file is finished for exactly this combination.")
-    _note_next(layout.dataset, ids)
+    _note_next(layout, ids)
 
 
 def _embed_by_workers(
@@ -218,7 +219,7 @@ def _embed_by_workers(
         note(f"{n_new:,} images by {len(workers)} workers, {rate:,.0f} images/s")
     else:
         note("Nothing to do: every file is finished for exactly this combination.")
-    _note_next(layout.dataset, ids)
+    _note_next(layout, ids)
 
 
 def _merge(layout: Layout, backbone: list[str] | None, as_json: bool) -> None:
@@ -239,7 +240,7 @@ def _merge(layout: Layout, backbone: list[str] | None, as_json: bool) -> None:
         _answer_outcomes(layout, outcomes, 0.0)
     elif outcomes:
         _show_outcomes(outcomes)
-        _note_next(layout.dataset, [o.backbone for o in outcomes])
+        _note_next(layout, [o.backbone for o in outcomes])
 
 
 def _progress_of(bar: Any, n_all: int) -> Callable[[int, int, bool], None]:
@@ -278,9 +279,14 @@ def _answer_outcomes(layout: Layout, outcomes: list[Any], rate: float, **more: A
     answer_json({"dataset": layout.dataset, "files": files, "images_per_second": rate, **more})
 
 
-def _note_next(dataset: str, ids: list[str]) -> None:
-    prompted = any(has_text(name) for name in ids)
-    note(f"Next: iaa {'embed-prompts' if prompted else 'probe'} --dataset {dataset}")
+def _note_next(layout: Layout, ids: list[str]) -> None:
+    if any(has_text(name) for name in ids):
+        step = "embed-prompts --dataset"
+    elif open_targets(layout.targets).is_rated:
+        step = "probe --dataset"
+    else:
+        step = "score --head NAME --dataset"  # nothing to fit to; what was fitted elsewhere can rank
+    note(f"Next: iaa {step} {layout.dataset}")
 
 
 def embed_prompts(

@@ -13,6 +13,7 @@ from types import FrameType
 
 from iaa.console import note
 
+INTERRUPTED = 130
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
 MAX_UNEXPLAINED = 3
 _VARIABLE = "IAA_SUPERVISED"
@@ -33,6 +34,9 @@ def supervise(arguments: list[str]) -> int:
             code = _run_child(arguments, Path(scratch))
             if code >= 0:
                 return code
+            if -code in (signal.SIGINT, signal.SIGTERM):  # before or after its own handlers stood
+                note(f"Interrupted. {how_to_go_on(arguments)}")
+                return INTERRUPTED
             name = signal.Signals(-code).name
             suspects = _rows_in_flight(Path(scratch))
             n_crashes.update(suspects)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -144,7 +143,6 @@ def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(run, tmp_pat
     )  # fmt: skip
     said = [process.stderr.readline()]
     assert "13 images" in said[0]
-    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     said += process.stderr.readlines()
     assert process.wait(timeout=60) == 130
