@@ -86,11 +86,15 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def natural_key(path: str) -> tuple[list[list[tuple[int, int | str]]], str]:
-    """A sorting key that puts img2 before img10 and keeps the files of a folder together."""
-    parts = [
-        [(0, int(piece)) if piece[0] in "0123456789" else (1, piece.casefold())
-         for piece in _DIGITS.split(part) if piece]
-        for part in path.split("/")
-    ]  # fmt: skip
-    return parts, path
+def natural_key(path: str) -> tuple[str, str]:
+    """A sorting key that puts img2 before img10 and keeps the files of a folder together.
+
+    A number becomes a mark below all letters, its length and its digits; one string is compared, which is
+    several times faster than lists of pieces.
+    """
+    return _DIGITS.sub(_number_key, path.casefold().replace("/", "\x01")), path
+
+
+def _number_key(digits: re.Match[str]) -> str:
+    significant = digits[0].lstrip("0")
+    return f"\x02{chr(len(significant) + 1)}{significant}"
