@@ -170,6 +170,8 @@ def _page_html(page: Page, pages: Sequence[Page], notebook: Any) -> str:
     style = (
         "<style>nav.report{font:14px sans-serif;padding:10px 24px;border-bottom:1px solid #ccc;display:flex;"
         "gap:18px;flex-wrap:wrap}main{max-width:1100px;margin:auto}"
+        # The second column of Table 1 may hold a command with a long backbone id.
+        ".jp-RenderedHTMLCommon td:nth-child(2){overflow-wrap:anywhere;min-width:9em}"
         # On paper nothing scrolls: wide tables shrink, and neither rows nor pictures are cut in two.
         "@media print{nav.report{display:none}.jp-OutputArea-output,.jp-RenderedHTMLCommon"
         "{overflow:visible!important}.jp-RenderedHTMLCommon table{font-size:6.5pt!important}"
