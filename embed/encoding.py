@@ -25,9 +25,6 @@ from embed.reading import DIGEST_BYTES, Batch, Row, load_batches
 from store import Status
 from store.parts import Plan, write_part
 
-#: Parts that may be on their way to the disk while the next one is made; a kill repeats these two.
-PARTS_WAITING = 1
-
 
 class TooManyFailuresError(Exception):
     """The run was stopped because too many images failed."""
@@ -67,12 +64,13 @@ def embed_parts(
     loaded = load_batches(table, batches, *decoding, options.n_threads, crashes)
     encoders = {b.id: Encoder(b, options.batch_size) for b in backbones}
     n_seen = n_failed = 0
+    n_waiting = parts_waiting(backbones)
     writing: deque[Future[float]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
         for batch in _encoded(loaded, parts, encoders, todo, geometries, timings):
             if batch.is_last:
                 writing.append(writer.submit(_write, plans, batch.part))
-            while writing and (writing[0].done() or len(writing) > PARTS_WAITING):
+            while writing and (writing[0].done() or len(writing) > n_waiting):
                 timings.write += writing.popleft().result()
             n_seen += batch.n_rows
             n_failed += batch.n_failed
@@ -88,6 +86,15 @@ def embed_parts(
                 )
         for written in writing:
             timings.write += written.result()
+
+
+def parts_waiting(backbones: Sequence[Backbone]) -> int:
+    """How many parts may be on their way to the disk while the next one is made.
+
+    On the CPU none: writing takes little of the time, and a kill repeats at most one part. A GPU makes a part
+    in less than a second and does not wait; there a kill may repeat two.
+    """
+    return int(any(torch.device(b.device).type != "cpu" for b in backbones))
 
 
 class Part:

@@ -125,7 +125,7 @@ def run_parts(table, backbone, n_per_part, on_rows=None):
 
 
 def test_encoding_goes_on_while_a_part_is_written_but_not_for_ever(table, backbone, monkeypatch):
-    """The first write ends only when rows have been encoded beside it; another takes very long."""
+    """As on a GPU. The first write ends when rows have been encoded beside it; another takes very long."""
     encoded = threading.Semaphore(0)
     written, most_waiting, n_done = [], [], 0
 
@@ -143,10 +143,27 @@ def test_encoding_goes_on_while_a_part_is_written_but_not_for_ever(table, backbo
             encoded.release()
 
     monkeypatch.setattr(encoding, "write_part", write_part)
+    monkeypatch.setattr(encoding, "parts_waiting", lambda backbones: 1)
     timings = run_parts(table, backbone, 6, on_rows)
     assert written == list(range(10)), "every part, in order"
-    assert max(most_waiting) <= encoding.PARTS_WAITING
+    assert max(most_waiting) <= 1
     assert timings.write > 0 and timings.encode > 0 and timings.decode > 0
+
+
+def test_on_the_cpu_a_part_is_written_before_the_next_one_is_made(table, backbone, monkeypatch):
+    """So a kill costs at most the part that is being made."""
+    written, at_rows = [], []
+
+    def write_part(plan, index, arrays, notes):
+        time.sleep(0.05)
+        written.append(index)
+
+    def on_rows(n_rows, n_failed, is_new):
+        at_rows.append(len(written))
+
+    monkeypatch.setattr(encoding, "write_part", write_part)
+    run_parts(table, backbone, 6, on_rows)
+    assert at_rows == list(range(1, 11)), "each of the ten parts was on the disk when its rows were told"
 
 
 def test_a_full_disk_stops_the_run(table, backbone, monkeypatch):
