@@ -92,7 +92,8 @@ def require_ratings(targets: Targets) -> None:
     if not targets.is_rated:
         raise RatingsError(
             f"data set {targets.dataset!r} has neither votes nor scores, so nothing can be learned or "
-            "measured on it. Add it again with ratings: iaa dataset add NAME --ratings FILE"
+            f"measured on it. Add it again with ratings: iaa dataset add {targets.dataset} --kind table "
+            "--images DIR --ratings FILE --overwrite"
         )
 
 

@@ -45,8 +45,8 @@ def build_lesson(targets: Targets, held_out_share: float = 0.1) -> Lesson:
         raise FinetuneError(
             f"data set {targets.dataset!r}, split {targets.split_name!r}: "
             f"{len(train) if targets.is_rated else 'no ratings and so no'} training images; fine-tuning "
-            "needs rated images of split 'train'. Add it again with ratings: iaa dataset add NAME "
-            "--ratings FILE"
+            "needs rated images of split 'train'. Add it again with ratings: iaa dataset add "
+            f"{targets.dataset} --kind table --images DIR --ratings FILE --overwrite"
         )
     if targets.votes is not None:
         levels, shares = _vote_shares(targets, train)

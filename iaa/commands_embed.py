@@ -334,7 +334,8 @@ def embed_prompts(
         return
     rows = [[m["prompts"], m["backbone"], m["n_prompts"], str(m["path"]), m["digest"][:12]] for m in made]
     answer_table("Prompt files", ["prompts", "backbone", "texts", "file", "digest"], rows)
-    note(f"Next: iaa prompt --dataset {dataset}")
+    if made:
+        note(f"Next: iaa prompt --dataset {dataset}")
 
 
 def _show_outcomes(outcomes: list[Any]) -> None:

@@ -158,7 +158,7 @@ def _about(features: Features, unit_norm: bool) -> dict[str, Any]:
 def _write_new(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` make a file or a folder under a temporary name; it then appears complete or not at all."""
     if path.exists():
-        raise StoreError(f"{path} exists already and is left alone. Remove it, or choose another --out")
+        raise StoreError(f"{path} exists already and is left alone. Remove it, or choose another name")
     partial = path.with_name(path.name + ".partial")
     try:
         make_folder(path.parent)
