@@ -10,21 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iaa.cli import main
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("IAA_DATA", str(tmp_path / "data"))
-
-    def run_command(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run_command
-
 
 @pytest.fixture
 def photographs(tmp_path):

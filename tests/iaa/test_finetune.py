@@ -9,21 +9,7 @@ from PIL import Image
 
 from analysis.finetuning import compare_finetuned, evaluate_finetuned, read_runs
 from analysis.probes import fit_probes
-from iaa.cli import main
 from store import open_features, open_targets
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("IAA_DATA", str(tmp_path / "data"))
-
-    def run_command(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run_command
 
 
 @pytest.fixture
