@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from store.digests import BLOCK_ROWS
 from tests.faults import test_crash_states as crash_states
 from tests.faults.conftest import REPOSITORY
 
+N_LARGE = 2 * BLOCK_ROWS + 100
 STORE_RUN = """
 import sys
 from pathlib import Path
@@ -62,14 +64,14 @@ def test_a_store_run_killed_again_and_again(tmp_path):
 
 @pytest.fixture
 def large(done, tmp_path):
-    """A data set of four parts, 50 photographs under many names, known to two data roots: data and whole."""
+    """A data set of three parts, 50 photographs under many names, known to two data roots: data and whole."""
     rng = np.random.default_rng(2)
     folder = tmp_path / "large"
     folder.mkdir()
     for i in range(50):
         pixels = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((72, 66), Image.Resampling.BICUBIC).save(folder / f"{i:05d}.jpg")
-    for i in range(50, 3 * BLOCK_ROWS + 100):
+    for i in range(50, N_LARGE):
         os.link(folder / f"{i % 50:05d}.jpg", folder / f"{i:05d}.jpg")
     for root in ("whole", "data"):
         added = done(
@@ -79,59 +81,102 @@ def large(done, tmp_path):
     return tmp_path / "data/mine"
 
 
-def kill_until(n_kills, start, moments, made):
-    """Start and kill, until so many running processes were killed; a run that is quicker is started afresh.
+def kill_until(n_kills, start, wait, restart):
+    """Start and kill after `wait(process)`, until so many running processes were killed.
 
-    Returns the answers of all runs that came to an end, the last of them let finish.
+    A run that is quicker is started afresh, after `restart()`. Returns the answers of all runs that came to an
+    end, the last of them let finish.
     """
     answers, n_killed = [], 0
     while True:
         process = start()
-        try:
-            out, err = process.communicate(timeout=next(moments) if n_killed < n_kills else 600)
-        except subprocess.TimeoutExpired:
-            n_killed += 1
+        if n_killed < n_kills:
+            wait(process)
             process.kill()
-            process.communicate()
+        out, err = process.communicate(timeout=600)
+        if process.returncode == -signal.SIGKILL:
+            n_killed += 1
             continue
         assert process.returncode == 0, err
         answers.append(json.loads(out))
         if n_killed >= n_kills:
             return answers
-        shutil.rmtree(made)
+        assert len(answers) < 5 * n_kills, f"{n_killed} kills in {len(answers)} whole runs: too quick to kill"
+        restart()
+
+
+def at_random(rng, n_seconds):
+    """Waits for a share of the time that a whole run takes, or for the run's end."""
+
+    def wait(process):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(rng.uniform(0.25, 0.9) * n_seconds)
+
+    return wait
+
+
+def in_the_merge(rng, folder):
+    """Waits until a final file is being written, and up to 10 ms more, or for the run's end."""
+
+    def times():
+        found = {}
+        for path in folder.glob("*.h5*.partial"):
+            with suppress(FileNotFoundError):
+                found[path] = path.stat().st_mtime_ns
+        return found
+
+    def wait(process):
+        before = times()
+        while process.poll() is None and not set(times().items()) - set(before.items()):
+            time.sleep(0.0005)
+        time.sleep(rng.uniform(0, 0.01))
+
+    return wait
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_forty_kills_of_the_command_line(iaa, done, large):
-    """26 kills over embedding and merging two backbones, 14 over the prompts; digests as of whole runs."""
+def test_forty_kills_of_the_command_line(iaa, done, large, tmp_path):
+    """14 kills over embedding with two backbones, 14 in the merge, 12 over prompts; digests as of whole runs."""
     rng = np.random.default_rng(6)
     embed = ("embed", "-b", "demo_clip", "-b", "demo_vit", "--json", "-d", "mine")
+    merge = ("embed", "--merge", "--json", "-d", "mine")
     prompts = ("embed-prompts", "-b", "demo_clip", "-p", "paper_context", "--json", "-d", "mine")
-    whole = large.parent.parent / "whole"
-    seconds, answers = [], []
+    seconds, expected = [], []
     for command in (embed, prompts):
         started = time.monotonic()
-        code, out, err = done(*command, "--data", whole)
+        code, out, err = done(*command, "--data", tmp_path / "whole")
         assert code == 0, err
         seconds.append(time.monotonic() - started)
-        answers.append({file["digest"] for file in json.loads(out)["files"]})
+        expected.append(_digests(json.loads(out)))
+    features, spoken, parts = large / "features", large / "prompts", tmp_path / "parts"
 
-    def moments(n_seconds):
-        while True:
-            yield rng.uniform(0.25, 0.9) * n_seconds
+    ends = kill_until(14, lambda: iaa(*embed), at_random(rng, seconds[0]), lambda: shutil.rmtree(features))
+    for worker in ("1/2", "2/2"):  # apart, so that neither finds all parts there and merges them
+        shutil.rmtree(features)
+        assert done(*embed, "--worker", worker)[0] == 0
+        shutil.copytree(features, parts, dirs_exist_ok=True)
 
-    ends = kill_until(26, lambda: iaa(*embed), moments(seconds[0]), large / "features")
-    spoken = kill_until(14, lambda: iaa(*prompts), moments(seconds[1]), large / "prompts")
-    print(f"40 kills; {len(ends)} and {len(spoken)} runs came to an end between them")
-    for expected, runs in zip(answers, (ends, spoken), strict=True):
-        for answer in runs:
-            assert {file["digest"] for file in answer["files"]} == expected
+    def restore():
+        shutil.rmtree(features)
+        shutil.copytree(parts, features)
+
+    restore()
+    merged = kill_until(14, lambda: iaa(*merge), in_the_merge(rng, features), restore)
+    texts = kill_until(12, lambda: iaa(*prompts), at_random(rng, seconds[1]), lambda: shutil.rmtree(spoken))
+    print(f"40 kills; {len(ends)}, {len(merged)} and {len(texts)} runs came to an end between them")
+    assert all(_digests(answer) == expected[0] for answer in ends)
+    assert all(_digests(answer) <= expected[0] for answer in merged)
+    assert all(_digests(answer) == expected[1] for answer in texts)
     verdicts = list(verify_folder(large))
-    assert {v.digest for v in verdicts if v.schema != "iaa/targets"} == answers[0] | answers[1]
+    assert {v.digest for v in verdicts if v.schema != "iaa/targets"} == expected[0] | expected[1]
     assert all(v.is_intact for v in verdicts)
     left = {p.suffix for p in large.rglob("*") if p.is_file()}
     assert ".partial" not in left and not list(large.rglob("*.parts"))
+
+
+def _digests(answer):
+    return {file["digest"] for file in answer["files"]}
 
 
 def test_an_interrupt_is_explained(iaa, large):
@@ -161,5 +206,5 @@ def test_an_interrupted_run_is_gone_on_from(iaa, large, number):
     process = iaa(*arguments)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert 0 < json.loads(out)["files"][0]["n_new"] < 3 * BLOCK_ROWS + 100
+    assert 0 < json.loads(out)["files"][0]["n_new"] < N_LARGE
     assert not parts.exists() and not list(large.rglob("*.partial"))
