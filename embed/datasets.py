@@ -40,7 +40,7 @@ class ImageTable:
     threshold: float = 0.0
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     missing_files: list[str] = field(default_factory=list)
-    """Ids that have a label and no file."""
+    """What has a label and no file: its file's name where the labels say one, else its id."""
     unlabelled_files: list[str] = field(default_factory=list)
     """Files that have no label."""
     notes: tuple[str, ...] = ()
@@ -151,7 +151,7 @@ def load_config(data_root: Path, name: str) -> DatasetConfig:
         known = ", ".join(c.name for c in list_datasets(data_root))
         raise DatasetError(
             f"no data set {name!r} in {data_root}; there are: {known}. "
-            f"Add it: iaa dataset add {name} --kind table --images DIR --ratings FILE"
+            f"Add it: iaa dataset add {name} --images DIR --kind folder, or table or ava with --ratings FILE"
         )
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -269,7 +269,7 @@ def _rated_table(config: DatasetConfig, source: Source) -> ImageTable:
         split_name=split_name,
         threshold=_threshold(config, ratings.votes, scores, split[there] == "train"),
         columns={name: values[there] for name, values in ratings.columns.items()},
-        missing_files=ratings.image_id[~there].tolist(),
+        missing_files=ratings.path[~there].tolist(),
         unlabelled_files=sorted(set(files).difference(path.tolist()), key=natural_key),
     )
 

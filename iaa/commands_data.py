@@ -67,7 +67,7 @@ def add(
     table = build_table(config, root)
     note(f"wrote {Layout(root, name).folder / 'dataset.toml'}: {len(table):,} images")
     _note_gaps(table)
-    note(f"Next: iaa embed --dataset {name}")
+    note(f"Next: iaa embed --dataset {name} (--backbone ID for another than the default: iaa backbones)")
 
 
 def list_(data: options.Data = None, as_json: options.Json = False) -> None:
@@ -165,9 +165,10 @@ def _note_gaps(table: Any) -> None:
     for remark in table.notes:
         note(remark)
     if table.missing_files:
-        note(f"{len(table.missing_files):,} labels have no file, the first: {table.missing_files[0]}")
+        note(f"labels without a file: {len(table.missing_files):,}, the first: {table.missing_files[0]}")
     if table.unlabelled_files:
-        note(f"{len(table.unlabelled_files):,} files have no label, the first: {table.unlabelled_files[0]}")
+        first = table.unlabelled_files[0]
+        note(f"files without a label: {len(table.unlabelled_files):,}, the first: {first}")
 
 
 def _parse(value: str) -> Any:

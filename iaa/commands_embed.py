@@ -332,10 +332,12 @@ def embed_prompts(
     if as_json:
         answer_json({"dataset": dataset, "files": made})
         return
+    if not made:
+        note("Nothing to encode: name a CLIP backbone, such as --backbone vit_b32.openai")
+        return
     rows = [[m["prompts"], m["backbone"], m["n_prompts"], str(m["path"]), m["digest"][:12]] for m in made]
     answer_table("Prompt files", ["prompts", "backbone", "texts", "file", "digest"], rows)
-    if made:
-        note(f"Next: iaa prompt --dataset {dataset}")
+    note(f"Next: iaa prompt --dataset {dataset}")
 
 
 def _show_outcomes(outcomes: list[Any]) -> None:

@@ -10,7 +10,7 @@ from embed.backbones import file_stem
 from iaa import options
 from iaa.console import answer_json, answer_table, note
 from iaa.paths import Layout, data_root
-from iaa.work import load_table
+from iaa.work import load_table, open_embedded, open_only_embedded
 from store import MissingFileError, StoreError, open_features, open_targets
 
 
@@ -31,7 +31,12 @@ def register(app: typer.Typer) -> None:
 def export(
     out: Annotated[Path, typer.Argument(help="File to write, or folder for clip-retrieval. Must be new.")],
     dataset: options.Dataset = "demo",
-    backbone: Annotated[str, typer.Option("--backbone", "-b", help="Backbone id.")] = "demo_clip",
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone", "-b", help="Backbone id. Default: the only one embedded.", show_default=False
+        ),
+    ] = None,
     to: Annotated[Format, typer.Option("--to", help="What to write; see docs/exchange.md.")] = Format.parquet,
     output: Annotated[
         list[str] | None,
@@ -55,7 +60,7 @@ def export(
     if only_ok and to is not Format.clip_retrieval:
         raise typer.BadParameter(f"--only-ok is for clip-retrieval; {to} marks failed rows, so they stay")
     layout = Layout(data_root(data), dataset)
-    with _open(layout, backbone) as features:
+    with open_embedded(layout, backbone) if backbone else open_only_embedded(layout) as features:
         names = list(dict.fromkeys(output or features.outputs))
         paths = _image_paths(layout, features)
         if to is Format.clip_retrieval:
@@ -150,17 +155,6 @@ def import_(
             ["digest", digest[:12]],
         ],
     )
-
-
-def _open(layout: Layout, backbone: str) -> Any:
-    path = layout.features / f"{file_stem(backbone)}.h5"
-    if not path.exists():
-        made = ", ".join(sorted(f.stem for f in layout.features.glob("*.h5"))) or "none"
-        raise MissingFileError(
-            f"{path} does not exist; embedded so far: {made}. "
-            f"Make it: iaa embed --dataset {layout.dataset} --backbone {backbone}"
-        )
-    return open_features(path)
 
 
 def _image_paths(layout: Layout, features: Any) -> Any:

@@ -9,8 +9,8 @@ import typer
 from iaa import options
 from iaa.console import answer_json, answer_table, note
 from iaa.paths import Layout, data_root, head_path
-from iaa.work import check_csv_place, image_files, metric_cells, open_embedded, write_csv
-from store import open_targets
+from iaa.work import check_csv_place, image_files, metric_cells, open_embedded, shown_of, write_csv
+from store import MissingFileError, open_targets
 
 if TYPE_CHECKING:
     from analysis.heads import Head
@@ -54,7 +54,7 @@ def score(
     check_csv_place(csv_file)
     root = data_root(data)
     layout = Layout(root, dataset)
-    loaded = load_head(head_path(root, head))
+    loaded = load_head(existing_head(root, head))
     with open_embedded(layout, loaded.backbone) as features:
         scores = score_features(loaded, features)
         targets = open_targets(layout.targets)
@@ -88,7 +88,7 @@ def score(
         ["rank", "image", "score", "percentile"],
         [[r["rank"], r["image_id"], round(r["score"], 4), round(r["percentile"], 1)] for r in shown],
     )
-    note(f"{len(table):,} images scored; shown: the first and the last {min(top, len(table))}")
+    note(f"{len(table):,} images scored{shown_of(len(shown), len(table))}")
     if result is not None:
         names = ("accuracy", "SRCC", "PLCC")
         measured = [f"{name} {cell}" for name, cell in zip(names, metric_cells(result), strict=True) if cell]
@@ -153,7 +153,7 @@ def show(
     from analysis.heads import load_head
 
     root = data_root(data)
-    loaded = load_head(head_path(root, head))
+    loaded = load_head(existing_head(root, head))
     described: dict[str, Any] = {
         "name": loaded.name,
         "backbone": loaded.backbone,
@@ -189,6 +189,18 @@ def _importance(head: "Head", layout: Layout) -> dict[str, Any]:
     largest = np.argsort(-importance)[:10]
     measured = {name: round(float(measure(importance)), 4) for name, measure in CONCENTRATION.items()}
     return {**measured, "largest_dimensions": largest.tolist()}
+
+
+def existing_head(root: Path, given: str) -> Path:
+    """The head of that name or path. Raises MissingFileError, with the heads there are, for any other."""
+    path = head_path(root, given)
+    if Path(f"{_base(path)}.json").exists() or Path(f"{_base(path)}.safetensors").exists():
+        return path
+    known = ", ".join(sorted(p.stem for p in (root / "heads").glob("*.json"))) or "none"
+    raise MissingFileError(
+        f"there is no head {path}; in {root / 'heads'} there are: {known}. Make one: "
+        "iaa probe --dataset RATED --backbone B --output O --save NAME, or iaa head import FILE.pth"
+    )
 
 
 def check_new(path: Path, overwrite: bool) -> None:

@@ -104,7 +104,7 @@ def probe(
         if file.failures:
             note(f"{len(file.failures)} failed rows took no part; see: iaa info {file.path}")
     if saved is not None:
-        note(f"head kept: {saved}; use it: iaa score --head {save} --dataset NAME")
+        note(f"head kept ({save_fit}): {saved}; use it: iaa score --head {save} --dataset NAME")
     note(f"Next: iaa report --dataset {dataset}")
 
 

@@ -11,7 +11,16 @@ from embed.backbones import file_stem
 from iaa import options
 from iaa.console import answer_json, answer_table, note
 from iaa.paths import Layout, data_root
-from iaa.work import check_csv_place, image_files, metric_cells, open_embedded, result_title, write_csv
+from iaa.work import (
+    check_csv_place,
+    check_known,
+    image_files,
+    metric_cells,
+    open_embedded,
+    result_title,
+    shown_of,
+    write_csv,
+)
 from store import (
     Features,
     IdentityError,
@@ -195,7 +204,7 @@ def _rank(
     cells = [[round(row[n], digits[n]) if n in digits else row[n] for n in names] for row in shown]
     title = f"{layout.dataset}: {_listed(high)} against {_listed(low)} ({features.backbone}, {method})"
     answer_table(title, ["image" if name == "image_id" else name for name in names], cells)
-    note(f"{len(table):,} images ranked; shown: the first and the last {min(top, len(table))}")
+    note(f"{len(table):,} images ranked{shown_of(len(shown), len(table))}")
     if features.failures:
         n_failed = len(features.failures)
         note(f"{n_failed} images could not be read and have no rank; see: iaa info {features.path}")
@@ -256,10 +265,7 @@ def _open_clip_features(layout: Layout, backbone: str | None) -> Features:
         if "embedding" not in features.outputs:
             raise typer.BadParameter(f"{backbone} has no joint embedding; prompts need a CLIP-like backbone")
         return features
-    if not layout.folder.is_dir():
-        from embed.datasets import load_config
-
-        load_config(layout.root, layout.dataset)  # raises for an unknown data set, and lists the known
+    check_known(layout)
     opened = [open_features(path) for path in sorted(layout.features.glob("*.h5"))]
     fitting = [features for features in opened if "embedding" in features.outputs]
     if len(fitting) > 1:

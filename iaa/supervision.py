@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from iaa.console import note
+from store.digests import BLOCK_ROWS
 
 INTERRUPTED = 130
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
@@ -58,7 +59,12 @@ def _rows_in_flight(folder: Path) -> list[int]:
 
 def how_to_go_on(arguments: list[str]) -> str:
     """What to tell people whose run has stopped before its end."""
-    return f"Every finished part is kept. To go on: {shlex.join(['iaa', *arguments])}"
+    kept = {
+        "embed": f"Every finished part ({BLOCK_ROWS:,} images) is kept.",
+        "finetune": "Every finished epoch is kept.",
+    }
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    return f"{kept.get(command, 'No file is left half written.')} To go on: {shlex.join(['iaa', *arguments])}"
 
 
 def _run_child(arguments: list[str], folder: Path) -> int:

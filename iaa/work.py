@@ -107,9 +107,13 @@ def log_run(layout: Layout, entry: dict[str, Any]) -> None:
 
 
 def open_embedded(layout: Layout, backbone: str) -> Features:
-    """The data set's feature file of a backbone. Raises MissingFileError with the command that makes it."""
+    """The data set's feature file of a backbone.
+
+    Raises MissingFileError with the command that makes it, DatasetError for an unknown data set.
+    """
     path = layout.features / f"{file_stem(backbone)}.h5"
     if not path.exists():
+        check_known(layout)
         there = ", ".join(sorted(p.stem for p in layout.features.glob("*.h5"))) or "none"
         raise MissingFileError(
             f"{path} does not exist; embedded with: {there}. "
@@ -118,10 +122,40 @@ def open_embedded(layout: Layout, backbone: str) -> Features:
     return open_features(path, {"backbone": backbone})
 
 
+def open_only_embedded(layout: Layout) -> Features:
+    """The data set's feature file, where there is one. Raises typer.BadParameter where one must be chosen."""
+    paths = sorted(layout.features.glob("*.h5"))
+    if len(paths) > 1:
+        ids = [open_features(path).backbone for path in paths]
+        raise typer.BadParameter(
+            f"{layout.dataset} is embedded with several: choose one by --backbone "
+            + " or --backbone ".join(ids)
+        )
+    if not paths:
+        check_known(layout)
+        raise MissingFileError(
+            f"{layout.features} has no feature file. Make one: iaa embed --dataset {layout.dataset}"
+        )
+    return open_features(paths[0])
+
+
+def check_known(layout: Layout) -> None:
+    """Raises DatasetError for an unknown data set, and lists the known; imported vectors need no config."""
+    if not layout.folder.is_dir():
+        from embed.datasets import load_config
+
+        load_config(layout.root, layout.dataset)
+
+
 def image_files(targets: Targets, image_ids: list[str]) -> list[str]:
     """File of each image, relative to the data set's folder of photographs."""
     file_of = dict(zip(targets.image_id.tolist(), targets.path.tolist(), strict=True))
     return [file_of.get(name, "") for name in image_ids]
+
+
+def shown_of(n_shown: int, n_all: int) -> str:
+    """What to add to a count of ranked images of which the best and the worst are shown."""
+    return "" if n_shown == n_all else f"; shown: the first and the last {n_shown // 2}"
 
 
 def check_csv_place(path: Path | None) -> None:

@@ -57,7 +57,7 @@ def test_a_table_is_named_once_and_read_by_name(tmp_path, images):
     assert table.votes.tolist() == [[1, 2, 3], [0, 0, 4], [1, 0, 0]]
     assert table.split.tolist() == ["train", "test", ""]
     assert (table.split_name, table.threshold) == ("given", 2.0)
-    assert table.missing_files == ["gone"]
+    assert table.missing_files == ["gone.jpg"]
     assert table.unlabelled_files == ["extra.png"]
     assert table.columns["kind"].tolist() == ["x", "y", "z"]
     assert table.absolute(2).name == "c.JPG"

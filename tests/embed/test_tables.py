@@ -147,7 +147,7 @@ def test_gaps_on_both_sides_are_listed_and_order_is_the_files(tmp_path):
     table = build(tmp_path, ["a.jpg", "z.jpg", "new10.jpg", "new2.jpg", "odd.dat"], text)
     assert table.path.tolist() == ["z.jpg", "a.jpg", "odd.dat"]
     assert table.scores.tolist() == [1, 3, 4]
-    assert table.missing_files == ["gone"]
+    assert table.missing_files == ["gone.jpg"]
     assert table.unlabelled_files == ["new2.jpg", "new10.jpg"]
 
 

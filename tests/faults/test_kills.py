@@ -84,8 +84,8 @@ def large(done, tmp_path):
 def kill_until(n_kills, start, wait, restart):
     """Start and kill after `wait(process)`, until so many running processes were killed.
 
-    A run that is quicker is started afresh, after `restart()`. Returns the answers of all runs that came to an
-    end, the last of them let finish.
+    A run that is quicker is started afresh, after `restart()`. Returns the answers of all runs that came to
+    an end, the last of them let finish.
     """
     answers, n_killed = [], 0
     while True:
@@ -137,7 +137,7 @@ def in_the_merge(rng, folder):
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_forty_kills_of_the_command_line(iaa, done, large, tmp_path):
-    """14 kills over embedding with two backbones, 14 in the merge, 12 over prompts; digests as of whole runs."""
+    """14 kills over embedding with two backbones, 14 in the merge, 12 over prompts: digests of whole runs."""
     rng = np.random.default_rng(6)
     embed = ("embed", "-b", "demo_clip", "-b", "demo_vit", "--json", "-d", "mine")
     merge = ("embed", "--merge", "--json", "-d", "mine")
@@ -188,7 +188,8 @@ def test_an_interrupt_is_explained(iaa, large):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "Interrupted. Every finished part is kept. To go on: iaa embed -b demo_vit -d mine" in err
+    assert "Interrupted. Every finished part (2,048 images) is kept." in err
+    assert "To go on: iaa embed -b demo_vit -d mine" in err
     assert "Traceback" not in err
 
 

@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 
+from embed.batching import Encoder
 from embed.crashes import CrashNotes, find_culprits, rows_in_flight
 from store import open_features
 
@@ -82,11 +83,12 @@ def test_the_run_goes_on_without_the_culprits(done, photographs, crashing, tmp_p
 @pytest.mark.slow
 def test_a_run_that_is_killed_for_another_reason_is_not_tried_for_ever(done, photographs, tmp_path):
     assert done("dataset", "add", "mine", "--kind", "folder", "--images", photographs)[0] == 0
+    assert callable(Encoder.encode)  # what is replaced below
     killer = tmp_path / "killer"
     killer.mkdir()
     (killer / "sitecustomize.py").write_text(
         "import embed.encoding, os, signal\n"
-        "embed.encoding.Part.encode = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "embed.encoding.Encoder.encode = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     code, _, err = done("embed", "-d", "mine", "-b", "demo_clip", extra=killer)
     assert code == 128 + signal.SIGKILL

@@ -94,6 +94,7 @@ def test_show_counts(mine):
         (["embed", "--batch-size", "many"], 2, "auto or a number of at least 1"),
         (["embed", "--precision", "int8"], 2, "bfloat16"),
         (["embed", "-b", "demo_vit", "-b", "demo_clip", "--weights", "x.pt"], 2, "exactly one --backbone"),
+        (["embed-prompts", "-d", "mine", "-b", "demo_vit"], 0, "Nothing to encode: name a CLIP backbone"),
         (["prompt", "-d", "mine", "--high", "great"], 2, "both --high and --low"),
         (["prompt", "-d", "mine"], 1, "iaa embed --dataset mine --backbone demo_clip"),
         (["report", "-d", "mine"], 1, "iaa embed --dataset mine"),

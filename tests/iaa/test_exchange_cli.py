@@ -103,13 +103,17 @@ def test_what_clip_retrieval_wrote_without_the_images(run, tmp_path):
     code, out, _ = run("import", tmp_path / "cr", "-d", "mine", "-b", "cr.b32", "--json")
     answer = json.loads(out)  # by file name: 0.png to 4.png are there, 5.png is not
     assert code == 0 and (answer["n_ok"], answer["n_failed"], answer["n_unused"]) == (5, 0, 1)
+    code, _, err = run("export", tmp_path / "x.parquet", "-d", "mine")
+    assert code == 2 and "--backbone cr.b32 or --backbone demo_clip" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["export", "x", "-d", "mine", "-b", "nope"], 1, "embedded so far: demo_clip"),
+        (["export", "x", "-d", "mine", "-b", "nope"], 1, "embedded with: demo_clip"),
         (["export", "x", "-d", "mine", "--output", "no"], 1, "has no output 'no'"),
+        (["export", "x", "-d", "nope"], 1, "no data set 'nope'"),
+        (["export", "x", "-d", "demo"], 1, "has no feature file. Make one: iaa embed --dataset demo"),
         (["export", "x", "-d", "mine", "--only-ok"], 2, "--only-ok is for clip-retrieval"),
         (["import", "nowhere", "-d", "mine", "-b", "x"], 2, "needs --ids FILE"),
         (["import", "nowhere.npy", "--ids", "i", "-d", "mine", "-b", "x"], 1, "nowhere.npy does not exist"),

@@ -146,4 +146,5 @@ def test_an_interrupted_run_says_how_to_go_on_and_leaves_no_process(run, tmp_pat
     process.send_signal(signal.SIGINT)
     said += process.stderr.readlines()
     assert process.wait(timeout=60) == 130
-    assert f"Interrupted. Every finished part is kept. To go on: iaa {' '.join(arguments)}" in said[-1]
+    assert "Interrupted. Every finished part (2,048 images) is kept." in said[-1]
+    assert f"To go on: iaa {' '.join(arguments)}" in said[-1]
