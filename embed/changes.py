@@ -45,9 +45,9 @@ class Changes:
         if self.table.source is not None:
             files = [self.table.source.at(path) for path in self.table.path.tolist()]
             return np.array([file.size_and_time() for file in files], np.int64).reshape(-1, 2)
-        root = os.fspath(self.table.root)
-        found = (_size_and_time(os.path.join(root, path)) for path in self.table.path.tolist())
-        return np.array(list(found), np.int64).reshape(-1, 2)
+        root = os.path.join(os.fspath(self.table.root), "")
+        found = [_size_and_time(root + path) for path in self.table.path.tolist()]
+        return np.array(found, np.int64).reshape(-1, 2)
 
     def changed_rows(self, file: SealedFile, seen_path: Path, first: int = 0) -> list[int]:
         """Rows whose image has other bytes now than when the rows of `file`, from `first` on, were made.

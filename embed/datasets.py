@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class ImageTable:
     def __len__(self) -> int:
         return len(self.image_id)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over (image_id, path) rows; votes may change without a new embedding."""
         return digest_of_strings(self.image_id, self.path)
