@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from embed.datasets import ImageTable
 from embed.decode import ImageError, read_bytes
@@ -85,8 +86,39 @@ class Changes:
         """Raise ChangedImagesError naming the rows."""
         raise ChangedImagesError(
             f"{final}: {len(rows)} images are other files than those embedded, the first "
-            f"{str(self.table.path[rows[0]])!r} (row {rows[0]}). Restore them, or embed all anew: --overwrite"
+            f"{str(self.table.path[rows[0]])!r} (row {rows[0]}). Restore them, embed them anew: --update, or "
+            "all: --overwrite"
         )
+
+
+def same_bytes(
+    changes: Changes,
+    rows: Int[np.ndarray, " n"],
+    file: SealedFile,
+    old_rows: Int[np.ndarray, " n"],
+    seen_path: Path,
+) -> Bool[np.ndarray, " n"]:
+    """True where the image of a row is byte for byte the one from which `file` has its old row.
+
+    The table may be another than the file's: `seen_path` is the file's own note. Without it all are hashed.
+    """
+    n_old = len(file.view("source_size"))
+    size, sha256 = file.view("source_size")[old_rows], file.take("source_sha256", old_rows)
+    now, seen = changes.now[rows], _load_seen(seen_path, n_old, 0, n_old)[old_rows]
+    is_noted = (now == seen).all(axis=1) & (seen[:, 1] != 0)
+    same: np.ndarray = now[:, 0] == size
+    asked = np.flatnonzero(same & (~is_noted | changes.check_content))
+
+    def is_same(position: int) -> bool:
+        try:
+            data = read_bytes(changes.table.absolute(int(rows[position])))
+        except ImageError:
+            return False
+        return hashlib.sha256(data).digest() == bytes(sha256[position])
+
+    with ThreadPoolExecutor(_N_READERS) as pool:
+        same[asked] = list(pool.map(is_same, asked.tolist()))
+    return same
 
 
 def _size_and_time(path: str) -> tuple[int, int]:

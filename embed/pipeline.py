@@ -25,6 +25,7 @@ from embed.options import Options, Timings
 from store import BusyError, IdentityError, MissingFileError, StoreError, open_features
 from store.digests import digest_of_json
 from store.features import FEATURES_SCHEMA
+from store.identity import differences
 from store.locks import lock_path, turn, worker_lock, write_lock
 from store.parts import (
     Plan,
@@ -243,9 +244,11 @@ def _is_finished(plan: Plan, overwrite: bool, changes: Changes | None = None) ->
             changed = changes.changed_rows(features.file, plan.seen_path) if changes else []
     except MissingFileError:
         return False
-    except IdentityError:
+    except IdentityError as error:
         if overwrite:
             return False
+        if differs_in_images_alone(plan):
+            error.add_note("Only the images differ. To keep the rows of unchanged ones: iaa embed --update")
         raise
     if changes and changed:
         if not overwrite and begun_plan(plan.path, plan.ids) is None:
@@ -253,6 +256,13 @@ def _is_finished(plan: Plan, overwrite: bool, changes: Changes | None = None) ->
         return False
     clean_up(plan)
     return True
+
+
+def differs_in_images_alone(plan: Plan) -> bool:
+    """True if the finished file is of the plan's combination but for the list of images."""
+    with open_features(plan.path) as features:
+        differing = {field for field, _, _ in differences(features.identity, plan.identity)}
+    return differing <= {"images", "n_images"}
 
 
 def parts_to_make(plan: Plan, share: Iterable[int], changes: Changes) -> list[int]:

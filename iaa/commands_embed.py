@@ -78,6 +78,14 @@ def embed(
             "--check-content", help="Read the images of finished rows again: are they still the same bytes?"
         ),
     ] = False,
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            help="Photographs were added, removed or replaced: keep the rows of those that are the same "
+            "files, embed the others, try failed ones again.",
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -87,6 +95,9 @@ def embed(
 
     Stop it at any time and run the same command again: finished parts are kept. A second run finds the
     finished files and does nothing. An image that cannot be read is a failed row with a reason.
+
+    Where photographs have come, gone or changed since, a run is refused until it says --update (which keeps
+    the rows of all others) or --overwrite (which does not).
 
     Several processes share the work with --devices, or with --worker 1/3, --worker 2/3 and --worker 3/3;
     the last one to finish joins the parts. One that was stopped is started again by its own command.
@@ -98,6 +109,8 @@ def embed(
 
     if sum([merge, devices is not None, worker is not None]) > 1:
         raise typer.BadParameter("--worker, --devices and --merge exclude each other: give one of them")
+    if update and (merge or overwrite or devices is not None or worker is not None):
+        raise typer.BadParameter("--update is for one process and keeps what is finished: give it alone")
     if merge and overwrite:
         raise typer.BadParameter("--merge finishes a run, --overwrite discards it: give one of them")
     layout = Layout(data_root(data), dataset)
@@ -110,7 +123,7 @@ def embed(
     if devices is not None:
         _embed_by_workers(context, layout, ids, choose_devices(devices), as_json)
         return
-    share = parse_worker(worker, os.environ)
+    share = None if update else parse_worker(worker, os.environ)
     config, table = load_table(layout, quiet=as_json, worker=share)
     note(f"data set {dataset}: {len(table):,} images in {table.location}")
     chosen = local_device(device, os.environ) if worker is None else device
@@ -130,13 +143,21 @@ def embed(
         crash_folder=crash_folder(),
         worker=share,
     )
-    _embed_here(layout, table, loaded, run, as_json, progress_lines)
+    _embed_here(layout, table, loaded, run, as_json, progress_lines, update)
 
 
 def _embed_here(
-    layout: Layout, table: Any, loaded: list[Any], run: Any, as_json: bool, progress_lines: bool
+    layout: Layout,
+    table: Any,
+    loaded: list[Any],
+    run: Any,
+    as_json: bool,
+    progress_lines: bool,
+    update: bool,
 ) -> None:
-    from embed.pipeline import Timings, embed_images
+    from embed.options import Timings
+    from embed.pipeline import embed_images
+    from embed.update import update_images
 
     ids = [b.id for b in loaded]
     parts = list(block_bounds(len(table)))
@@ -149,7 +170,8 @@ def _embed_here(
     with progress(f"embedding ({', '.join(ids)})", n_rows_here, "images", is_hidden=progress_lines) as bar:
         show = _progress_of(bar, n_rows_here)
         on_rows = _print_rows if progress_lines else show
-        outcomes = embed_images(table, loaded, layout.features, run, on_rows, timings)
+        act = update_images if update else embed_images
+        outcomes = act(table, loaded, layout.features, run, on_rows, timings)
     n_new = max((o.n_new for o in outcomes), default=0)
     rate = n_new / timings.wall if n_new else 0.0
     how = {
@@ -179,7 +201,9 @@ def _embed_here(
             f"iaa embed --dataset {layout.dataset} --merge"
         )
         return
-    if not n_new:
+    if update:
+        note(f"{len(table) - n_new:,} images are the same files as before and keep their rows")
+    elif not n_new:
         note("Nothing to do: every file is finished for exactly this combination.")
     _note_next(layout, ids)
 

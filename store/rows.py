@@ -61,6 +61,6 @@ def align(ids: np.ndarray, wanted: np.ndarray) -> Int[np.ndarray, " n_wanted"]:
         raise StoreError(
             f"{int(missing.sum())} of {len(wanted)} image ids have no row, "
             f"the first {str(wanted[missing][0])!r}. "
-            "Embedded before images were added? Run iaa embed again."
+            "Embedded before images were added? Run: iaa embed --update"
         )
     return np.asarray(order[position])

@@ -123,3 +123,23 @@ def test_help_teaches(run):
 def test_asking_for_help_does_not_load_torch():
     code = "import sys, iaa.cli; assert 'torch' not in sys.modules, 'torch was imported'"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
+
+
+def test_new_photographs_are_added_by_update(run, tmp_path):
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    for i in range(5):
+        Image.new("RGB", (60, 50), (40 * i, 90, 200)).save(folder / f"{i}.png")
+    assert run("dataset", "add", "holiday", "--kind", "folder", "--images", folder)[0] == 0
+    assert run("embed", "-d", "holiday", "-b", "demo_vit")[0] == 0
+    Image.new("RGB", (60, 50), (9, 9, 9)).save(folder / "0b.png")
+    code, _, err = run("embed", "-d", "holiday", "-b", "demo_vit")
+    assert code == 1 and "To keep the rows of unchanged ones: iaa embed --update" in err
+    code, _, err = run("embed", "-d", "holiday", "-b", "demo_vit", "--update")
+    assert code == 0 and "5 images are the same files as before and keep their rows" in err
+    code, _, err = run("embed", "-d", "holiday", "-b", "demo_vit")
+    assert code == 0 and "Nothing to do" in err
+    code, _, err = run("embed", "-d", "holiday", "-b", "demo_vit", "--update", "--overwrite")
+    assert code == 2 and "give it alone" in err
+    code, _, err = run("embed", "-d", "holiday", "-b", "demo_clip", "--update")
+    assert code == 1 and "Embed first without --update" in err

@@ -1,0 +1,263 @@
+"""Photographs that come, go or change: rows of the others are kept to the bit, and none is served wrongly."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import embed.update
+from embed.datasets import ImageTable
+from embed.loading import load_backbone
+from embed.pipeline import Options, embed_images, feature_path
+from embed.update import update_images
+from store import BusyError, IdentityError, MissingFileError, open_features, verify_folder
+from store.digests import BLOCK_ROWS
+
+OPTIONS = Options(batch_size=16, n_threads=2)
+OLD = 1_000_000_000_000_000_000
+
+
+@pytest.fixture(scope="module")
+def backbones():
+    return [load_backbone("demo_clip"), load_backbone("demo_vit")]
+
+
+class Library:
+    """A folder of small pictures, and its feature files."""
+
+    def __init__(self, root):
+        self.images, self.features = root / "i", root / "f"
+        self.images.mkdir()
+
+    def paint(self, *names, seed=0):
+        for name in names:
+            rng = np.random.default_rng([seed, *name.encode()])
+            coarse = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+            path = self.images / name
+            Image.fromarray(coarse).resize((80, 60), Image.Resampling.BICUBIC).save(path)
+            os.utime(path, ns=(OLD, OLD))
+
+    @property
+    def table(self):
+        names = np.array(sorted(path.name for path in self.images.iterdir()), dtype=str)
+        return ImageTable("t", self.images, names, names)
+
+    def update(self, backbones, options=OPTIONS, **more):
+        return update_images(self.table, backbones, self.features, options, **more)
+
+    def rows(self, backbone="demo_clip", output="embedding", folder=None):
+        with open_features(feature_path(folder or self.features, backbone)) as features:
+            return dict(zip(features.image_id.tolist(), features.read(output), strict=True))
+
+    def check(self, backbones, tmp_path):
+        """Every row equals that of a run from nothing, to what another batch may change."""
+        fresh = tmp_path / "fresh"
+        embed_images(self.table, backbones, fresh, Options(batch_size=16, n_threads=2, overwrite=True))
+        for name, output in (("demo_clip", "embedding"), ("demo_vit", "pre_logits")):
+            got, expected = self.rows(name, output), self.rows(name, output, fresh)
+            assert list(got) == list(expected)
+            for image_id, vector in expected.items():
+                np.testing.assert_allclose(got[image_id], vector, rtol=1e-4, atol=2e-5)
+        assert all(v.is_intact for v in verify_folder(self.features))
+        assert not (self.features / "update").exists()
+
+
+@pytest.fixture
+def library(tmp_path, backbones):
+    made = Library(tmp_path)
+    made.paint(*[f"{i:02d}.png" for i in range(10, 30)])
+    embed_images(made.table, backbones, made.features, OPTIONS)
+    return made
+
+
+def test_added_removed_and_replaced_photographs(library, backbones, tmp_path):
+    before = library.rows()
+    library.paint("05.png", "145.png", "99.png")
+    library.paint("20.png", seed=1)
+    os.utime(library.images / "20.png")
+    (library.images / "13.png").unlink()
+    calls = []
+    outcomes = library.update(backbones, on_rows=lambda *call: calls.append(call))
+    assert [(o.n_images, o.n_failed, o.n_new) for o in outcomes] == [(22, 0, 4)] * 2
+    assert calls[0] == (18, 0, False) and sum(n for n, _, is_new in calls if is_new) == 4
+    after = library.rows()
+    kept = set(before) - {"13.png", "20.png"}
+    assert all(before[name].tobytes() == after[name].tobytes() for name in kept)
+    assert not np.allclose(before["20.png"], after["20.png"], atol=1e-3)
+    library.check(backbones, tmp_path)
+    assert [o.n_new for o in embed_images(library.table, backbones, library.features, OPTIONS)] == [0, 0]
+
+
+def test_what_was_kept_is_recorded(library, backbones):
+    with open_features(feature_path(library.features, "demo_clip")) as features:
+        first = features.digest
+    library.paint("40.png")
+    (outcome,) = library.update(backbones[:1])
+    library.paint("41.png", "42.png")
+    library.update(backbones[:1])
+    with open_features(outcome.path) as features:
+        updates = features.provenance["updates"]
+    assert [(u["n_kept"], u["n_new"], u["from"]) for u in updates] == [
+        (20, 1, first),
+        (21, 2, outcome.digest),
+    ]
+    assert updates[0]["kept_rows_made_with"]["batch_size"] == 16
+
+
+def test_only_removed_photographs_need_no_forward_pass(library, backbones, monkeypatch):
+    (library.images / "10.png").unlink()
+    monkeypatch.setattr(embed.update, "embed_images", None)
+    assert [(o.n_images, o.n_new) for o in library.update(backbones)] == [(19, 0)] * 2
+
+
+def test_nothing_changed_leaves_the_file_alone(library, backbones):
+    path = feature_path(library.features, "demo_clip")
+    before = path.read_bytes()
+    assert [o.n_new for o in library.update(backbones)] == [0, 0]
+    assert path.read_bytes() == before
+
+
+def test_failed_rows_are_tried_again(library, backbones, tmp_path):
+    (library.images / "22.png").write_bytes(b"<html>")
+    assert [(o.n_failed, o.n_new) for o in library.update(backbones)] == [(1, 1)] * 2
+    path = feature_path(library.features, "demo_clip")
+    before = path.read_bytes()
+    assert [(o.n_failed, o.n_new) for o in library.update(backbones)] == [(1, 0)] * 2
+    assert path.read_bytes() == before
+    with open_features(path) as features:
+        assert list(features.failures) == [12] and np.isnan(features.read("embedding")[12]).all()
+    library.paint("22.png", seed=3)
+    assert [(o.n_failed, o.n_new) for o in library.update(backbones)] == [(0, 1)] * 2
+    library.check(backbones, tmp_path)
+
+
+def test_an_id_whose_file_is_another_is_not_kept_by_its_name_or_size(library, backbones, tmp_path):
+    """Two pictures of one size change places; with the note gone, or their times as before."""
+    one, two = library.images / "15.png", library.images / "16.png"
+    contents = [file.read_bytes() for file in (one, two)]
+    size = max(len(content) for content in contents)
+    for file, content in zip((one, two), reversed(contents), strict=True):
+        file.write_bytes(content.ljust(size, b"\0"))  # a PNG may be followed by anything
+    library.update(backbones)
+    for file, content in zip((one, two), contents, strict=True):
+        file.write_bytes(content.ljust(size, b"\0"))
+        os.utime(file, ns=(OLD + 1, OLD + 1))
+    assert [o.n_new for o in library.update(backbones)] == [2, 2]
+    for file, content in zip((one, two), reversed(contents), strict=True):
+        file.write_bytes(content.ljust(size, b"\0"))
+        os.utime(file, ns=(OLD + 1, OLD + 1))
+    assert [o.n_new for o in library.update(backbones)] == [0, 0]  # same size and time: as documented
+    checked = Options(batch_size=16, n_threads=2, check_content=True)
+    assert [o.n_new for o in library.update(backbones, checked)] == [2, 2]
+    for file, content in zip((one, two), contents, strict=True):
+        file.write_bytes(content.ljust(size, b"\0"))
+        os.utime(file, ns=(OLD + 1, OLD + 1))
+    for path in library.features.glob("*.seen"):
+        path.unlink()
+    assert [o.n_new for o in library.update(backbones)] == [2, 2]
+    library.check(backbones, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "call"), [("_join", 1), ("_join", 2), ("write_joined", 1), ("write_joined", 2), ("_tidy", 1)]
+)
+def test_stopped_anywhere_and_run_again_it_ends_as_if_it_never_had_been(
+    library, backbones, tmp_path, monkeypatch, place, call
+):
+    (tmp_path / "w").mkdir()
+    whole = Library(tmp_path / "w")
+    whole.paint(*[f"{i:02d}.png" for i in range(10, 30)])
+    embed_images(whole.table, backbones, whole.features, OPTIONS)
+    for each in (library, whole):
+        each.paint("05.png", "50.png")
+    whole.update(backbones)
+    real, n_calls = getattr(embed.update, place), 0
+
+    def stop(*arguments):
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == call:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(embed.update, place, stop)
+        with pytest.raises(KeyboardInterrupt):
+            library.update(backbones)
+    library.update(backbones)
+    for backbone in backbones:
+        name = f"{backbone.id}.h5"
+        assert (library.features / name).read_bytes() == (whole.features / name).read_bytes()
+    assert not (library.features / "update").exists()
+
+
+def test_a_run_over_other_photographs_that_was_stopped_is_discarded(
+    library, backbones, tmp_path, monkeypatch
+):
+    library.paint("05.png", "50.png")
+    with monkeypatch.context() as patched:
+        patched.setattr(embed.update, "_join", None)
+        with pytest.raises(TypeError):
+            library.update(backbones)
+    library.paint("51.png")
+    (library.images / "05.png").unlink()
+    assert [o.n_new for o in library.update(backbones)] == [2, 2]
+    library.check(backbones, tmp_path)
+
+
+def test_rows_cross_the_bounds_of_blocks(tmp_path, backbones):
+    """More than a block, every image from far away in the old file."""
+    library = Library(tmp_path)
+    library.paint(*[f"{i:02d}.png" for i in range(10)])
+    n = BLOCK_ROWS + 60
+
+    def table(ids):
+        paths = np.array([f"{int(i) % 10:02d}.png" for i in ids])
+        return ImageTable("t", library.images, np.array([f"{int(i):06d}" for i in ids]), paths)
+
+    embed_images(table(range(n)), backbones[1:], library.features, OPTIONS)
+    shuffled = np.random.default_rng(0).permutation(n + 30)[: n + 10]
+    (outcome,) = update_images(table(shuffled), backbones[1:], library.features, OPTIONS)
+    assert outcome.n_new == (shuffled >= n).sum() > 0
+    got = library.rows("demo_vit", "pre_logits")
+    assert list(got) == [f"{i:06d}" for i in shuffled]
+    with open_features(outcome.path) as features:
+        assert features.ok.all()
+    vectors = np.array(list(got.values()))
+    pictures = np.array([vectors[np.flatnonzero(shuffled % 10 == picture)[0]] for picture in range(10)])
+    assert np.abs(pictures[1:] - pictures[:-1]).max(axis=1).min() > 1e-2
+    np.testing.assert_allclose(vectors, pictures[shuffled % 10], rtol=1e-4, atol=2e-5)
+
+
+def test_another_combination_is_refused(library, backbones):
+    library.paint("50.png")
+    with pytest.raises(IdentityError, match=r"preprocessing.exif_rotate: the file has False"):
+        library.update(backbones, Options(batch_size=16, n_threads=2, exif_rotate=True))
+
+
+def test_without_a_file_there_is_nothing_to_keep(library, backbones):
+    feature_path(library.features, "demo_vit").unlink()
+    with pytest.raises(MissingFileError, match="Embed first without --update"):
+        library.update(backbones)
+
+
+def test_two_updates_do_not_meet(library, backbones):
+    library.paint("50.png")
+
+    def another(*_):
+        with pytest.raises(BusyError, match="another run is writing"):
+            library.update(backbones)
+
+    library.update(backbones, on_rows=another)
+
+
+def test_a_run_without_it_names_it(library, backbones):
+    library.paint("50.png")
+    with pytest.raises(IdentityError) as told:
+        embed_images(library.table, backbones, library.features, OPTIONS)
+    assert "iaa embed --update" in told.value.__notes__[0]
+    with pytest.raises(IdentityError) as told:
+        other = Options(batch_size=16, n_threads=2, exif_rotate=True)
+        embed_images(library.table, backbones, library.features, other)
+    assert not getattr(told.value, "__notes__", [])
