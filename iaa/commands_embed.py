@@ -21,6 +21,8 @@ from store import open_targets
 from store.digests import BLOCK_ROWS, block_bounds
 from store.parts import begun_provenance
 
+RESUMING = "resuming: {} of {} images are done already"
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -168,7 +170,8 @@ def _embed_here(
         note(f"{name}: {n_rows_here:,} of {len(table):,} images, in {len(share)} of {len(parts)} parts")
     timings = Timings()
     with progress(f"embedding ({', '.join(ids)})", n_rows_here, "images", is_hidden=progress_lines) as bar:
-        show = _progress_of(bar, n_rows_here)
+        told = "unchanged: {} of {} images keep their rows" if update else RESUMING
+        show = _progress_of(bar, n_rows_here, told)
         on_rows = _print_rows if progress_lines else show
         act = update_images if update else embed_images
         outcomes = act(table, loaded, layout.features, run, on_rows, timings)
@@ -201,8 +204,8 @@ def _embed_here(
             f"iaa embed --dataset {layout.dataset} --merge"
         )
         return
-    if update:
-        note(f"{len(table) - n_new:,} images are the same files as before and keep their rows")
+    if update and not n_new:
+        note("No image is new or has changed.")
     elif not n_new:
         note("Nothing to do: every file is finished for exactly this combination.")
     _note_next(layout, ids)
@@ -267,7 +270,7 @@ def _merge(layout: Layout, backbone: list[str] | None, as_json: bool) -> None:
         _note_next(layout, [o.backbone for o in outcomes])
 
 
-def _progress_of(bar: Any, n_all: int) -> Callable[[int, int, bool], None]:
+def _progress_of(bar: Any, n_all: int, told: str = RESUMING) -> Callable[[int, int, bool], None]:
     """What to do as rows get done: move the bar, and say once what earlier runs have done."""
     failed = 0
 
@@ -279,7 +282,7 @@ def _progress_of(bar: Any, n_all: int) -> Callable[[int, int, bool], None]:
         elif n_rows:
             bar.initial = getattr(bar, "initial", 0) + n_rows  # a hidden bar has none
             bar.n += n_rows
-            note(f"resuming: {n_rows:,} of {n_all:,} images are done already")
+            note(told.format(f"{n_rows:,}", f"{n_all:,}"))
         bar.set_postfix_str(f"{failed} failed")
 
     return on_rows
