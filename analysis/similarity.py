@@ -1,0 +1,25 @@
+"""Searching a library: how alike each image is to one vector, a text's or another image's."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from analysis.prompting import cosines, unit_rows
+
+
+def cosines_with(
+    blocks: Iterable[tuple[int, Float32[np.ndarray, "n_rows dim"]]],
+    n_images: int,
+    query: Float[np.ndarray, " dim"],
+    leave_out: int | None = None,
+) -> Float32[np.ndarray, " n_images"]:
+    """Cosine of every image with the query, -1 to 1; NaN for NaN rows and for the row to leave out.
+
+    The images are given as (first row, rows) block by block. A query of zeros has no direction and is
+    an error.
+    """
+    found: np.ndarray = cosines(blocks, n_images, unit_rows(query[None]))[:, 0]
+    if leave_out is not None:
+        found[leave_out] = np.nan
+    return found
