@@ -20,6 +20,7 @@ from iaa import (
     commands_prompt,
     commands_prompts,
     commands_report,
+    commands_search,
     commands_store,
 )
 from iaa.console import notes
@@ -46,6 +47,8 @@ app = typer.Typer(
 
       iaa report --dataset demo             everything as pages: data/demo/report/index.html
 
+      iaa search "a red circle" -b demo_clip --sheet found.html      a library, searched by words
+
     Your own photographs: iaa dataset add NAME --kind table --images DIR --ratings FILE.csv
     """,
 )
@@ -57,6 +60,7 @@ commands_prompt.register(app)
 commands_prompts.register(app)
 commands_probe.register(app)
 commands_heads.register(app)
+commands_search.register(app)
 commands_store.register(app)
 commands_report.register(app)
 

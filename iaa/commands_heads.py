@@ -9,7 +9,16 @@ import typer
 from iaa import options
 from iaa.console import answer_json, answer_table, note
 from iaa.paths import Layout, data_root, head_path
-from iaa.work import check_csv_place, image_files, metric_cells, open_embedded, shown_of, write_csv
+from iaa.sheet import open_sheet
+from iaa.work import (
+    best_and_worst,
+    check_file_place,
+    image_files,
+    metric_cells,
+    open_embedded,
+    shown_of,
+    write_csv,
+)
 from store import MissingFileError, open_targets
 
 if TYPE_CHECKING:
@@ -36,6 +45,7 @@ def score(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write every image's score and percentile here.")
     ] = None,
+    sheet_file: options.SheetFile = None,
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,
     data: options.Data = None,
@@ -51,9 +61,10 @@ def score(
     from analysis.probes import join_rows
     from analysis.prompting import rank_images
 
-    check_csv_place(csv_file)
+    check_file_place(csv_file)
     root = data_root(data)
     layout = Layout(root, dataset)
+    sheet = open_sheet(sheet_file, layout)
     loaded = load_head(existing_head(root, head))
     with open_embedded(layout, loaded.backbone) as features:
         scores = score_features(loaded, features)
@@ -65,17 +76,23 @@ def score(
         ranking = rank_images(scores)
         ids = features.image_id[ranking.row].tolist()
         n_failed = len(features.failures)
-    columns: dict[str, list[Any]] = {
-        "rank": list(range(1, len(ids) + 1)),
-        "image_id": ids,
-        "score": ranking.score.tolist(),
-        "percentile": ranking.percentile.tolist(),
-        "file": image_files(targets, ids),
-    }
-    table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    if csv_file is not None:
-        write_csv(csv_file, list(columns), table)
-    shown = table[:top] + table[max(top, len(table) - top) :]
+        columns: dict[str, list[Any]] = {
+            "rank": list(range(1, len(ids) + 1)),
+            "image_id": ids,
+            "score": ranking.score.tolist(),
+            "percentile": ranking.percentile.tolist(),
+            "file": image_files(targets, ids),
+        }
+        table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        if csv_file is not None:
+            write_csv(csv_file, list(columns), table)
+        best, worst = best_and_worst(table, top)
+        title = f"{dataset} by head {loaded.name}"
+        origin = f"{loaded.backbone}/{loaded.output}, fitted on {loaded.origin}"
+        if sheet is not None:
+            facts = [f"{origin}; {len(table):,} images scored"]
+            sheet.write(title, facts, [("Best", best), ("Worst", worst)], features, "score")
+    shown = best + worst
     if as_json:
         answer_json(
             {"dataset": dataset, "head": loaded.name, "backbone": loaded.backbone, "output": loaded.output,
@@ -84,7 +101,7 @@ def score(
         )  # fmt: skip
         return
     answer_table(
-        f"{dataset} by head {loaded.name} ({loaded.backbone}/{loaded.output}, fitted on {loaded.origin})",
+        f"{title} ({origin})",
         ["rank", "image", "score", "percentile"],
         [[r["rank"], r["image_id"], round(r["score"], 4), round(r["percentile"], 1)] for r in shown],
     )

@@ -11,12 +11,14 @@ from embed.backbones import file_stem
 from iaa import options
 from iaa.console import answer_json, answer_table, note
 from iaa.paths import Layout, data_root
+from iaa.sheet import open_sheet
 from iaa.work import (
-    check_csv_place,
-    check_known,
+    best_and_worst,
+    check_file_place,
     image_files,
     metric_cells,
-    open_embedded,
+    note_demo,
+    open_clip_features,
     result_title,
     shown_of,
     write_csv,
@@ -26,7 +28,6 @@ from store import (
     IdentityError,
     MissingFileError,
     Prompts,
-    open_features,
     open_prompts,
     open_targets,
 )
@@ -75,6 +76,7 @@ def prompt(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write every image's score and percentile here.")
     ] = None,
+    sheet_file: options.SheetFile = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,
@@ -93,16 +95,17 @@ def prompt(
     ranking = bool(high or low or prompts)
     if ranking and not prompts and not (high and low):
         raise typer.BadParameter("give both --high and --low (or --prompts)")
-    if not ranking and (method or csv_file):
-        raise typer.BadParameter("--method and --csv are for ranking: give --high and --low, or --prompts")
-    with _open_clip_features(layout, backbone) as features:
-        if features.backbone.startswith("demo_") and dataset != "demo":
-            known = "knows nothing but a synthetic world: its answers say nothing about photographs"
-            note(f"{features.backbone} {known}")
+    if not ranking and (method or csv_file or sheet_file):
+        raise typer.BadParameter(
+            "--method, --csv and --sheet are for ranking: give --high and --low, or --prompts"
+        )
+    with open_clip_features(layout, backbone) as features:
+        note_demo(features.backbone, dataset)
         if ranking:
             _rank(
-                layout, features, prompts or "paper_fixed", high, low, method, top, csv_file, device, as_json
-            )
+                layout, features, prompts or "paper_fixed", high, low, method, top, csv_file, sheet_file,
+                device, as_json,
+            )  # fmt: skip
         else:
             _evaluate(layout, features, device, seed, n_boot, as_json)
 
@@ -160,12 +163,14 @@ def _rank(
     method: Method | None,
     top: int,
     csv_file: Path | None,
+    sheet_file: Path | None,
     device: str,
     as_json: bool,
 ) -> None:
     from analysis.prompting import rank_images, winning_prompt
 
-    check_csv_place(csv_file)
+    check_file_place(csv_file)
+    sheet = open_sheet(sheet_file, layout)
     stored = _open_prompt_set(layout, prompts, features.backbone)
     high, low = _sides(stored, high, low)
     one_each = stored.n_prompts == len(set(stored.label.tolist()))
@@ -191,7 +196,13 @@ def _rank(
     table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     if csv_file is not None:
         write_csv(csv_file, list(columns), table)
-    shown = table[:top] + table[max(top, len(table) - top) :]
+    best, worst = best_and_worst(table, top)
+    title = f"{layout.dataset}: {_listed(high)} against {_listed(low)}"
+    if sheet is not None:
+        facts = [f"{features.backbone}, {stored.set_name}, {method}; {len(table):,} images ranked"]
+        sections = [(f"Best: {_listed(high)}", best), (f"Worst: {_listed(low)}", worst)]
+        sheet.write(title, facts, sections, features, "score")
+    shown = best + worst
     if as_json:
         answer_json(
             {"dataset": layout.dataset, "backbone": features.backbone, "prompts": stored.set_name,
@@ -202,7 +213,7 @@ def _rank(
     names = [name for name in columns if name != "file"]
     digits = {"score": 4, "percentile": 1}
     cells = [[round(row[n], digits[n]) if n in digits else row[n] for n in names] for row in shown]
-    title = f"{layout.dataset}: {_listed(high)} against {_listed(low)} ({features.backbone}, {method})"
+    title += f" ({features.backbone}, {method})"
     answer_table(title, ["image" if name == "image_id" else name for name in names], cells)
     note(f"{len(table):,} images ranked{shown_of(len(shown), len(table))}")
     if features.failures:
@@ -256,32 +267,6 @@ def _sides(stored: Prompts, high: list[str] | None, low: list[str] | None) -> tu
     if both := [label for label in high if label in low]:
         raise typer.BadParameter(f"{both[0]!r} is on both sides: it would say nothing")
     return high, low
-
-
-def _open_clip_features(layout: Layout, backbone: str | None) -> Features:
-    """The features of the backbone asked for, or of the only one whose space has prompts."""
-    if backbone is not None:
-        features = open_embedded(layout, backbone)
-        if "embedding" not in features.outputs:
-            raise typer.BadParameter(f"{backbone} has no joint embedding; prompts need a CLIP-like backbone")
-        return features
-    check_known(layout)
-    opened = [open_features(path) for path in sorted(layout.features.glob("*.h5"))]
-    fitting = [features for features in opened if "embedding" in features.outputs]
-    if len(fitting) > 1:
-        raise typer.BadParameter(
-            f"{layout.dataset} is embedded with several: choose one by "
-            + " or ".join(f"--backbone {features.backbone}" for features in fitting)
-        )
-    if not fitting:
-        there = ", ".join(features.backbone for features in opened) or "none"
-        raise MissingFileError(
-            f"{layout.features} has no features of a backbone with a text tower (there: {there}). Make them, "
-            f"with published weights: iaa embed --dataset {layout.dataset} --backbone vit_b32.openai; "
-            "or, to try the commands only, with weights that know nothing but the synthetic demo: "
-            f"iaa embed --dataset {layout.dataset} --backbone demo_clip"
-        )
-    return fitting[0]
 
 
 def _open_prompt_set(layout: Layout, prompts: str, backbone: str) -> Prompts:

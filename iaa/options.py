@@ -29,6 +29,14 @@ Backbones = Annotated[
         show_default=False,
     ),
 ]
+SheetFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--sheet",
+        help="Write what is shown as a contact sheet, one HTML file with thumbnails.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[

@@ -139,6 +139,38 @@ def open_only_embedded(layout: Layout) -> Features:
     return open_features(paths[0])
 
 
+def open_clip_features(layout: Layout, backbone: str | None) -> Features:
+    """The features of the backbone asked for, or of the only one whose space has prompts."""
+    if backbone is not None:
+        features = open_embedded(layout, backbone)
+        if "embedding" not in features.outputs:
+            raise typer.BadParameter(f"{backbone} has no joint embedding; prompts need a CLIP-like backbone")
+        return features
+    check_known(layout)
+    opened = [open_features(path) for path in sorted(layout.features.glob("*.h5"))]
+    fitting = [features for features in opened if "embedding" in features.outputs]
+    if len(fitting) > 1:
+        raise typer.BadParameter(
+            f"{layout.dataset} is embedded with several: choose one by "
+            + " or ".join(f"--backbone {features.backbone}" for features in fitting)
+        )
+    if not fitting:
+        there = ", ".join(features.backbone for features in opened) or "none"
+        raise MissingFileError(
+            f"{layout.features} has no features of a backbone with a text tower (there: {there}). Make them, "
+            f"with published weights: iaa embed --dataset {layout.dataset} --backbone vit_b32.openai; "
+            "or, to try the commands only, with weights that know nothing but the synthetic demo: "
+            f"iaa embed --dataset {layout.dataset} --backbone demo_clip"
+        )
+    return fitting[0]
+
+
+def note_demo(backbone: str, dataset: str) -> None:
+    """Say so where one of the demo's backbones is asked about photographs."""
+    if backbone.startswith("demo_") and dataset != "demo":
+        note(f"{backbone} knows nothing but a synthetic world: its answers say nothing about photographs")
+
+
 def check_known(layout: Layout) -> None:
     """Raises DatasetError for an unknown data set, and lists the known; imported vectors need no config."""
     if not layout.folder.is_dir():
@@ -153,15 +185,20 @@ def image_files(targets: Targets, image_ids: list[str]) -> list[str]:
     return [file_of.get(name, "") for name in image_ids]
 
 
+def best_and_worst(table: list[dict[str, Any]], top: int) -> tuple[list[Any], list[Any]]:
+    """The first and the last `top` rows of a ranking; none is in both."""
+    return table[:top], table[max(top, len(table) - top) :]
+
+
 def shown_of(n_shown: int, n_all: int) -> str:
     """What to add to a count of ranked images of which the best and the worst are shown."""
     return "" if n_shown == n_all else f"; shown: the first and the last {n_shown // 2}"
 
 
-def check_csv_place(path: Path | None) -> None:
-    """Say before the work, not after it, that `--csv` cannot be written."""
+def check_file_place(path: Path | None, option: str = "--csv") -> None:
+    """Say before the work, not after it, that the file of an option cannot be written."""
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise typer.BadParameter(f"--csv {path}: not a file in a folder that exists")
+        raise typer.BadParameter(f"{option} {path}: not a file in a folder that exists")
 
 
 def write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
