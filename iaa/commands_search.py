@@ -101,7 +101,7 @@ def search(
             query = _encode(layout, features, text, weights, device)
         else:
             output = output or min(features.outputs, key=lambda name: name != "embedding")
-            row = _row_of(like, ids, files, layout)
+            row = _row_of(like, ids, files, layout.dataset, features.backbone)
             query = _read_query(features, output, row, files[row] or ids[row])
         blocks = features.blocks(output, unit_norm=True)
         ranking = rank_images(cosines_with(blocks, features.n_images, query, row))
@@ -222,7 +222,7 @@ def _read_query(features: Features, output: str, row: int, name: str) -> np.ndar
     return vector
 
 
-def _row_of(given: str, ids: list[str], files: list[str], layout: Layout) -> int:
+def _row_of(given: str, ids: list[str], files: list[str], dataset: str, backbone: str) -> int:
     """Row of the image that is meant: by its whole id or file, else by the end of one.
 
     Raises typer.BadParameter for a name that fits none or several, and lists what it may have meant.
@@ -244,14 +244,14 @@ def _row_of(given: str, ids: list[str], files: list[str], layout: Layout) -> int
         named = "; ".join(_both(ids[row], files[row]) for row in fitting[:_N_NAMED])
         more = f" and {len(fitting) - _N_NAMED:,} more" if len(fitting) > _N_NAMED else ""
         raise typer.BadParameter(
-            f"--like {given} fits {len(fitting):,} images of {layout.dataset}: {named}{more}. "
+            f"--like {given} fits {len(fitting):,} images of {dataset}: {named}{more}. "
             "Say more of the name"
         )
     close = _close_names(wanted, ids, files)
     hint = f"; similar names: {'; '.join(close)}" if close else f"; the first of them: {'; '.join(ids[:3])}"
     raise typer.BadParameter(
-        f"--like {given}: no such image among the {len(ids):,} of {layout.dataset}{hint}. A photograph "
-        f"that is not in it: add it to the folder, then iaa embed --dataset {layout.dataset}"
+        f"--like {given}: no such image among the {len(ids):,} of {dataset}{hint}. Added since they were "
+        f"embedded? iaa embed --dataset {dataset} --backbone {backbone} --overwrite"
     )
 
 

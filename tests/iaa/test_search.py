@@ -137,6 +137,9 @@ class Page(HTMLParser):
             assert kind == "data:image/jpeg;base64"
             self.cards[-1]["picture"] = Image.open(io.BytesIO(base64.b64decode(encoded, validate=True)))
             self.cards[-1]["alt"] = named["alt"]
+        if named.get("class") == "file":
+            assert list(named) == ["class", "title"]
+            self.cards[-1]["title"] = named["title"]
         if tag not in ("meta", "img"):
             self.inside.append(tag)
 
@@ -228,6 +231,7 @@ def test_names_that_are_clear(run, given, meant):
     [
         (["--like", "IMG_1.jpg", "-b", "plain"], 2, "fits 2 images of mine: lake/IMG_1.jpg; summer/"),
         (["--like", "img_2.JPG", "-b", "plain"], 2, "among the 10 of mine; similar names: lake/IMG_2"),
+        (["--like", "xyz", "-b", "plain"], 2, "iaa embed --dataset mine --backbone plain --overwrite"),
         (["--like", "xyz", "-b", "plain"], 2, f"the first of them: {AWKWARD}; broken.jpg; changed.jpg"),
         (["--like", "broken", "-b", "plain"], 1, "broken.jpg has no vector to compare with: truncated file"),
         (["--like", "black", "-b", "demo_clip"], 1, "summer/black.jpg has a vector of zeros in embedding"),
@@ -306,6 +310,7 @@ def test_a_sheet_shows_what_was_found(run, tmp_path):
         card = cards[row["image_id"]]
         assert card["rank"] == [str(row["rank"])] and f"{row['cosine']:.4f}" in card["words"]
         assert f"{row['percentile']:.1f} %" in card["words"] and row["file"] in "".join(card["words"])
+        assert card["title"] == row["file"]
         if row["image_id"] != "gone.jpg":
             assert card["alt"] == row["file"] and card["picture"].format == "JPEG"
             assert max(card["picture"].size) == 240 and not card["picture"].getexif()
@@ -322,7 +327,7 @@ def test_a_sheet_shows_what_was_found(run, tmp_path):
 
 def test_an_image_that_cannot_be_read_any_more_is_a_placeholder_with_the_reason(tmp_path, monkeypatch):
     path = tmp_path / "a.jpg"
-    assert "cannot read: No such file" in iaa.sheet.load_thumbnail(path, False).remark
+    assert iaa.sheet.load_thumbnail(path, False).remark.startswith("cannot read: No such file")
     path.write_bytes(b"oops")
     assert "not an image of a known format" in iaa.sheet.load_thumbnail(path, False).remark
     Image.new("RGB", (30, 20)).save(path)
