@@ -251,7 +251,7 @@ def _row_of(given: str, ids: list[str], files: list[str], dataset: str, backbone
     hint = f"; similar names: {'; '.join(close)}" if close else f"; the first of them: {'; '.join(ids[:3])}"
     raise typer.BadParameter(
         f"--like {given}: no such image among the {len(ids):,} of {dataset}{hint}. Added since they were "
-        f"embedded? iaa embed --dataset {dataset} --backbone {backbone} --overwrite"
+        f"embedded? iaa embed --dataset {dataset} --backbone {backbone} --update"
     )
 
 

@@ -231,7 +231,7 @@ def test_names_that_are_clear(run, given, meant):
     [
         (["--like", "IMG_1.jpg", "-b", "plain"], 2, "fits 2 images of mine: lake/IMG_1.jpg; summer/"),
         (["--like", "img_2.JPG", "-b", "plain"], 2, "among the 10 of mine; similar names: lake/IMG_2"),
-        (["--like", "xyz", "-b", "plain"], 2, "iaa embed --dataset mine --backbone plain --overwrite"),
+        (["--like", "xyz", "-b", "plain"], 2, "iaa embed --dataset mine --backbone plain --update"),
         (["--like", "xyz", "-b", "plain"], 2, f"the first of them: {AWKWARD}; broken.jpg; changed.jpg"),
         (["--like", "broken", "-b", "plain"], 1, "broken.jpg has no vector to compare with: truncated file"),
         (["--like", "black", "-b", "demo_clip"], 1, "summer/black.jpg has a vector of zeros in embedding"),
