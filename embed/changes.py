@@ -63,16 +63,8 @@ class Changes:
         is_noted = seen[:, 1] != 0
         suspects = (now[:, 0] != size) | (is_noted & (now != seen).any(axis=1))
         suspects = np.flatnonzero((suspects | self.check_content) & (now[:, 0] >= 0))
-
-        def is_changed(row: int) -> bool:
-            try:
-                data = read_bytes(self.table.absolute(first + row))
-            except ImageError:
-                return False
-            return hashlib.sha256(data).digest() != bytes(sha256[row])
-
-        with ThreadPoolExecutor(_N_READERS) as pool:
-            changed = dict(zip(suspects.tolist(), pool.map(is_changed, suspects.tolist()), strict=True))
+        found = zip(suspects.tolist(), _sha256_of(self.table, first + suspects), strict=True)
+        changed = {row: digest not in (b"", bytes(sha256[row])) for row, digest in found}
         self.note(seen_path, (first + row for row, is_other in changed.items() if not is_other))
         return [first + row for row, is_other in changed.items() if is_other]
 
@@ -109,16 +101,38 @@ def same_bytes(
     same: np.ndarray = now[:, 0] == size
     asked = np.flatnonzero(same & (~is_noted | changes.check_content))
 
-    def is_same(position: int) -> bool:
+    hashes = _sha256_of(changes.table, rows[asked])
+    same[asked] = [found == bytes(sha256[n]) for n, found in zip(asked, hashes, strict=True)]
+    return same
+
+
+def rows_by_content(
+    changes: Changes, rows: Int[np.ndarray, " n"], file: SealedFile, usable: Bool[np.ndarray, " n_old"]
+) -> Int[np.ndarray, " n"]:
+    """Old row, among the usable ones, of an image with the same bytes under whatever name; else -1.
+
+    Only images of which an old one has the size are read.
+    """
+    old = np.flatnonzero(usable)
+    size, sha256 = file.view("source_size")[old], file.take("source_sha256", old)
+    row_of = {bytes(sha256[n]): row for n, row in enumerate(old.tolist())}
+    asked = np.flatnonzero(np.isin(changes.now[rows, 0], size))
+    found = np.full(len(rows), -1)
+    found[asked] = [row_of.get(digest, -1) for digest in _sha256_of(changes.table, rows[asked])]
+    return found
+
+
+def _sha256_of(table: ImageTable, rows: Int[np.ndarray, " n"]) -> list[bytes]:
+    """SHA-256 of each image's bytes; empty where they cannot be read."""
+
+    def sha256(row: int) -> bytes:
         try:
-            data = read_bytes(changes.table.absolute(int(rows[position])))
+            return hashlib.sha256(read_bytes(table.absolute(row))).digest()
         except ImageError:
-            return False
-        return hashlib.sha256(data).digest() == bytes(sha256[position])
+            return b""
 
     with ThreadPoolExecutor(_N_READERS) as pool:
-        same[asked] = list(pool.map(is_same, asked.tolist()))
-    return same
+        return list(pool.map(sha256, rows.tolist()))
 
 
 def _size_and_time(path: str) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 The images that are new or have changed, and those that failed, go through an ordinary run of their own in the
 folder `update` beside the files, which can be stopped and gone on with as any other; then each file is
 written anew from its old rows and those. A row is kept only if its image has the same bytes as then: size
-and time of change are as noted just before it was read, or the SHA-256 is as stored.
+and time of change are as noted just before it was read, or the SHA-256 is as stored. So an image that was
+renamed keeps its row.
 
 A batch of the small run holds other neighbours than it would have in a run over all images, which moves
 vectors by about 2e-6; so what was kept is recorded in the provenance (`updates`).
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from embed.changes import Changes, same_bytes
+from embed.changes import Changes, rows_by_content, same_bytes
 from embed.datasets import ImageTable
 from embed.loading import Backbone
 from embed.options import Options, Timings
@@ -103,12 +104,14 @@ def _tidy(folder: Path, backbones: Sequence[Backbone]) -> None:
 
 
 def kept_rows(file: Features, changes: Changes, seen_path: Path) -> Int[np.ndarray, " n_images"]:
-    """Row of the old file for each image of the table that is the same file as then, by id; else -1."""
-    row_of = {image_id: row for row, image_id in enumerate(file.image_id.tolist())}
+    """Row of the old file for each image of the table that has the same bytes as then, looked up by its id,
+    then by its content; else -1."""
+    row_of = {name: row for row, name in enumerate(file.image_id.tolist()) if file.ok[row]}
     rows = np.array([row_of.get(name, -1) for name in changes.table.image_id.tolist()], np.int64)
-    rows[rows >= 0] = np.where(file.ok[rows[rows >= 0]], rows[rows >= 0], -1)
     there = np.flatnonzero(rows >= 0)
     rows[there[~same_bytes(changes, there, file.file, rows[there], seen_path)]] = -1
+    others = np.flatnonzero(rows < 0)
+    rows[others] = rows_by_content(changes, others, file.file, file.ok)
     return rows
 
 
@@ -135,11 +138,9 @@ def _join(
     reason_of = {} if new is None else new.failures
     failures = {int(row): reason_of[n] for row in made if (n := int(new_row[row])) in reason_of}
     outcome = Outcome(old.backbone, plan.path, old.digest, plan.n_rows, len(failures), len(made))
-    if (
-        not any(differences(old.identity, plan.identity))
-        and failures == old.failures
-        and len(failures) == len(made)
-    ):
+    is_same_list = not any(differences(old.identity, plan.identity))
+    is_in_place = ((old_row == np.arange(plan.n_rows)) | (old_row < 0)).all()
+    if is_same_list and is_in_place and failures == old.failures and len(failures) == len(made):
         return replace(outcome, n_new=0)
     update: dict[str, Any] = {
         "from": old.digest,

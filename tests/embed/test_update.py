@@ -105,10 +105,16 @@ def test_what_was_kept_is_recorded(library, backbones):
     assert updates[0]["kept_rows_made_with"]["batch_size"] == 16
 
 
-def test_only_removed_photographs_need_no_forward_pass(library, backbones, monkeypatch):
-    (library.images / "10.png").unlink()
-    monkeypatch.setattr(embed.update, "embed_images", None)
-    assert [(o.n_images, o.n_new) for o in library.update(backbones)] == [(19, 0)] * 2
+@pytest.mark.parametrize("name", ["10.png", "29.png"])
+def test_only_removed_photographs_need_no_forward_pass(library, backbones, monkeypatch, name):
+    before = library.rows()
+    (library.images / name).unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(embed.update, "embed_images", None)
+        assert [(o.n_images, o.n_new) for o in library.update(backbones)] == [(19, 0)] * 2
+    after = library.rows()
+    assert list(after) == [kept for kept in before if kept != name]
+    assert all(before[kept].tobytes() == vector.tobytes() for kept, vector in after.items())
 
 
 def test_nothing_changed_leaves_the_file_alone(library, backbones):
@@ -132,30 +138,53 @@ def test_failed_rows_are_tried_again(library, backbones, tmp_path):
     library.check(backbones, tmp_path)
 
 
-def test_an_id_whose_file_is_another_is_not_kept_by_its_name_or_size(library, backbones, tmp_path):
-    """Two pictures of one size change places; with the note gone, or their times as before."""
-    one, two = library.images / "15.png", library.images / "16.png"
-    contents = [file.read_bytes() for file in (one, two)]
-    size = max(len(content) for content in contents)
-    for file, content in zip((one, two), reversed(contents), strict=True):
-        file.write_bytes(content.ljust(size, b"\0"))  # a PNG may be followed by anything
+def exchange(library, contents, times=OLD):
+    """Two pictures of one size change places, their times as before."""
+    for name, content in zip(("15.png", "16.png"), contents, strict=True):
+        (library.images / name).write_bytes(content)
+        os.utime(library.images / name, ns=(times, times))
+
+
+@pytest.fixture
+def two(library):
+    """Contents of equal size, of which the library holds the second at first (a PNG may have a tail)."""
+    one, other = ((library.images / name).read_bytes() for name in ("15.png", "16.png"))
+    size = max(len(one), len(other)) + 1
+    contents = [one.ljust(size, b"\0"), other.ljust(size, b"\0")]
+    exchange(library, contents)
+    return contents
+
+
+@pytest.mark.parametrize("how", ["time", "no note", "content"])
+def test_pictures_that_change_places_take_their_rows_along(library, two, backbones, tmp_path, how):
     library.update(backbones)
-    for file, content in zip((one, two), contents, strict=True):
-        file.write_bytes(content.ljust(size, b"\0"))
-        os.utime(file, ns=(OLD + 1, OLD + 1))
-    assert [o.n_new for o in library.update(backbones)] == [2, 2]
-    for file, content in zip((one, two), reversed(contents), strict=True):
-        file.write_bytes(content.ljust(size, b"\0"))
-        os.utime(file, ns=(OLD + 1, OLD + 1))
-    assert [o.n_new for o in library.update(backbones)] == [0, 0]  # same size and time: as documented
-    checked = Options(batch_size=16, n_threads=2, check_content=True)
-    assert [o.n_new for o in library.update(backbones, checked)] == [2, 2]
-    for file, content in zip((one, two), contents, strict=True):
-        file.write_bytes(content.ljust(size, b"\0"))
-        os.utime(file, ns=(OLD + 1, OLD + 1))
-    for path in library.features.glob("*.seen"):
-        path.unlink()
-    assert [o.n_new for o in library.update(backbones)] == [2, 2]
+    before = library.rows()
+    exchange(library, two[::-1], OLD + (how == "time"))
+    options = Options(batch_size=16, n_threads=2, check_content=how == "content")
+    if how == "no note":
+        for path in library.features.glob("*.seen"):
+            path.unlink()
+    elif how == "content":
+        library.update(backbones)
+        assert library.rows()["15.png"].tobytes() == before["15.png"].tobytes()  # as documented
+    assert [o.n_new for o in library.update(backbones, options)] == [0, 0]
+    after = library.rows()
+    assert after["15.png"].tobytes() == before["16.png"].tobytes()
+    assert after["16.png"].tobytes() == before["15.png"].tobytes()
+    library.check(backbones, tmp_path)
+
+
+def test_renamed_photographs_keep_their_rows(library, backbones, tmp_path, monkeypatch):
+    before = library.rows()
+    (library.images / "28.png").write_bytes(b"<html>")
+    library.update(backbones)
+    for i in range(10, 30):
+        (library.images / f"{i}.png").rename(library.images / f"{60 - i}.png")
+    library.paint("70.png")
+    assert [(o.n_failed, o.n_new) for o in library.update(backbones)] == [(1, 2)] * 2
+    after = library.rows()
+    for i in set(range(10, 30)) - {28}:
+        assert after[f"{60 - i}.png"].tobytes() == before[f"{i}.png"].tobytes()
     library.check(backbones, tmp_path)
 
 
@@ -213,10 +242,11 @@ def test_rows_cross_the_bounds_of_blocks(tmp_path, backbones):
     n = BLOCK_ROWS + 60
 
     def table(ids):
-        paths = np.array([f"{int(i) % 10:02d}.png" for i in ids])
+        paths = np.array([f"{0 if i < n else 9}{int(i) % 10}.png" for i in ids])
         return ImageTable("t", library.images, np.array([f"{int(i):06d}" for i in ids]), paths)
 
     embed_images(table(range(n)), backbones[1:], library.features, OPTIONS)
+    library.paint(*[f"9{i}.png" for i in range(10)])
     shuffled = np.random.default_rng(0).permutation(n + 30)[: n + 10]
     (outcome,) = update_images(table(shuffled), backbones[1:], library.features, OPTIONS)
     assert outcome.n_new == (shuffled >= n).sum() > 0
@@ -225,9 +255,10 @@ def test_rows_cross_the_bounds_of_blocks(tmp_path, backbones):
     with open_features(outcome.path) as features:
         assert features.ok.all()
     vectors = np.array(list(got.values()))
-    pictures = np.array([vectors[np.flatnonzero(shuffled % 10 == picture)[0]] for picture in range(10)])
+    picture = shuffled % 10 + 10 * (shuffled >= n)
+    pictures = np.array([vectors[np.flatnonzero(picture == k)[0]] for k in range(20)])
     assert np.abs(pictures[1:] - pictures[:-1]).max(axis=1).min() > 1e-2
-    np.testing.assert_allclose(vectors, pictures[shuffled % 10], rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(vectors, pictures[picture], rtol=1e-4, atol=2e-5)
 
 
 def test_another_combination_is_refused(library, backbones):

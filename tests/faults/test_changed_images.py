@@ -10,6 +10,7 @@ from PIL import Image
 import embed.changes
 from embed.changes import ChangedImagesError, Changes
 from embed.datasets import ImageTable
+from embed.decode import ImageError
 from embed.loading import load_backbone
 from embed.pipeline import Options, embed_images, feature_path, feature_plan, parts_to_make
 from store import open_features
@@ -126,6 +127,16 @@ def test_touched_images_are_hashed_once_and_are_the_same(run, monkeypatch):
     monkeypatch.setattr(embed.changes, "read_bytes", None)  # the second time nothing is read
     assert run.go_on().n_new == 0
     run.final.with_name(run.final.name + ".seen").unlink()
+    assert run.go_on().n_new == 0
+
+
+def test_an_image_that_cannot_be_read_now_has_not_changed(run, monkeypatch):
+    os.utime(run.table.absolute(4))
+
+    def fail(*_):
+        raise ImageError("cannot read")
+
+    monkeypatch.setattr(embed.changes, "read_bytes", fail)
     assert run.go_on().n_new == 0
 
 
