@@ -199,6 +199,7 @@ def compare_finetuned(
     pairs: list[tuple[str, str]] = []
     full: dict[str, str] = {}
     for features in tuned:
+        features.check_images(targets.images)
         shares, levels = read_distributions(features)
         mean = shares[align(features.image_id, first.test_id)].astype(np.float64) @ levels
         predictions[features.backbone] = Prediction(mean, mean > targets.threshold)

@@ -30,6 +30,11 @@ class Joint:
         self.digest = digest_of_json([[features.digest, output] for features, output in self.parts])
         self.path = Path("joint")
 
+    def check_images(self, images: str) -> None:
+        """Raise IdentityError if one of the files is of another list of images."""
+        for features, _ in self.parts:
+            features.check_images(images)
+
     @property
     def n_images(self) -> int:
         """Number of rows: the images of the first file."""

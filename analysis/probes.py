@@ -71,6 +71,7 @@ class Features(Protocol):
     def backbone(self) -> str: ...
     @property
     def digest(self) -> str: ...
+    def check_images(self, images: str) -> None: ...
     def read(self, output: str, rows: Selection = None, unit_norm: bool = False) -> np.ndarray: ...
 
 
@@ -167,8 +168,10 @@ class ProbeFit:
 def join_rows(features: Features, targets: Targets) -> Rows:
     """The rows of a feature file with their ratings: mean vote, spread of votes, share of each level.
 
-    Raises RatingsError where there is nothing to learn from or to test on.
+    Raises RatingsError where there is nothing to learn from or to test on, IdentityError where the two are of
+    different lists of images.
     """
+    features.check_images(targets.images)
     at = align(targets.image_id, features.image_id)
     mean = labels.targets_mos(targets)
     columns, names = [mean], ["mos"]

@@ -62,7 +62,11 @@ class RatedImages:
 
 
 def join_ratings(features: Features, targets: Targets) -> RatedImages:
-    """Ratings joined to the rows of a feature file by image id; train and test hold only rows that are ok."""
+    """Ratings joined to the rows of a feature file by image id; train and test hold only rows that are ok.
+
+    Raises IdentityError where the two are of different lists of images.
+    """
+    features.check_images(targets.images)
     rows = align(targets.image_id, features.image_id)
     split, ok = targets.split[rows], features.ok
     return RatedImages(

@@ -98,7 +98,7 @@ def same_bytes(
     size, sha256 = file.view("source_size")[old_rows], file.take("source_sha256", old_rows)
     now, seen = changes.now[rows], _load_seen(seen_path, n_old, 0, n_old)[old_rows]
     is_noted = (now == seen).all(axis=1) & (seen[:, 1] != 0)
-    same: np.ndarray = now[:, 0] == size
+    same: np.ndarray = (now[:, 0] == size) | (now[:, 0] < 0)  # some protocols do not tell sizes
     asked = np.flatnonzero(same & (~is_noted | changes.check_content))
 
     hashes = _sha256_of(changes.table, rows[asked])
@@ -116,7 +116,8 @@ def rows_by_content(
     old = np.flatnonzero(usable)
     size, sha256 = file.view("source_size")[old], file.take("source_sha256", old)
     row_of = {bytes(sha256[n]): row for n, row in enumerate(old.tolist())}
-    asked = np.flatnonzero(np.isin(changes.now[rows, 0], size))
+    now = changes.now[rows, 0]
+    asked = np.flatnonzero(np.isin(now, size) | (now < 0))
     found = np.full(len(rows), -1)
     found[asked] = [row_of.get(digest, -1) for digest in _sha256_of(changes.table, rows[asked])]
     return found

@@ -27,17 +27,23 @@ _NONE = -1
 
 
 class CrashNotes:
-    """What is known about crashes of one run, kept in a folder while the run is supervised."""
+    """What is known about crashes of one run, kept in a folder while the run is supervised.
 
-    def __init__(self, folder: Path) -> None:
+    Rows are of the list of images with the digest `images`; what was found in another list is forgotten.
+    """
+
+    def __init__(self, folder: Path, images: str = "") -> None:
         self.folder = folder
+        self.images = images
         self.suspects = rows_in_flight(folder)
         """Rows that were being decoded when the run before this one crashed."""
         file = folder / "culprits.json"
         self.culprits: dict[int, str] = {}
         """Reason per row that must not be decoded."""
         if file.exists():
-            self.culprits = {int(row): reason for row, reason in json.loads(file.read_text()).items()}
+            known = json.loads(file.read_text())
+            if known["images"] == images:
+                self.culprits = {int(row): reason for row, reason in known["rows"].items()}
         self._slots = np.memmap(folder / "in-flight", np.int64, "w+", shape=(N_SLOTS,))
         self._slots[:] = _NONE
         self._next = itertools.cycle(range(N_SLOTS))
@@ -46,7 +52,8 @@ class CrashNotes:
     def convict(self, culprits: Mapping[int, str]) -> None:
         """Remember rows that crash their decoder, for this and the following starts."""
         self.culprits.update(culprits)
-        (self.folder / "culprits.json").write_text(json.dumps(self.culprits))
+        known = {"images": self.images, "rows": self.culprits}
+        (self.folder / "culprits.json").write_text(json.dumps(known))
 
     @contextmanager
     def watch(self, row: int) -> Iterator[None]:

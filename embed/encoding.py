@@ -58,9 +58,10 @@ def embed_parts(
         for start in range(*parts[index], options.batch_size)
     ]
     decoding = (steps, options.exif_rotate, options.max_pixels, options.is_exact)
-    crashes = CrashNotes(options.crash_folder) if options.crash_folder else None
+    crashes = CrashNotes(options.crash_folder, table.digest) if options.crash_folder else None
     if crashes is not None and crashes.suspects:
-        crashes.convict(find_culprits({row: table.absolute(row) for row in crashes.suspects}, decoding))
+        suspects = {row: table.absolute(row) for row in crashes.suspects if row < len(table)}
+        crashes.convict(find_culprits(suspects, decoding))
     loaded = load_batches(table, batches, *decoding, options.n_threads, crashes)
     encoders = {b.id: Encoder(b, options.batch_size) for b in backbones}
     n_seen = n_failed = 0
@@ -233,8 +234,16 @@ def _queue(
         if device.type == "cuda":
             copied.append(torch.cuda.current_stream(device).record_event())
         if encoder.size < len(rows):
-            part.smaller_batches[backbone.id].append([batch.start, batch.stop, encoder.size])
+            _note_smaller(part.smaller_batches[backbone.id], batch, encoder.size)
     return _InFlight(batch, rows, part, outputs, copied)
+
+
+def _note_smaller(noted: list[list[int]], batch: Batch, size: int) -> None:
+    """Note [first row, last row + 1, size]; neighbours share an entry, for a file's header is short."""
+    if noted and noted[-1][1:] == [batch.start, size]:
+        noted[-1][1] = batch.stop
+    else:
+        noted.append([batch.start, batch.stop, size])
 
 
 def _finish(queued: _InFlight) -> _Encoded:

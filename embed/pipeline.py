@@ -241,6 +241,8 @@ def _is_finished(plan: Plan, overwrite: bool, changes: Changes | None = None) ->
     """True if the file is there, for this combination and, where `changes` can tell, for these images."""
     try:
         with open_features(plan.path, plan.identity) as features:
+            if overwrite and "updates" in features.provenance:
+                return False  # other batches than in a run over all images, and so other bytes
             changed = changes.changed_rows(features.file, plan.seen_path) if changes else []
     except MissingFileError:
         return False
@@ -289,7 +291,7 @@ def _discard_other_run(plan: Plan) -> None:
     try:
         begin(plan)
     except Exception as error:  # whatever is wrong with the old run, the user asked to replace it
-        logger.info("discarding an unfinished run: %s", error)
+        logger.warning("an unfinished run is discarded: %s", str(error).splitlines()[0])
         discard(plan)
 
 

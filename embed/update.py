@@ -10,6 +10,7 @@ A batch of the small run holds other neighbours than it would have in a run over
 vectors by about 2e-6; so what was kept is recorded in the provenance (`updates`).
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -25,11 +26,17 @@ from embed.datasets import ImageTable
 from embed.loading import Backbone
 from embed.options import Options, Timings
 from embed.pipeline import Outcome, embed_images, feature_path, feature_plan
-from store import Features, MissingFileError, open_features
+from store import Features, IdentityError, open_features
+from store.digests import canonical_json
 from store.identity import differences
 from store.joined import write_joined
 from store.locks import lock_path, write_lock
-from store.parts import Plan
+from store.parts import Plan, begun_plan, discard
+
+logger = logging.getLogger(__name__)
+
+_OF_ONE_RUN = {"updates", "smaller_batches"}
+_N_COMBINATIONS = 16
 
 
 def update_images(
@@ -42,14 +49,32 @@ def update_images(
 ) -> list[Outcome]:
     """As embed_images, but a finished file of another list of images gives its rows of unchanged images.
 
-    All files must be there and of this combination but for the images. Rows that failed are tried again.
-    `on_rows` is called first for the rows that are kept.
+    A backbone without a finished file is embedded whole. Rows that failed are tried again; an image that
+    cannot be read now keeps the row that its id has. `on_rows` is called first for the rows that are kept.
 
     Raises:
-        MissingFileError: a backbone has no finished file to start from.
-        IdentityError: a file was made with other weights, preprocessing or precision.
+        IdentityError: a file was made with other weights, preprocessing or precision, or without hashes of
+            its images.
         BusyError: another run writes one of the files.
     """
+    paths = {b.id: feature_path(folder, b.id) for b in backbones}
+    absent = [b for b in backbones if not paths[b.id].exists()]
+    found = embed_images(table, absent, folder, options, on_rows, timings) if absent else []
+    there = [b for b in backbones if paths[b.id].exists() and b not in absent]
+    if there:
+        found += _update(table, there, folder, options, on_rows, timings)
+    outcome_of = {outcome.backbone: outcome for outcome in found}
+    return [outcome_of[b.id] for b in backbones]
+
+
+def _update(
+    table: ImageTable,
+    backbones: Sequence[Backbone],
+    folder: Path,
+    options: Options,
+    on_rows: Callable[[int, int, bool], None] | None,
+    timings: Timings | None,
+) -> list[Outcome]:
     plans = [feature_plan(table, b, feature_path(folder, b.id), options) for b in backbones]
     with ExitStack() as stack:
         for plan in plans:
@@ -60,7 +85,7 @@ def update_images(
         to_make = np.flatnonzero(np.logical_or.reduce([rows < 0 for rows in kept]))
         if on_rows is not None:
             on_rows(len(table) - len(to_make), 0, False)
-        made = folder / "update"
+        made = update_folder(folder)
         new: list[Features] | list[None] = [None] * len(plans)
         if len(to_make):
             _embed_some(table, to_make, backbones, made, options, on_rows, timings)
@@ -70,10 +95,19 @@ def update_images(
             new_row = np.full(len(table), -1)
             new_row[to_make] = np.arange(len(to_make))
             new_row[old_row >= 0] = -1
+            is_known = changes.now[:, 0] >= 0
+            if some is not None:
+                is_known[_keep_unreadable(table, old, some, old_row, new_row)] = False
             outcomes.append(_join(plan, old, some, old_row, new_row))
-            changes.note(plan.seen_path, range(len(table)))
+            changes.note(plan.seen_path, np.flatnonzero(is_known).tolist())
+            _discard_run_of_another_list(plan)
         _tidy(made, backbones)
     return outcomes
+
+
+def update_folder(folder: Path) -> Path:
+    """Where the rows of an update are made, beside the files."""
+    return folder / "update"
 
 
 def _embed_some(
@@ -106,8 +140,7 @@ def _tidy(folder: Path, backbones: Sequence[Backbone]) -> None:
 def kept_rows(file: Features, changes: Changes, seen_path: Path) -> Int[np.ndarray, " n_images"]:
     """Row of the old file for each image of the table that has the same bytes as then, looked up by its id,
     then by its content; else -1."""
-    row_of = {name: row for row, name in enumerate(file.image_id.tolist()) if file.ok[row]}
-    rows = np.array([row_of.get(name, -1) for name in changes.table.image_id.tolist()], np.int64)
+    rows = _rows_by_id(file, changes.table.image_id)
     there = np.flatnonzero(rows >= 0)
     rows[there[~same_bytes(changes, there, file.file, rows[there], seen_path)]] = -1
     others = np.flatnonzero(rows < 0)
@@ -115,15 +148,53 @@ def kept_rows(file: Features, changes: Changes, seen_path: Path) -> Int[np.ndarr
     return rows
 
 
+def _rows_by_id(file: Features, image_id: np.ndarray) -> Int[np.ndarray, " n_images"]:
+    row_of = {name: row for row, name in enumerate(file.image_id.tolist()) if file.ok[row]}
+    return np.array([row_of.get(name, -1) for name in image_id.tolist()], np.int64)
+
+
+def _keep_unreadable(
+    table: ImageTable,
+    old: Features,
+    new: Features,
+    old_row: Int[np.ndarray, " n_images"],
+    new_row: Int[np.ndarray, " n_images"],
+) -> Int[np.ndarray, " n_unreadable"]:
+    """Let an image whose bytes cannot be had (a disk that is away) keep the row of its id: it has not changed
+    as far as anybody can tell, and a good row is not given for a failed one. Returns those rows."""
+    made = np.flatnonzero(new_row >= 0)
+    unreadable = made[new.file.take("source_size", new_row[made]) < 0]
+    rows = _rows_by_id(old, table.image_id[unreadable])
+    unreadable, rows = unreadable[rows >= 0], rows[rows >= 0]
+    if len(unreadable):
+        logger.warning(
+            "%s: %d images cannot be read now and keep their rows, the first %s: %s",
+            old.path.name, len(unreadable), table.path[unreadable[0]],
+            new.failures[int(new_row[unreadable[0]])],
+        )  # fmt: skip
+    old_row[unreadable], new_row[unreadable] = rows, -1
+    return unreadable
+
+
+def _discard_run_of_another_list(plan: Plan) -> None:
+    """Remove an unfinished run of this combination over other images, which nobody can finish any more."""
+    begun = begun_plan(plan.path, plan.ids)
+    if begun is not None:
+        fields = {field for field, _, _ in differences(begun.identity, plan.identity)}
+        if fields and fields <= {"images", "n_images"}:
+            discard(plan)
+
+
 def _open_old(plan: Plan) -> Features:
     """The finished file, of the plan's combination but for the list of images."""
     expected = {k: v for k, v in plan.identity.items() if k not in ("images", "n_images")}
-    try:
-        return open_features(plan.path, expected)
-    except MissingFileError as error:
-        raise MissingFileError(
-            f"{plan.path} does not exist, so there are no rows to keep. Embed first without --update"
-        ) from error
+    file = open_features(plan.path, expected)
+    if "source_sha256" not in file.file.arrays:
+        raise IdentityError(
+            f"{plan.path} has no hashes of its images, so nobody can tell which are the same. "
+            "Embed all anew: iaa embed --overwrite"
+        )
+    return file
 
 
 def _join(
@@ -140,16 +211,39 @@ def _join(
     outcome = Outcome(old.backbone, plan.path, old.digest, plan.n_rows, len(failures), len(made))
     is_same_list = not any(differences(old.identity, plan.identity))
     is_in_place = ((old_row == np.arange(plan.n_rows)) | (old_row < 0)).all()
-    if is_same_list and is_in_place and failures == old.failures and len(failures) == len(made):
+    fails_again = failures == old.failures and len(failures) == len(made)
+    if fails_again and new is not None:
+        fails_again = _same_sources(old, made, new, new_row[made])
+    if is_same_list and is_in_place and fails_again:
         return replace(outcome, n_new=0)
-    update: dict[str, Any] = {
-        "from": old.digest,
-        "n_kept": plan.n_rows - len(made),
-        "n_new": len(made),
-        "kept_rows_made_with": {key: value for key, value in old.provenance.items() if key != "updates"},
-    }
-    if new is not None and (smaller := new.provenance.get("smaller_batches")):
-        update["smaller_batches_of_new"] = smaller
-    provenance = {**plan.provenance, "updates": [*old.provenance.get("updates", []), update]}
+    provenance = {**plan.provenance, "updates": _history(plan, old, new, len(made))}
     file = None if new is None else new.file
     return replace(outcome, digest=write_joined(plan, old.file, file, old_row, new_row, provenance))
+
+
+def _same_sources(old: Features, rows: np.ndarray, new: Features, new_rows: np.ndarray) -> bool:
+    """True if failed images are the same bytes as then."""
+    names = ("source_size", "source_sha256")
+    return all(np.array_equal(old.file.take(n, rows), new.file.take(n, new_rows)) for n in names)
+
+
+def _history(plan: Plan, old: Features, new: Features | None, n_new: int) -> dict[str, Any]:
+    """What is written down about an update. It does not grow with their number: of what earlier rows were
+    made with, only what differs from this file's own provenance is kept, each combination once."""
+    before = old.provenance.get("updates", {})
+    own = {key: value for key, value in old.provenance.items() if key not in _OF_ONE_RUN}
+    earlier = [own, *({**own, **changed} for changed in before.get("earlier_rows_made_with", []))]
+    made_with = [
+        {key: value for key, value in each.items() if plan.provenance.get(key) != value} for each in earlier
+    ]
+    distinct = list({canonical_json(each): each for each in made_with if each}.values())
+    smaller = [file.provenance for file in (old, new) if file is not None]
+    return {
+        "n_updates": before.get("n_updates", 0) + 1,
+        "from": old.digest,
+        "n_kept": plan.n_rows - n_new,
+        "n_new": n_new,
+        "earlier_rows_made_with": distinct[:_N_COMBINATIONS],
+        "some_in_smaller_batches": before.get("some_in_smaller_batches", False)
+        or any("smaller_batches" in each for each in smaller),
+    }

@@ -162,9 +162,10 @@ def _decode_parts(
     pixels = np.empty(0, np.uint8)
     reasons: dict[int, str] = {}
     decoding = ([pixel_steps(backbone.transform)], options.exif_rotate, options.max_pixels, options.is_exact)
-    crashes = CrashNotes(options.crash_folder) if options.crash_folder else None
+    crashes = CrashNotes(options.crash_folder, table.digest) if options.crash_folder else None
     if crashes is not None and crashes.suspects:
-        crashes.convict(find_culprits({row: table.absolute(row) for row in crashes.suspects}, decoding))
+        suspects = {row: table.absolute(row) for row in crashes.suspects if row < len(table)}
+        crashes.convict(find_culprits(suspects, decoding))
     for batch, rows in load_batches(table, batches, *decoding, options.n_threads, crashes):
         first, last = plan.parts[batch.part]
         if batch.start == first:

@@ -1,5 +1,23 @@
-"""`python -m iaa` is `iaa`."""
+"""`iaa` and `python -m iaa`: an interrupt while the program is still being loaded is no traceback."""
 
-from iaa.cli import main
+import os
+import signal
+from types import FrameType
 
-main()
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"Interrupted before anything was begun.\n")
+    os._exit(130)
+
+
+def main() -> None:
+    """Load the command line and run it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    from iaa.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

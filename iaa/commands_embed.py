@@ -108,6 +108,7 @@ def embed(
     from embed.device import n_cores
     from embed.options import Options
     from embed.pipeline import feature_path
+    from embed.update import update_folder
 
     if sum([merge, devices is not None, worker is not None]) > 1:
         raise typer.BadParameter("--worker, --devices and --merge exclude each other: give one of them")
@@ -130,7 +131,8 @@ def embed(
     note(f"data set {dataset}: {len(table):,} images in {table.location}")
     chosen = local_device(device, os.environ) if worker is None else device
     loaded = load_backbones(ids, files, chosen, precision.value, layout.root)
-    begun = [begun_provenance(feature_path(layout.features, name)) for name in ids]
+    in_work = update_folder(layout.features) if update else layout.features
+    begun = [begun_provenance(feature_path(in_work, name)) for name in ids]
     n_per_batch = n_per_batch or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
     n_siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if worker is None else 1
     run = Options(
@@ -205,7 +207,7 @@ def _embed_here(
         )
         return
     if update and not n_new:
-        note("No image is new or has changed.")
+        note("Nothing to embed: every image is the same file as before, or one that cannot be read.")
     elif not n_new:
         note("Nothing to do: every file is finished for exactly this combination.")
     _note_next(layout, ids)
@@ -273,16 +275,18 @@ def _merge(layout: Layout, backbone: list[str] | None, as_json: bool) -> None:
 def _progress_of(bar: Any, n_all: int, told: str = RESUMING) -> Callable[[int, int, bool], None]:
     """What to do as rows get done: move the bar, and say once what earlier runs have done."""
     failed = 0
+    words = told
 
     def on_rows(n_rows: int, n_failed: int, is_new: bool) -> None:
-        nonlocal failed
+        nonlocal failed, words
         failed += n_failed
         if is_new:
             bar.update(n_rows)
         elif n_rows:
             bar.initial = getattr(bar, "initial", 0) + n_rows  # a hidden bar has none
             bar.n += n_rows
-            note(told.format(f"{n_rows:,}", f"{n_all:,}"))
+            note(words.format(f"{n_rows:,}", f"{n_all:,}"))
+            words = RESUMING  # an update may go on with the run that it had begun
         bar.set_postfix_str(f"{failed} failed")
 
     return on_rows

@@ -13,6 +13,7 @@ from embed.backbones import file_stem
 from iaa.console import note
 from iaa.paths import Layout
 from store import Features, MissingFileError, Targets, open_features, write_targets
+from store.targets import images_of_targets
 
 if TYPE_CHECKING:
     from analysis.results import MethodResult, Metric
@@ -119,7 +120,7 @@ def open_embedded(layout: Layout, backbone: str) -> Features:
             f"{path} does not exist; embedded with: {there}. "
             f"Make it: iaa embed --dataset {layout.dataset} --backbone {backbone}"
         )
-    return open_features(path, {"backbone": backbone})
+    return _of_this_list(layout, open_features(path, {"backbone": backbone}))
 
 
 def open_only_embedded(layout: Layout) -> Features:
@@ -136,7 +137,14 @@ def open_only_embedded(layout: Layout) -> Features:
         raise MissingFileError(
             f"{layout.features} has no feature file. Make one: iaa embed --dataset {layout.dataset}"
         )
-    return open_features(paths[0])
+    return _of_this_list(layout, open_features(paths[0]))
+
+
+def _of_this_list(layout: Layout, features: Features) -> Features:
+    """The features, if they are of the images that the data set lists. Raises IdentityError."""
+    if layout.targets.exists():
+        features.check_images(images_of_targets(layout.targets))
+    return features
 
 
 def open_clip_features(layout: Layout, backbone: str | None) -> Features:
@@ -162,7 +170,7 @@ def open_clip_features(layout: Layout, backbone: str | None) -> Features:
             "or, to try the commands only, with weights that know nothing but the synthetic demo: "
             f"iaa embed --dataset {layout.dataset} --backbone demo_clip"
         )
-    return fitting[0]
+    return _of_this_list(layout, fitting[0])
 
 
 def note_demo(backbone: str, dataset: str) -> None:

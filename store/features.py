@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from store.digests import block_bounds
-from store.errors import SchemaError
+from store.errors import IdentityError, SchemaError
 from store.identity import check_identity
 from store.rows import Rows, read_rows
 from store.sealed import SealedFile
@@ -74,6 +74,20 @@ class Features:
     def backbone(self) -> str:
         """Backbone id, such as `vit_b32.openai`."""
         return str(self.identity["backbone"])
+
+    def check_images(self, images: str) -> None:
+        """Raise IdentityError if the rows are of another list of images than that of this digest.
+
+        Ids may be equal and mean other files, so no join may go by ids alone. '' on either side is not known.
+        """
+        own = str(self.identity.get("images", ""))
+        if own and images and own != images:
+            raise IdentityError(
+                f"{self.path} was made from another list of images ({self.n_images:,} rows) than the data "
+                "set has now: photographs were added, removed, renamed or given other ids since. Bring it up "
+                f"to date, which keeps the rows of the others: iaa embed --update --backbone {self.backbone} "
+                "--dataset NAME"
+            )
 
     def read(
         self, output: str, rows: Rows = None, unit_norm: bool = False

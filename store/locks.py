@@ -112,7 +112,11 @@ def _removed_lock(path: Path, is_patient: bool) -> Iterator[str | None]:
 def _open(path: Path) -> int:
     try:
         make_folder(path.parent)
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # another update has just removed the empty folder
+            make_folder(path.parent)
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise SpaceError(f"cannot write {path}: {error.strerror}. Choose another place: --data") from error
 

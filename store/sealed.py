@@ -96,7 +96,7 @@ def _require_space(path: Path, n_bytes: int) -> None:
     filesystem = os.statvfs(path.parent)
     free = filesystem.f_bavail * filesystem.f_frsize
     if free < needed:
-        raise OSError(errno.ENOSPC, f"{needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free")
+        raise OSError(errno.ENOSPC, f"{needed / 2**20:.2f} MiB needed, {free / 2**20:.2f} MiB free")
 
 
 class _Structure(io.RawIOBase):

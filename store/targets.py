@@ -31,6 +31,8 @@ class Targets:
     split_name: str
     dataset: str
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+    images: str = ""
+    """Digest of the list of images, as in the identity of features; '' where it is not known."""
     digest: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -66,6 +68,12 @@ def write_targets(
     return write_sealed(path, TARGETS_SCHEMA, {**identity, **described}, provenance, arrays, tag)
 
 
+def images_of_targets(path: Path | str) -> str:
+    """Digest of the list of images that a target file is of, by its header alone; '' where it says none."""
+    with SealedFile(path, TARGETS_SCHEMA) as file:
+        return str(file.identity.get("images", ""))
+
+
 def open_targets(path: Path | str) -> Targets:
     """Read a target file. Raises MissingFileError, SchemaError or IntegrityError."""
     with SealedFile(path, TARGETS_SCHEMA) as file:
@@ -93,6 +101,7 @@ def open_targets(path: Path | str) -> Targets:
                 for name, values in arrays.items()
                 if name.startswith("columns/")
             },
+            images=str(file.identity.get("images", "")),
             digest=file.digest,
             provenance=file.provenance,
         )

@@ -254,9 +254,9 @@ def test_a_row_known_to_crash_is_hashed_and_not_decoded(tmp_path):
         (tmp_path / name).write_bytes(JPEG)
     notes = tmp_path / "notes"
     notes.mkdir()
-    CrashNotes(notes).convict({1: "the decoder crashed (SIGSEGV)"})
-    options = Options(n_threads=2, crash_folder=notes)
     table = ImageTable("t", tmp_path, names, names)
+    CrashNotes(notes, table.digest).convict({1: "the decoder crashed (SIGSEGV)"})
+    options = Options(n_threads=2, crash_folder=notes)
     outcome = embed_images(table, [load_backbone("demo_vit")], tmp_path / "f", options)[0]
     with open_features(outcome.path) as features:
         assert features.failures == {1: "the decoder crashed (SIGSEGV)"}

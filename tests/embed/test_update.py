@@ -11,8 +11,9 @@ from embed.datasets import ImageTable
 from embed.loading import load_backbone
 from embed.pipeline import Options, embed_images, feature_path
 from embed.update import update_images
-from store import BusyError, IdentityError, MissingFileError, open_features, verify_folder
+from store import BusyError, IdentityError, open_features, verify_folder
 from store.digests import BLOCK_ROWS
+from store.sealed import write_sealed
 
 OPTIONS = Options(batch_size=16, n_threads=2)
 OLD = 1_000_000_000_000_000_000
@@ -89,20 +90,22 @@ def test_added_removed_and_replaced_photographs(library, backbones, tmp_path):
     assert [o.n_new for o in embed_images(library.table, backbones, library.features, OPTIONS)] == [0, 0]
 
 
-def test_what_was_kept_is_recorded(library, backbones):
-    with open_features(feature_path(library.features, "demo_clip")) as features:
-        first = features.digest
-    library.paint("40.png")
-    (outcome,) = library.update(backbones[:1])
-    library.paint("41.png", "42.png")
-    library.update(backbones[:1])
-    with open_features(outcome.path) as features:
-        updates = features.provenance["updates"]
-    assert [(u["n_kept"], u["n_new"], u["from"]) for u in updates] == [
-        (20, 1, first),
-        (21, 2, outcome.digest),
-    ]
-    assert updates[0]["kept_rows_made_with"]["batch_size"] == 16
+def test_what_was_kept_is_recorded_and_does_not_grow(library, backbones):
+    path = feature_path(library.features, "demo_clip")
+    digests, lengths = [], []
+    for name, batch_size in (("40.png", 16), ("41.png", 16), ("42.png", 8), ("43.png", 16), ("44.png", 16)):
+        with open_features(path) as features:
+            digests.append(features.digest)
+        library.paint(name)
+        library.update(backbones[:1], Options(batch_size=batch_size, n_threads=2))
+        with open_features(path) as features:
+            updates = features.provenance["updates"]
+        lengths.append(len(str(updates)))
+        assert (updates["n_updates"], updates["from"]) == (len(digests), digests[-1])
+        assert (updates["n_kept"], updates["n_new"]) == (19 + len(digests), 1)
+        others = {16: [8], 8: [16]}[batch_size] if name > "41.png" else []
+        assert [made["batch_size"] for made in updates["earlier_rows_made_with"]] == others
+    assert lengths[0] == lengths[1] and lengths[3] == lengths[4]
 
 
 @pytest.mark.parametrize("name", ["10.png", "29.png"])
@@ -267,9 +270,86 @@ def test_another_combination_is_refused(library, backbones):
         library.update(backbones, Options(batch_size=16, n_threads=2, exif_rotate=True))
 
 
-def test_without_a_file_there_is_nothing_to_keep(library, backbones):
+def test_a_backbone_without_a_file_is_embedded_whole(library, backbones, tmp_path):
     feature_path(library.features, "demo_vit").unlink()
-    with pytest.raises(MissingFileError, match="Embed first without --update"):
+    library.paint("50.png")
+    outcomes = library.update(backbones)
+    assert [(o.backbone, o.n_new) for o in outcomes] == [("demo_clip", 1), ("demo_vit", 21)]
+    library.check(backbones, tmp_path)
+
+
+def test_a_picture_that_cannot_be_read_now_keeps_its_row(library, backbones, tmp_path, caplog):
+    """A disk that is away: links lead nowhere; new ones are failed rows, old ones stay."""
+    before = library.rows()
+    away = tmp_path / "away"
+    away.mkdir()
+    library.paint("50.png")
+    for name in ("11.png", "12.png", "50.png"):
+        (library.images / name).rename(away / name)
+        (library.images / name).symlink_to(away / name)
+    away.rename(tmp_path / "gone")
+    assert [(o.n_failed, o.n_new) for o in library.update(backbones)] == [(1, 1)] * 2
+    assert "2 images cannot be read now and keep their rows, the first 11.png" in caplog.text
+    after = library.rows()
+    assert all(after[name].tobytes() == row.tobytes() for name, row in before.items())
+    (tmp_path / "gone").rename(away)
+    library.paint("12.png", seed=7)
+    assert [(o.n_failed, o.n_new) for o in library.update(backbones)] == [(0, 2)] * 2
+    library.check(backbones, tmp_path)
+
+
+def test_another_bad_file_with_the_same_reason_is_noted(library, backbones):
+    (library.images / "22.png").write_bytes(b"<html> same start, 1")
+    library.update(backbones)
+    (library.images / "22.png").write_bytes(b"<html> same start, 22")
+    with open_features(feature_path(library.features, "demo_clip")) as features:
+        reason = features.failures[12]
+    library.update(backbones)
+    with open_features(feature_path(library.features, "demo_clip")) as features:
+        assert features.failures == {12: reason} and features.file.view("source_size")[12] == 21
+    assert [o.n_new for o in embed_images(library.table, backbones, library.features, OPTIONS)] == [0, 0]
+
+
+def test_overwrite_makes_the_bytes_of_a_run_from_nothing(library, backbones, tmp_path):
+    library.paint("05.png")
+    library.update(backbones)
+    anew = Options(batch_size=16, n_threads=2, overwrite=True)
+    embed_images(library.table, backbones, tmp_path / "fresh", OPTIONS)
+    path, fresh = (feature_path(folder, "demo_clip") for folder in (library.features, tmp_path / "fresh"))
+    assert path.read_bytes() != fresh.read_bytes()
+    embed_images(library.table, backbones, library.features, anew)
+    assert path.read_bytes() == fresh.read_bytes()
+    assert [o.n_new for o in embed_images(library.table, backbones, library.features, anew)] == [0, 0]
+
+
+def test_sizes_that_are_not_told_are_no_reason_to_embed_again(library, backbones, monkeypatch):
+    monkeypatch.setattr("embed.changes._size_and_time", lambda path: (-1, 0))
+    library.paint("50.png")
+    assert [o.n_new for o in library.update(backbones)] == [1, 1]
+
+
+def test_an_unfinished_run_over_photographs_that_are_gone_is_discarded(library, backbones, monkeypatch):
+    library.paint("50.png")
+    with monkeypatch.context() as patched:
+        patched.setattr("embed.pipeline.merge_parts", None)
+        with pytest.raises(TypeError):
+            anew = Options(batch_size=16, n_threads=2, overwrite=True)
+            embed_images(library.table, backbones, library.features, anew)
+    assert len(list(library.features.glob("*.parts"))) == 2
+    (library.images / "50.png").unlink()
+    library.paint("51.png")
+    library.update(backbones)
+    assert not list(library.features.glob("*.parts"))
+
+
+def test_a_file_without_hashes_says_so(library, backbones):
+    path = feature_path(library.features, "demo_clip")
+    with open_features(path) as features:
+        file = features.file
+        arrays = {n: file.view(n) for n in file.arrays if not n.startswith("source_")}
+        arrays |= {n: file.strings(n) for n in ("image_id", "failures/reason")}
+        write_sealed(path, file.schema, file.identity, file.provenance, arrays)
+    with pytest.raises(IdentityError, match="no hashes of its images"):
         library.update(backbones)
 
 

@@ -49,6 +49,13 @@ def test_rows_in_flight_outlive_their_process_and_are_forgotten_when_done(tmp_pa
     assert CrashNotes(tmp_path).culprits == {7: "the decoder crashed (SIGSEGV)"}
 
 
+def test_a_culprit_of_another_list_of_images_is_forgotten(tmp_path):
+    """Rows are numbers: photographs that came since have moved them."""
+    CrashNotes(tmp_path, "one list").convict({7: "the decoder crashed (SIGSEGV)"})
+    assert CrashNotes(tmp_path, "one list").culprits == {7: "the decoder crashed (SIGSEGV)"}
+    assert CrashNotes(tmp_path, "another").culprits == {}
+
+
 def test_only_the_image_that_kills_is_a_culprit(photographs, crashing, monkeypatch):
     folder = crashing(4, 9)
     monkeypatch.syspath_prepend(str(folder))

@@ -141,5 +141,49 @@ def test_new_photographs_are_added_by_update(run, tmp_path):
     assert code == 0 and "Nothing to do" in err
     code, _, err = run("embed", "-d", "holiday", "-b", "demo_vit", "--update", "--overwrite")
     assert code == 2 and "give it alone" in err
-    code, _, err = run("embed", "-d", "holiday", "-b", "demo_clip", "--update")
-    assert code == 1 and "Embed first without --update" in err
+    code, out, _ = run("embed", "-d", "holiday", "-b", "demo_vit", "-b", "demo_clip", "--update", "--json")
+    assert code == 0 and [file["n_new"] for file in json.loads(out)["files"]] == [0, 6]
+
+
+def test_rows_of_another_list_are_not_served(mine, photographs, tmp_path):
+    """The same ids with other files: what was refused by embed is not read by anybody else either."""
+    _, ratings = photographs
+    rows = [row | {"id": f"n{i}"} for i, row in enumerate(csv.DictReader(ratings.open()))]
+    moved = [row | {"file": other["file"]} for row, other in zip(rows, [*rows[1:], rows[0]], strict=True)]
+
+    def write(rows):
+        with ratings.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write(rows)
+    assert mine("embed", "-d", "mine", "-b", "demo_clip")[0] == 0
+    write(moved)
+    before = [mine("dataset", "show", "mine", "--json"), mine("embed", "-d", "mine", "-b", "demo_clip")]
+    assert [code for code, _, _ in before] == [0, 1]
+    for command in (
+        ["probe", "-b", "demo_clip"],
+        ["export", tmp_path / "x.parquet"],
+        ["search", "--like", rows[0]["file"]],
+        ["prompt", "--high", "great", "--low", "ugly"],
+    ):
+        code, out, err = mine(*command, "-d", "mine")
+        assert (code, out) == (1, "") and "iaa embed --update --backbone demo_clip" in " ".join(err.split())
+    assert mine("embed", "-d", "mine", "-b", "demo_clip", "--update")[0] == 0
+    assert mine("export", tmp_path / "x.parquet", "-d", "mine")[0] == 0
+
+
+def test_a_stopped_update_is_gone_on_from_with_its_own_batches(run, tmp_path, monkeypatch):
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    Image.new("RGB", (60, 50), (1, 90, 200)).save(folder / "1.png")
+    assert run("dataset", "add", "holiday", "--kind", "folder", "--images", folder)[0] == 0
+    assert run("embed", "-d", "holiday", "-b", "demo_vit")[0] == 0
+    Image.new("RGB", (60, 50), (9, 9, 9)).save(folder / "2.png")
+    with monkeypatch.context() as patched:
+        patched.setattr("embed.pipeline.merge_parts", None)
+        assert run("embed", "-d", "holiday", "-b", "demo_vit", "--update", "--batch-size", "4")[0] == 1
+    code, _, err = run("embed", "-d", "holiday", "-b", "demo_vit", "--update")
+    assert code == 0 and "unchanged: 1 of 2 images keep their rows" in err
+    assert "resuming: 1 of 2 images are done already" in err
