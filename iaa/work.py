@@ -156,7 +156,7 @@ def open_clip_features(layout: Layout, backbone: str | None) -> Features:
         return features
     check_known(layout)
     opened = [open_features(path) for path in sorted(layout.features.glob("*.h5"))]
-    fitting = [features for features in opened if "embedding" in features.outputs]
+    fitting = [f for f in opened if "embedding" in f.outputs and not is_tuned(f.backbone)]
     if len(fitting) > 1:
         raise typer.BadParameter(
             f"{layout.dataset} is embedded with several: choose one by "

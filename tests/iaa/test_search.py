@@ -439,3 +439,16 @@ def test_photographs_in_tar_files_and_behind_urls_are_shown_too(run, world, tmp_
         sizes.append({c["alt"]: c["picture"].size for c in cards if c["picture"]})
     assert sizes[0] == sizes[1] and len(sizes[0]) == 8
     assert (sizes[0]["turned.jpg"], sizes[0]["wide.png"]) == ((160, 240), (240, 34))
+
+
+def test_words_are_not_compared_with_a_tower_that_was_trained_on(run, tmp_path):
+    """A fine-tuned image tower has no text tower any more, though its file has an output of that name."""
+    folder = tmp_path / "data/mine/features"
+    tuned = "demo_clip+finetuned.0123456789"
+    with open_features(folder / "demo_clip.h5") as features:
+        outputs = {"embedding": features.read("embedding")}
+        features_of(folder / f"{tuned}.h5", tuned, "1" * 64, outputs, features.file.view("source_sha256"))
+    code, out, _ = run("search", TEXT, "-d", "mine", "--json")
+    assert code == 0 and json.loads(out)["backbone"] == "demo_clip"
+    code, _, err = run("search", TEXT, "-d", "mine", "-b", tuned)
+    assert code == 2 and "no text tower that goes with its images" in err
