@@ -3,8 +3,8 @@
 The store keeps size and SHA-256 of every image's bytes. Beside a feature file lies `<name>.h5.seen`
 (among the parts of a run, `seen`): size and time of change of each image just before it was read, no part of
 the sealed file because it is a clock. An image whose size and time are as noted is taken as unchanged;
-any other is read and hashed. Losing the note costs no row its truth: without it sizes are compared, or
-contents when asked.
+any other is read and hashed, and so is one that the note leaves out. Losing the whole note costs no row its
+truth: without it sizes are compared, or contents when asked.
 """
 
 import hashlib
@@ -62,7 +62,9 @@ class Changes:
         seen = _load_seen(seen_path, len(self.table), first, len(size))
         is_noted = seen[:, 1] != 0
         suspects = (now[:, 0] != size) | (is_noted & (now != seen).any(axis=1))
-        suspects = np.flatnonzero((suspects | self.check_content) & (now[:, 0] >= 0))
+        if _is_note(seen_path, len(self.table)):
+            suspects |= ~seen.any(axis=1)
+        suspects = np.flatnonzero((suspects & (now[:, 0] >= 0)) | self.check_content)
         found = zip(suspects.tolist(), _sha256_of(self.table, first + suspects), strict=True)
         changed = {row: digest not in (b"", bytes(sha256[row])) for row, digest in found}
         self.note(seen_path, (first + row for row, is_other in changed.items() if not is_other))
@@ -97,7 +99,7 @@ def same_bytes(
     n_old = len(file.view("source_size"))
     size, sha256 = file.view("source_size")[old_rows], file.take("source_sha256", old_rows)
     now, seen = changes.now[rows], _load_seen(seen_path, n_old, 0, n_old)[old_rows]
-    is_noted = (now == seen).all(axis=1) & (seen[:, 1] != 0)
+    is_noted = (now == seen).all(axis=1) & seen.any(axis=1) & (now[:, 0] >= 0)
     same: np.ndarray = (now[:, 0] == size) | (now[:, 0] < 0)  # some protocols do not tell sizes
     asked = np.flatnonzero(same & (~is_noted | changes.check_content))
 
@@ -144,9 +146,13 @@ def _size_and_time(path: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
+def _is_note(path: Path, n_images: int) -> bool:
+    return path.is_file() and path.stat().st_size == n_images * _ROW_BYTES
+
+
 def _load_seen(path: Path, n_images: int, first: int, n_rows: int) -> np.ndarray:
     """Noted sizes and times of some rows: int64 (n_rows, 2), zeros where nothing is noted."""
-    if not path.is_file() or path.stat().st_size != n_images * _ROW_BYTES:
+    if not _is_note(path, n_images):
         return np.zeros((n_rows, 2), np.int64)
     return np.fromfile(path, np.int64, 2 * n_rows, offset=first * _ROW_BYTES).reshape(-1, 2)
 

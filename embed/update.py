@@ -50,7 +50,8 @@ def update_images(
     """As embed_images, but a finished file of another list of images gives its rows of unchanged images.
 
     A backbone without a finished file is embedded whole. Rows that failed are tried again; an image that
-    cannot be read now keeps the row that its id has. `on_rows` is called first for the rows that are kept.
+    cannot be read now keeps the row of its file, where the id says which file that was. `on_rows` is called
+    first for the rows that are kept.
 
     Raises:
         IdentityError: a file was made with other weights, preprocessing or precision, or without hashes of
@@ -98,6 +99,7 @@ def _update(
             is_known = changes.now[:, 0] >= 0
             if some is not None:
                 is_known[_keep_unreadable(table, old, some, old_row, new_row)] = False
+            plan.seen_path.unlink(missing_ok=True)  # it is of the old list
             outcomes.append(_join(plan, old, some, old_row, new_row))
             changes.note(plan.seen_path, np.flatnonzero(is_known).tolist())
             _discard_run_of_another_list(plan)
@@ -161,9 +163,14 @@ def _keep_unreadable(
     new_row: Int[np.ndarray, " n_images"],
 ) -> Int[np.ndarray, " n_unreadable"]:
     """Let an image whose bytes cannot be had (a disk that is away) keep the row of its id: it has not changed
-    as far as anybody can tell, and a good row is not given for a failed one. Returns those rows."""
+    as far as anybody can tell, and a good row is not given for a failed one. Returns those rows.
+
+    Only where the id is known to mean the same file as then: it is the file's name, or the list is the same.
+    """
     made = np.flatnonzero(new_row >= 0)
     unreadable = made[new.file.take("source_size", new_row[made]) < 0]
+    if old.identity["images"] != table.digest:
+        unreadable = unreadable[table.image_id[unreadable] == table.path[unreadable]]
     rows = _rows_by_id(old, table.image_id[unreadable])
     unreadable, rows = unreadable[rows >= 0], rows[rows >= 0]
     if len(unreadable):

@@ -172,7 +172,7 @@ def _embed_here(
         note(f"{name}: {n_rows_here:,} of {len(table):,} images, in {len(share)} of {len(parts)} parts")
     timings = Timings()
     with progress(f"embedding ({', '.join(ids)})", n_rows_here, "images", is_hidden=progress_lines) as bar:
-        told = "unchanged: {} of {} images keep their rows" if update else RESUMING
+        told = "{} of {} images have their rows already" if update else RESUMING
         show = _progress_of(bar, n_rows_here, told)
         on_rows = _print_rows if progress_lines else show
         act = update_images if update else embed_images
@@ -275,18 +275,16 @@ def _merge(layout: Layout, backbone: list[str] | None, as_json: bool) -> None:
 def _progress_of(bar: Any, n_all: int, told: str = RESUMING) -> Callable[[int, int, bool], None]:
     """What to do as rows get done: move the bar, and say once what earlier runs have done."""
     failed = 0
-    words = told
 
     def on_rows(n_rows: int, n_failed: int, is_new: bool) -> None:
-        nonlocal failed, words
+        nonlocal failed
         failed += n_failed
         if is_new:
             bar.update(n_rows)
         elif n_rows:
             bar.initial = getattr(bar, "initial", 0) + n_rows  # a hidden bar has none
             bar.n += n_rows
-            note(words.format(f"{n_rows:,}", f"{n_all:,}"))
-            words = RESUMING  # an update may go on with the run that it had begun
+            note(told.format(f"{n_rows:,}", f"{n_all:,}"))
         bar.set_postfix_str(f"{failed} failed")
 
     return on_rows

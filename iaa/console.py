@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from tqdm import tqdm
 
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -29,7 +30,7 @@ def answer_json(value: Mapping[str, Any]) -> None:
 
 def answer_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on stdout; numbers to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     numeric = [
         bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))
     ]

@@ -56,38 +56,47 @@ class Sheet:
 
         An image that cannot be read is shown as a placeholder with the reason.
         """
-        ids = [row["image_id"] for _, rows in sections for row in rows]
+        rows = [row for _, each in sections for row in each]
         partial = self.path.with_name(self.path.name + ".partial")
         try:
+            partial.unlink(missing_ok=True)
             with (
-                partial.open("w", encoding="utf-8", errors="backslashreplace") as handle,
-                progress("thumbnails", len(ids), "images") as bar,
+                partial.open("x", encoding="utf-8", errors="backslashreplace") as handle,
+                progress("thumbnails", len(rows), "images") as bar,
             ):
-                thumbnails = self._thumbnails(ids, features, bar)
+                thumbnails = self._thumbnails(rows, features, bar)
                 handle.writelines(page(title, facts, sections, thumbnails, score))
             os.replace(partial, self.path)
         except OSError as error:
             raise typer.BadParameter(f"--sheet {self.path} cannot be written: {error.strerror}") from error
         finally:
             partial.unlink(missing_ok=True)
-        note(f"wrote a contact sheet of {len(ids):,} images: {self.path}")
+        note(f"wrote a contact sheet of {len(rows):,} images: {self.path}")
 
-    def _thumbnails(self, ids: Sequence[str], features: Features, bar: Any) -> Iterator[Thumbnail]:
-        """A thumbnail for each id, in order, made by a few threads."""
+    def _at(self, path: str) -> Any:
+        source = self.table.source
+        return self.table.root / path if source is None else source.at(path)
+
+    def _thumbnails(
+        self, rows: Sequence[Mapping[str, Any]], features: Features, bar: Any
+    ) -> Iterator[Thumbnail]:
+        """A thumbnail for each row, in order, made by a few threads.
+
+        The file is the one that the ratings name for the rows; the data set may list others by now.
+        """
         from analysis.prompting import available_cores
 
-        row_of = {name: row for row, name in enumerate(self.table.image_id.tolist())}
-        sha256_of = content_hashes(features, ids)
+        listed = set(self.table.path.tolist())
+        sha256_of = content_hashes(features, [row["image_id"] for row in rows])
 
-        def load(name: str) -> Thumbnail:
-            if name not in row_of:
+        def load(row: Mapping[str, Any]) -> Thumbnail:
+            if row["file"] not in listed:
                 return Thumbnail(None, "no longer in the data set")
-            file = self.table.absolute(row_of[name])
-            return load_thumbnail(file, self.exif_rotate, sha256_of.get(name))
+            return load_thumbnail(self._at(row["file"]), self.exif_rotate, sha256_of.get(row["image_id"]))
 
         pool = ThreadPoolExecutor(min(available_cores(), _MAX_THREADS))
         try:
-            for thumbnail in pool.map(load, ids):
+            for thumbnail in pool.map(load, rows):
                 bar.update()
                 yield thumbnail
         finally:

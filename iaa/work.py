@@ -204,9 +204,17 @@ def shown_of(n_shown: int, n_all: int) -> str:
 
 
 def check_file_place(path: Path | None, option: str = "--csv") -> None:
-    """Say before the work, not after it, that the file of an option cannot be written."""
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+    """Say before the work, not after it, that the file of an option cannot be written, or is of another
+    kind than what it would be replaced by."""
+    if path is None:
+        return
+    if path.is_dir() or not path.absolute().parent.is_dir():
         raise typer.BadParameter(f"{option} {path}: not a file in a folder that exists")
+    kinds = {"--csv": (".csv", ".tsv", ".txt"), "--sheet": (".html", ".htm")}[option]
+    if option == "--csv" and path.suffix.lower() in (".html", ".htm", ".h5"):
+        raise typer.BadParameter(f"{option} {path}: call it {path.stem}.csv")
+    if path.is_file() and path.suffix.lower() not in kinds:
+        raise typer.BadParameter(f"{option} {path} exists and is no {kinds[0]} file: it is left as it is")
 
 
 def write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:

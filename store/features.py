@@ -82,11 +82,16 @@ class Features:
         """
         own = str(self.identity.get("images", ""))
         if own and images and own != images:
+            is_imported = self.identity.get("weights_sha256") == "imported"
             raise IdentityError(
                 f"{self.path} was made from another list of images ({self.n_images:,} rows) than the data "
-                "set has now: photographs were added, removed, renamed or given other ids since. Bring it up "
-                f"to date, which keeps the rows of the others: iaa embed --update --backbone {self.backbone} "
-                "--dataset NAME"
+                "set has now: photographs were added, removed, renamed or given other ids since. "
+                + (
+                    "Import the vectors again: iaa import --overwrite"
+                    if is_imported
+                    else "Bring it up to date, which keeps the rows of the others: "
+                    f"iaa embed --update --backbone {self.backbone} --dataset NAME"
+                )
             )
 
     def read(

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 import embed.update
+from embed.changes import ChangedImagesError
 from embed.datasets import ImageTable
+from embed.decode import ImageError
 from embed.loading import load_backbone
 from embed.pipeline import Options, embed_images, feature_path
 from embed.update import update_images
@@ -16,6 +18,7 @@ from store.digests import BLOCK_ROWS
 from store.sealed import write_sealed
 
 OPTIONS = Options(batch_size=16, n_threads=2)
+CHECKED = Options(batch_size=16, n_threads=2, check_content=True)
 OLD = 1_000_000_000_000_000_000
 
 
@@ -295,6 +298,86 @@ def test_a_picture_that_cannot_be_read_now_keeps_its_row(library, backbones, tmp
     (tmp_path / "gone").rename(away)
     library.paint("12.png", seed=7)
     assert [(o.n_failed, o.n_new) for o in library.update(backbones)] == [(0, 2)] * 2
+    library.check(backbones, tmp_path)
+
+
+def give_equal_sizes(library, backbones):
+    for path in library.images.iterdir():
+        path.write_bytes(path.read_bytes().ljust(20_000, b"\0"))  # a PNG may have a tail
+        os.utime(path, ns=(OLD, OLD))
+    library.update(backbones, CHECKED)
+    assert {path.stat().st_size for path in library.images.iterdir()} == {20_000}
+
+
+def dangling(library, name, tmp_path):
+    """Move a picture's bytes away and leave a link; returns where they would be."""
+    target = tmp_path / f"away-{name}"
+    (library.images / name).rename(target)
+    (library.images / name).symlink_to(target)
+    target.rename(tmp_path / f"gone-{name}")
+    return target
+
+
+def test_an_id_that_means_another_file_now_keeps_no_row(library, backbones, tmp_path):
+    """A table gives ids: what cannot be read need not be the file that the id meant."""
+    names = [f"{i}.png" for i in range(10, 20)]
+    ids = np.array([f"n{i}" for i in range(10)])
+
+    def table(names):
+        return ImageTable("t", library.images, ids, np.array(names))
+
+    folder = tmp_path / "g"
+    embed_images(table(names), backbones[1:], folder, OPTIONS)
+    dangling(library, "25.png", tmp_path)
+    dangling(library, "11.png", tmp_path)
+    (outcome,) = update_images(table(names), backbones[1:], folder, OPTIONS)
+    assert outcome.n_failed == 0  # the same list: 11.png is what n1 was made from
+    (outcome,) = update_images(table([*names[:9], "25.png"]), backbones[1:], folder, OPTIONS)
+    with open_features(outcome.path) as features:
+        assert set(features.failures) == {1, 9}
+        assert "cannot read" in features.failures[9]
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_row_that_was_kept_unseen_is_looked_at_when_its_file_is_back(
+    library, backbones, tmp_path, replaced
+):
+    """Of equal size and time, after other photographs have come and gone, so that the rows have moved."""
+    give_equal_sizes(library, backbones)
+    content = (library.images / "13.png").read_bytes()
+    target = dangling(library, "12.png", tmp_path)
+    (library.images / "10.png").unlink()
+    library.paint("50.png")
+    assert [o.n_new for o in library.update(backbones)] == [1, 1]
+    target.write_bytes(content if replaced else (tmp_path / "gone-12.png").read_bytes())
+    os.utime(target, ns=(OLD, OLD))
+    if not replaced:
+        outcomes = embed_images(library.table, backbones, library.features, OPTIONS)
+        assert [o.n_new for o in outcomes] == [0, 0]
+        return
+    with pytest.raises(ChangedImagesError, match="12.png"):
+        embed_images(library.table, backbones, library.features, OPTIONS)
+    library.update(backbones)
+    library.check(backbones, tmp_path)
+
+
+def test_a_row_that_was_kept_unread_is_not_noted_as_seen(library, backbones, tmp_path):
+    """Its file is there and cannot be read: another one of equal size and time may be it."""
+    give_equal_sizes(library, backbones)
+    path = library.images / "12.png"
+    path.write_bytes((library.images / "13.png").read_bytes())
+    os.utime(path, ns=(OLD + 1, OLD + 1))
+
+    def fail(file):
+        raise ImageError("cannot read: bad sector")
+
+    with pytest.MonkeyPatch.context() as patched:
+        for place in ("embed.changes.read_bytes", "embed.reading.read_bytes"):
+            patched.setattr(place, fail)
+        assert [(o.n_failed, o.n_new) for o in library.update(backbones)] == [(0, 0)] * 2
+    with pytest.raises(ChangedImagesError, match="12.png"):
+        embed_images(library.table, backbones, library.features, OPTIONS)
+    library.update(backbones)
     library.check(backbones, tmp_path)
 
 

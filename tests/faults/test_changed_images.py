@@ -140,6 +140,26 @@ def test_an_image_that_cannot_be_read_now_has_not_changed(run, monkeypatch):
     assert run.go_on().n_new == 0
 
 
+def test_an_image_that_the_note_leaves_out_is_hashed(run):
+    run.paint(6, kind=3)
+    os.utime(run.table.absolute(6), ns=(OLD, OLD))
+    note = run.final.with_name(run.final.name + ".seen")
+    seen = np.fromfile(note, np.int64).reshape(-1, 2)
+    assert run.go_on().n_new == 0  # size and time are as noted
+    seen[6] = 0
+    seen.tofile(note)
+    with pytest.raises(ChangedImagesError, match="row 6"):
+        run.go_on()
+
+
+def test_contents_are_compared_where_sizes_are_not_told(run, monkeypatch):
+    run.paint(6, kind=3)
+    monkeypatch.setattr(embed.changes, "_size_and_time", lambda path: (-1, 0))
+    assert run.go_on().n_new == 0
+    with pytest.raises(ChangedImagesError, match="row 6"):
+        run.go_on(check_content=True)
+
+
 def test_without_the_note_another_size_is_found(run):
     run.final.with_name(run.final.name + ".seen").write_bytes(b"torn")
     with run.table.absolute(2).open("ab") as file:

@@ -452,3 +452,41 @@ def test_words_are_not_compared_with_a_tower_that_was_trained_on(run, tmp_path):
     assert code == 0 and json.loads(out)["backbone"] == "demo_clip"
     code, _, err = run("search", TEXT, "-d", "mine", "-b", tuned)
     assert code == 2 and "no text tower that goes with its images" in err
+
+
+def test_files_of_another_kind_are_not_written_over(run, world, tmp_path):
+    photo, store = world / "photos/wide.png", tmp_path / "data/mine/features/plain.h5"
+    before = photo.read_bytes(), store.read_bytes()
+    search = ("search", "--like", "wide.png", "-d", "mine", "-b", "plain")
+    for more in (["--csv", photo], ["--csv", store], ["--csv", "x.html"], ["--csv", tmp_path / "new.h5"]):
+        code, out, err = run(*search, *more)
+        assert (code, out) == (2, "") and str(more[1]) in err.replace(" ", "")
+    assert before == (photo.read_bytes(), store.read_bytes()) and not (tmp_path / "new.h5").exists()
+    victim, sheet = tmp_path / "victim", tmp_path / "s.html"
+    victim.write_text("mine")
+    sheet.with_name("s.html.partial").symlink_to(victim)
+    assert run(*search, "--sheet", sheet)[0] == 0 and sheet.exists()
+    assert victim.read_text() == "mine"
+
+
+def test_a_sheet_shows_the_files_that_were_embedded(run, world, tmp_path):
+    """Though the data set gives the ids to other files by now."""
+    ids = [f"n{i}" for i in range(len(FILES))]
+    config = tmp_path / "data/mine/dataset.toml"
+    ratings = tmp_path / "r.csv"
+    rows = zip(ids, [*FILES[1:], FILES[0]], range(len(FILES)), strict=True)
+    with ratings.open("w", newline="") as handle:
+        csv.writer(handle).writerows([["id", "file", "score"], *rows])
+    images = world / "photos"
+    config.write_text(f'kind = "table"\nimages = "{images}"\nratings = "{ratings}"\n')
+    sheet = ("--sheet", tmp_path / "s.html")
+    assert run("search", "--like", "wide.png", "-d", "mine", "-b", "plain", *sheet)[0] == 0
+    cards = {card["title"]: card["picture"] for card in read_page(tmp_path / "s.html").cards}
+    assert cards["wide.png"].size == (240, 34)
+    with Image.open(images / "lake/IMG_2.jpg") as image:
+        expected = np.asarray(image.convert("RGB"))[-1, -1].astype(int)
+    assert np.abs(np.asarray(cards["lake/IMG_2.jpg"])[-1, -1] - expected).max() < 8
+
+
+def test_brackets_are_no_markup(run):
+    assert "x [/foo] [red] y" in run("search", "x [/foo] [red] y", "-d", "mine", "-b", "demo_clip")[1]

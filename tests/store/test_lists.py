@@ -51,6 +51,15 @@ def test_equal_ids_of_other_files_are_not_joined(files, join):
         join(features, with_list("another"))
 
 
+def test_imported_vectors_are_imported_again(files, tmp_path):
+    features, with_list = files
+    identity = {**features.identity, "weights_sha256": "imported"}
+    arrays = {name: features.file.view(name) for name in features.file.arrays}
+    write_sealed(tmp_path / "i.h5", FEATURES_SCHEMA, identity, {}, arrays)
+    with pytest.raises(IdentityError, match="iaa import --overwrite$"):
+        join_rows(open_features(tmp_path / "i.h5"), with_list("another"))
+
+
 def test_the_list_is_known_by_the_header(files, tmp_path):
     _, with_list = files
     assert with_list("one").images == images_of_targets(tmp_path / "targets.h5") == "one"
