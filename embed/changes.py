@@ -70,6 +70,45 @@ class Changes:
         self.note(seen_path, (first + row for row, is_other in changed.items() if not is_other))
         return [first + row for row, is_other in changed.items() if is_other]
 
+    def same_bytes(
+        self,
+        rows: Int[np.ndarray, " n"],
+        file: SealedFile,
+        old_rows: Int[np.ndarray, " n"],
+        seen_path: Path,
+    ) -> Bool[np.ndarray, " n"]:
+        """True where the image of a row is byte for byte the one from which `file` has its old row.
+
+        The table may be another than the file's: `seen_path` is the file's own note. Without it all are
+        hashed.
+        """
+        n_old = len(file.view("source_size"))
+        size, sha256 = file.view("source_size")[old_rows], file.take("source_sha256", old_rows)
+        now, seen = self.now[rows], _load_seen(seen_path, n_old, 0, n_old)[old_rows]
+        is_noted = (now == seen).all(axis=1) & seen.any(axis=1) & (now[:, 0] >= 0)
+        same: np.ndarray = (now[:, 0] == size) | (now[:, 0] < 0)  # some protocols do not tell sizes
+        asked = np.flatnonzero(same & (~is_noted | self.check_content))
+
+        hashes = _sha256_of(self.table, rows[asked])
+        same[asked] = [found == bytes(sha256[n]) for n, found in zip(asked, hashes, strict=True)]
+        return same
+
+    def rows_by_content(
+        self, rows: Int[np.ndarray, " n"], file: SealedFile, usable: Bool[np.ndarray, " n_old"]
+    ) -> Int[np.ndarray, " n"]:
+        """Old row, among the usable ones, of an image with the same bytes under whatever name; else -1.
+
+        Only images of which an old one has the size are read.
+        """
+        old = np.flatnonzero(usable)
+        size, sha256 = file.view("source_size")[old], file.take("source_sha256", old)
+        row_of = {bytes(sha256[n]): row for n, row in enumerate(old.tolist())}
+        now = self.now[rows, 0]
+        asked = np.flatnonzero(np.isin(now, size) | (now < 0))
+        found = np.full(len(rows), -1)
+        found[asked] = [row_of.get(digest, -1) for digest in _sha256_of(self.table, rows[asked])]
+        return found
+
     def note(self, seen_path: Path, rows: Iterable[int]) -> None:
         """Note size and time of rows whose images are about to be read, or were found to be unchanged."""
         numbers = np.fromiter(rows, np.int64)
@@ -83,46 +122,6 @@ class Changes:
             f"{str(self.table.path[rows[0]])!r} (row {rows[0]}). Restore them, embed them anew: --update, or "
             "all: --overwrite"
         )
-
-
-def same_bytes(
-    changes: Changes,
-    rows: Int[np.ndarray, " n"],
-    file: SealedFile,
-    old_rows: Int[np.ndarray, " n"],
-    seen_path: Path,
-) -> Bool[np.ndarray, " n"]:
-    """True where the image of a row is byte for byte the one from which `file` has its old row.
-
-    The table may be another than the file's: `seen_path` is the file's own note. Without it all are hashed.
-    """
-    n_old = len(file.view("source_size"))
-    size, sha256 = file.view("source_size")[old_rows], file.take("source_sha256", old_rows)
-    now, seen = changes.now[rows], _load_seen(seen_path, n_old, 0, n_old)[old_rows]
-    is_noted = (now == seen).all(axis=1) & seen.any(axis=1) & (now[:, 0] >= 0)
-    same: np.ndarray = (now[:, 0] == size) | (now[:, 0] < 0)  # some protocols do not tell sizes
-    asked = np.flatnonzero(same & (~is_noted | changes.check_content))
-
-    hashes = _sha256_of(changes.table, rows[asked])
-    same[asked] = [found == bytes(sha256[n]) for n, found in zip(asked, hashes, strict=True)]
-    return same
-
-
-def rows_by_content(
-    changes: Changes, rows: Int[np.ndarray, " n"], file: SealedFile, usable: Bool[np.ndarray, " n_old"]
-) -> Int[np.ndarray, " n"]:
-    """Old row, among the usable ones, of an image with the same bytes under whatever name; else -1.
-
-    Only images of which an old one has the size are read.
-    """
-    old = np.flatnonzero(usable)
-    size, sha256 = file.view("source_size")[old], file.take("source_sha256", old)
-    row_of = {bytes(sha256[n]): row for n, row in enumerate(old.tolist())}
-    now = changes.now[rows, 0]
-    asked = np.flatnonzero(np.isin(now, size) | (now < 0))
-    found = np.full(len(rows), -1)
-    found[asked] = [row_of.get(digest, -1) for digest in _sha256_of(changes.table, rows[asked])]
-    return found
 
 
 def _sha256_of(table: ImageTable, rows: Int[np.ndarray, " n"]) -> list[bytes]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embed.datasets import ImageTable
 from embed.sources import ImageFile
 
 N_SLOTS = 256
@@ -65,6 +66,18 @@ class CrashNotes:
             yield
         finally:
             self._slots[self._mine.slot] = _NONE
+
+
+def crash_notes(table: ImageTable, settings: Sequence[object], folder: Path | None) -> CrashNotes | None:
+    """The notes of a supervised run, after each image that was in flight at a crash has been tried apart;
+    None for a run without a supervisor. `settings` as for find_culprits."""
+    if folder is None:
+        return None
+    notes = CrashNotes(folder, table.digest)
+    suspects = {row: table.absolute(row) for row in notes.suspects if row < len(table)}
+    if suspects:
+        notes.convict(find_culprits(suspects, settings))
+    return notes
 
 
 def rows_in_flight(folder: Path) -> list[int]:

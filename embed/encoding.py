@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from embed.batching import Encoder
-from embed.crashes import CrashNotes, find_culprits
+from embed.crashes import crash_notes
 from embed.datasets import ImageTable
 from embed.geometry import check_cut, pixel_steps
 from embed.loading import Backbone
@@ -58,10 +58,7 @@ def embed_parts(
         for start in range(*parts[index], options.batch_size)
     ]
     decoding = (steps, options.exif_rotate, options.max_pixels, options.is_exact)
-    crashes = CrashNotes(options.crash_folder, table.digest) if options.crash_folder else None
-    if crashes is not None and crashes.suspects:
-        suspects = {row: table.absolute(row) for row in crashes.suspects if row < len(table)}
-        crashes.convict(find_culprits(suspects, decoding))
+    crashes = crash_notes(table, decoding, options.crash_folder)
     loaded = load_batches(table, batches, *decoding, options.n_threads, crashes)
     encoders = {b.id: Encoder(b, options.batch_size) for b in backbones}
     n_seen = n_failed = 0

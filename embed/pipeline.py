@@ -6,11 +6,12 @@ which part is arithmetic, so no row depends on locks; beginning and merging take
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -49,6 +50,9 @@ __all__ = [
     "merge_run",
     "unfinished_runs",
 ]
+
+LIST_FIELDS = {"images", "n_images"}
+"""What an identity says about the list of images."""
 
 logger = logging.getLogger(__name__)
 
@@ -249,7 +253,9 @@ def _is_finished(plan: Plan, overwrite: bool, changes: Changes | None = None) ->
     except IdentityError as error:
         if overwrite:
             return False
-        if differs_in_images_alone(plan):
+        with open_features(plan.path) as features:
+            is_other_list = differs_in_images_alone(features.identity, plan.identity)
+        if is_other_list:
             error.add_note("Only the images differ. To keep the rows of unchanged ones: iaa embed --update")
         raise
     if changes and changed:
@@ -260,11 +266,10 @@ def _is_finished(plan: Plan, overwrite: bool, changes: Changes | None = None) ->
     return True
 
 
-def differs_in_images_alone(plan: Plan) -> bool:
-    """True if the finished file is of the plan's combination but for the list of images."""
-    with open_features(plan.path) as features:
-        differing = {field for field, _, _ in differences(features.identity, plan.identity)}
-    return differing <= {"images", "n_images"}
+def differs_in_images_alone(found: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """True for identities of one combination over two lists of images."""
+    differing = {field for field, _, _ in differences(found, asked)}
+    return bool(differing) and differing <= LIST_FIELDS
 
 
 def parts_to_make(plan: Plan, share: Iterable[int], changes: Changes) -> list[int]:

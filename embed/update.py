@@ -21,11 +21,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from embed.changes import Changes, rows_by_content, same_bytes
+from embed.changes import Changes
 from embed.datasets import ImageTable
 from embed.loading import Backbone
 from embed.options import Options, Timings
-from embed.pipeline import Outcome, embed_images, feature_path, feature_plan
+from embed.pipeline import (
+    LIST_FIELDS,
+    Outcome,
+    differs_in_images_alone,
+    embed_images,
+    feature_path,
+    feature_plan,
+)
 from store import Features, IdentityError, open_features
 from store.digests import canonical_json
 from store.identity import differences
@@ -58,10 +65,9 @@ def update_images(
             its images.
         BusyError: another run writes one of the files.
     """
-    paths = {b.id: feature_path(folder, b.id) for b in backbones}
-    absent = [b for b in backbones if not paths[b.id].exists()]
+    absent = [b for b in backbones if not feature_path(folder, b.id).exists()]
     found = embed_images(table, absent, folder, options, on_rows, timings) if absent else []
-    there = [b for b in backbones if paths[b.id].exists() and b not in absent]
+    there = [b for b in backbones if b not in absent]
     if there:
         found += _update(table, there, folder, options, on_rows, timings)
     outcome_of = {outcome.backbone: outcome for outcome in found}
@@ -144,9 +150,9 @@ def kept_rows(file: Features, changes: Changes, seen_path: Path) -> Int[np.ndarr
     then by its content; else -1."""
     rows = _rows_by_id(file, changes.table.image_id)
     there = np.flatnonzero(rows >= 0)
-    rows[there[~same_bytes(changes, there, file.file, rows[there], seen_path)]] = -1
+    rows[there[~changes.same_bytes(there, file.file, rows[there], seen_path)]] = -1
     others = np.flatnonzero(rows < 0)
-    rows[others] = rows_by_content(changes, others, file.file, file.ok)
+    rows[others] = changes.rows_by_content(others, file.file, file.ok)
     return rows
 
 
@@ -186,15 +192,13 @@ def _keep_unreadable(
 def _discard_run_of_another_list(plan: Plan) -> None:
     """Remove an unfinished run of this combination over other images, which nobody can finish any more."""
     begun = begun_plan(plan.path, plan.ids)
-    if begun is not None:
-        fields = {field for field, _, _ in differences(begun.identity, plan.identity)}
-        if fields and fields <= {"images", "n_images"}:
-            discard(plan)
+    if begun is not None and differs_in_images_alone(begun.identity, plan.identity):
+        discard(plan)
 
 
 def _open_old(plan: Plan) -> Features:
     """The finished file, of the plan's combination but for the list of images."""
-    expected = {k: v for k, v in plan.identity.items() if k not in ("images", "n_images")}
+    expected = {k: v for k, v in plan.identity.items() if k not in LIST_FIELDS}
     file = open_features(plan.path, expected)
     if "source_sha256" not in file.file.arrays:
         raise IdentityError(

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from embed import turbo
-from embed.crashes import CrashNotes, find_culprits
+from embed.crashes import crash_notes
 from embed.datasets import ImageTable
 from embed.decode import DECODER
 from embed.geometry import pixel_steps
@@ -162,10 +162,7 @@ def _decode_parts(
     pixels = np.empty(0, np.uint8)
     reasons: dict[int, str] = {}
     decoding = ([pixel_steps(backbone.transform)], options.exif_rotate, options.max_pixels, options.is_exact)
-    crashes = CrashNotes(options.crash_folder, table.digest) if options.crash_folder else None
-    if crashes is not None and crashes.suspects:
-        suspects = {row: table.absolute(row) for row in crashes.suspects if row < len(table)}
-        crashes.convict(find_culprits(suspects, decoding))
+    crashes = crash_notes(table, decoding, options.crash_folder)
     for batch, rows in load_batches(table, batches, *decoding, options.n_threads, crashes):
         first, last = plan.parts[batch.part]
         if batch.start == first:

@@ -42,9 +42,7 @@ def score(
     ],
     dataset: options.Dataset = "demo",
     top: Annotated[int, typer.Option(min=1, help="How many of the best and of the worst to show.")] = 10,
-    csv_file: Annotated[
-        Path | None, typer.Option("--csv", help="Write every image's score and percentile here.")
-    ] = None,
+    csv_file: options.CsvFile = None,
     sheet_file: options.SheetFile = None,
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,

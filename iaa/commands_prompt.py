@@ -73,9 +73,7 @@ def prompt(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many of the best and of the worst to show.")] = 10,
-    csv_file: Annotated[
-        Path | None, typer.Option("--csv", help="Write every image's score and percentile here.")
-    ] = None,
+    csv_file: options.CsvFile = None,
     sheet_file: options.SheetFile = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,

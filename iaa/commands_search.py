@@ -2,7 +2,6 @@
 
 import difflib
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -64,10 +63,7 @@ def search(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
-    csv_file: Annotated[
-        Path | None,
-        typer.Option("--csv", help="Write every image's cosine and percentile here.", show_default=False),
-    ] = None,
+    csv_file: options.CsvFile = None,
     sheet_file: options.SheetFile = None,
     device: options.Device = "auto",
     weights: options.Weights = None,

@@ -29,6 +29,10 @@ Backbones = Annotated[
         show_default=False,
     ),
 ]
+CsvFile = Annotated[
+    Path | None,
+    typer.Option("--csv", help="Write every image's score and percentile here.", show_default=False),
+]
 SheetFile = Annotated[
     Path | None,
     typer.Option(

@@ -127,17 +127,18 @@ def open_only_embedded(layout: Layout) -> Features:
     """The data set's feature file, where there is one. Raises typer.BadParameter where one must be chosen."""
     paths = sorted(layout.features.glob("*.h5"))
     if len(paths) > 1:
-        ids = [open_features(path).backbone for path in paths]
-        raise typer.BadParameter(
-            f"{layout.dataset} is embedded with several: choose one by --backbone "
-            + " or --backbone ".join(ids)
-        )
+        raise _several(layout, [open_features(path) for path in paths])
     if not paths:
         check_known(layout)
         raise MissingFileError(
             f"{layout.features} has no feature file. Make one: iaa embed --dataset {layout.dataset}"
         )
     return _of_this_list(layout, open_features(paths[0]))
+
+
+def _several(layout: Layout, opened: list[Features]) -> typer.BadParameter:
+    choices = " or ".join(f"--backbone {features.backbone}" for features in opened)
+    return typer.BadParameter(f"{layout.dataset} is embedded with several: choose one by {choices}")
 
 
 def _of_this_list(layout: Layout, features: Features) -> Features:
@@ -158,10 +159,7 @@ def open_clip_features(layout: Layout, backbone: str | None) -> Features:
     opened = [open_features(path) for path in sorted(layout.features.glob("*.h5"))]
     fitting = [f for f in opened if "embedding" in f.outputs and not is_tuned(f.backbone)]
     if len(fitting) > 1:
-        raise typer.BadParameter(
-            f"{layout.dataset} is embedded with several: choose one by "
-            + " or ".join(f"--backbone {features.backbone}" for features in fitting)
-        )
+        raise _several(layout, fitting)
     if not fitting:
         there = ", ".join(features.backbone for features in opened) or "none"
         raise MissingFileError(

@@ -6,9 +6,8 @@ from iaa.cli import main
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run `iaa`: exit code, standard output, standard error. Data lie in a folder of the test."""
-    monkeypatch.setenv("IAA_DATA", str(tmp_path / "data"))
+def invoke(capsys):
+    """Run `iaa` in this process: exit code, standard output, standard error."""
 
     def run_command(*arguments):
         with pytest.raises(SystemExit) as stop:
@@ -17,3 +16,10 @@ def run(tmp_path, monkeypatch, capsys):
         return stop.value.code, captured.out, captured.err
 
     return run_command
+
+
+@pytest.fixture
+def run(invoke, tmp_path, monkeypatch):
+    """Run `iaa` on data in a folder of the test: exit code, standard output, standard error."""
+    monkeypatch.setenv("IAA_DATA", str(tmp_path / "data"))
+    return invoke

@@ -34,15 +34,13 @@ def embedded(tmp_path_factory):
 
 
 @pytest.fixture
-def run(embedded, tmp_path, monkeypatch, capsys):
+def run(embedded, invoke, tmp_path, monkeypatch):
     shutil.copytree(embedded, tmp_path / "data")
     monkeypatch.setenv("IAA_DATA", str(tmp_path / "data"))
 
     def run_command(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, " ".join(captured.err.split())
+        code, out, err = invoke(*arguments)
+        return code, out, " ".join(err.split())
 
     return run_command
 

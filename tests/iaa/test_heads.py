@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from iaa.cli import main
 from store import Targets, write_targets
 from tests.worlds import FAILED, write_features
 
 
 @pytest.fixture
-def run(rated_world, tmp_path, monkeypatch, capsys):
+def run(rated_world, invoke, tmp_path, monkeypatch):
     """Runs a command on a data root with the rated data set 'planted' and the unrated 'holiday'."""
     root = tmp_path / "data"
     root.mkdir()
@@ -28,14 +27,7 @@ def run(rated_world, tmp_path, monkeypatch, capsys):
     )  # fmt: skip
     write_targets(root / "holiday/targets.h5", unrated, {}, {})
     monkeypatch.setenv("IAA_DATA", str(root))
-
-    def run_command(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return run_command
+    return invoke
 
 
 FIT = ("probe", "-d", "planted", "-b", "sharp", "--output", "pooled", "--n-boot", 20)

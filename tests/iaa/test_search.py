@@ -104,16 +104,14 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture
-def run(world, tmp_path, monkeypatch, capsys):
+def run(world, invoke, tmp_path, monkeypatch):
     """Runs a command on a copy of the data root."""
     shutil.copytree(world / "data", tmp_path / "data")
     monkeypatch.setenv("IAA_DATA", str(tmp_path / "data"))
 
     def run_command(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, " ".join(captured.err.split())
+        code, out, err = invoke(*arguments)
+        return code, out, " ".join(err.split())
 
     return run_command
 
@@ -458,9 +456,9 @@ def test_files_of_another_kind_are_not_written_over(run, world, tmp_path):
     photo, store = world / "photos/wide.png", tmp_path / "data/mine/features/plain.h5"
     before = photo.read_bytes(), store.read_bytes()
     search = ("search", "--like", "wide.png", "-d", "mine", "-b", "plain")
-    for more in (["--csv", photo], ["--csv", store], ["--csv", "x.html"], ["--csv", tmp_path / "new.h5"]):
-        code, out, err = run(*search, *more)
-        assert (code, out) == (2, "") and str(more[1]) in err.replace(" ", "")
+    for place in (photo, store, tmp_path / "x.html", tmp_path / "new.h5"):
+        code, out, err = run(*search, "--csv", place)
+        assert (code, out) == (2, "") and str(place) in err.replace(" ", "")
     assert before == (photo.read_bytes(), store.read_bytes()) and not (tmp_path / "new.h5").exists()
     victim, sheet = tmp_path / "victim", tmp_path / "s.html"
     victim.write_text("mine")
