@@ -147,8 +147,12 @@ def predicted_majority(fit: ProbeFit) -> Predicted:
 
 
 def compare_fits(
-    fits: Sequence[ProbeFit], metric: str = "srcc", method: str = "ridge", n_boot: int = 1000, seed: int = 0
+    fits: Sequence[ProbeFit],
+    metric: str = "srcc",
+    method: str = "ridge",
+    n_boot: int | None = None,
+    seed: int = 0,
 ) -> list[Difference]:
     """Paired differences between all pairs of probes, Holm-corrected over the family, on the test images
-    that all of them have."""
+    that all of them have. Without n_boot there are as many resamples as the family needs."""
     return compare_methods({fit.name: predicted_by(fit, method) for fit in fits}, metric, n_boot, seed)

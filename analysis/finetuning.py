@@ -186,11 +186,12 @@ def compare_finetuned(
     tuned: Sequence[Features],
     targets: Targets,
     metric: str,
-    n_boot: int,
+    n_boot: int | None = None,
     seed: int = 0,
 ) -> list[Difference]:
     """Paired differences of one metric on test: each fine-tuned backbone against the frozen ridge probe of
-    the backbone it started from, and fully fine-tuned ones of different backbones against each other."""
+    the backbone it started from, and fully fine-tuned ones of different backbones against each other.
+    Without n_boot there are as many resamples as the family needs."""
     first = fits[0]
     probes = {fit.backbone: f"frozen {fit.name}" for fit in fits}
     predictions = {

@@ -62,13 +62,13 @@ def read_predictions(paths: Iterable[Path | str]) -> dict[str, Predicted]:
 def compare_methods(
     predicted: Mapping[str, Predicted],
     metric: str,
-    n_boot: int = 1000,
+    n_boot: int | None = None,
     seed: int = 0,
     pairs: Sequence[tuple[str, str]] | None = None,
 ) -> list[Difference]:
     """Paired differences of one metric between methods (all pairs unless given), Holm-corrected over the
     family, on the test images that all of them have. Methods for which the metric is not defined are left
-    out.
+    out. Without n_boot there are as many resamples as the family needs (`bootstrap.resamples_needed`).
 
     Raises ValueError where two methods were measured against different ratings.
     """

@@ -97,8 +97,8 @@ def table_of_differences(differences: Sequence[Difference]) -> str:
             d.second,
             f"{d.value:+.4f}",
             f"{d.low:+.4f} to {d.high:+.4f}",
-            f"{d.p_value:.3f}",
-            f"{d.p_holm:.3f}",
+            f"{d.p_value:.4f}",
+            f"{d.p_holm:.4f}",
         ]
         for d in differences
     ]

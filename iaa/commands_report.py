@@ -19,7 +19,12 @@ def report(
     dataset: options.Dataset = "demo",
     backbone: options.Backbones = None,
     seed: Annotated[int, typer.Option(help="Seed of every bootstrap and fold.")] = 0,
-    n_boot: Annotated[int, typer.Option(min=1, help="Bootstrap resamples behind each interval.")] = 1000,
+    n_boot: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Bootstrap resamples behind each interval; comparisons take as many as they need."
+        ),
+    ] = 1000,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:

@@ -15,6 +15,9 @@ from analysis.bootstrap import (
     p_value,
     paired_differences,
     resample_counts,
+    resamples_needed,
+    resolution,
+    smallest_corrected_p,
 )
 
 ALL = ("accuracy", "recall_low", "recall_high", "srcc", "plcc", "rmse")
@@ -104,6 +107,42 @@ def test_paired_comparison_finds_the_better_method_and_sees_no_difference_from_i
     assert better.value == pytest.approx(expected)
     assert 0 < better.low < better.value < better.high and better.p_holm < 0.05
     assert found["good", "same"].value == 0.0 and found["good", "same"].p_value == 1.0
+
+
+@pytest.mark.parametrize("n_tests", [1, 2, 5, 6, 21, 28, 190])
+def test_the_smallest_corrected_p_is_what_the_comparisons_were_made_for(n_tests: int) -> None:
+    needed = resamples_needed(n_tests, at_least=1)
+    assert smallest_corrected_p(n_tests, needed) <= 0.005 < smallest_corrected_p(n_tests, needed - 1)
+    assert resamples_needed(n_tests) == max(1000, needed)
+
+
+def test_a_clear_difference_among_28_reaches_the_floor_and_a_fixed_number_says_its_own(
+    rng: np.random.Generator,
+) -> None:
+    y = rng.normal(size=60)
+    methods = {f"m{i}": Prediction(y + i * rng.normal(size=60), None) for i in range(8)}
+    found = {(d.first, d.second): d for d in paired_differences(y, None, methods, "srcc", None, rng)}
+    assert len(found) == 28 and {d.n_boot for d in found.values()} == {11_199}
+    clear = found["m0", "m7"]
+    assert clear.p_holm == pytest.approx(clear.p_floor) == pytest.approx(0.005)
+    assert min(d.p_holm for d in found.values()) >= clear.p_floor
+    coarse = paired_differences(y, None, methods, "srcc", 1000, rng)
+    assert min(d.p_holm for d in coarse) == pytest.approx(0.0559, abs=1e-4)
+    assert resolution(coarse) == (
+        "1,000 resamples for 28 comparisons: no corrected p can fall below 0.0559."
+    )
+    assert resolution([]) == ""
+
+
+def test_resamples_are_the_same_in_blocks_of_any_size(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    y, is_high, prediction = a_world(rng)
+    whole = bootstrap_replicates(y, is_high, {"a": prediction}, 50, np.random.default_rng(3), ALL)["a"]
+    monkeypatch.setattr("analysis.bootstrap._COUNTS_AT_ONCE", 7 * len(y))
+    parts = bootstrap_replicates(y, is_high, {"a": prediction}, 50, np.random.default_rng(3), ALL)["a"]
+    for name in ALL:
+        np.testing.assert_allclose(parts[name], whole[name], rtol=0, atol=1e-13)
 
 
 def test_pairing_narrows_the_interval_of_a_difference(rng: np.random.Generator) -> None:
