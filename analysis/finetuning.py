@@ -15,14 +15,13 @@ from analysis.distribution import mean_with_interval
 from analysis.metrics import emd_r2
 from analysis.predictions import Predicted
 from analysis.probes import ProbeFit, join_rows
+from analysis.published import BEST_EPOCH
 from analysis.results import METRICS, MethodResult, Metric
 from store.features import Features
 from store.rows import align
 from store.targets import Targets
 
 DISTRIBUTION = "distribution"
-PUBLISHED_BEST_EPOCH = {"vit_b32.openai": 35, "vit_b32.in21k": 247}
-"""Epoch with the least held-out loss in the paper (section 4.3): CLIP and ImageNet-21k's ViT, AVA."""
 STAND_INS = {"demo_clip": "vit_b32.openai", "demo_vit": "vit_b32.in21k"}
 
 
@@ -249,11 +248,12 @@ def epoch_cells(runs: Sequence[TrainingRun]) -> tuple[list[str], list[list[str]]
         if run.stopped == "max_epochs":
             epochs += ", stopped by their number"
         table.append([run.name, epochs, f"{loss:.4f}", f"{srcc:.4f}", known])
-    return ["run", "best epoch", "held-out emd_r2", "held-out SRCC", "best epoch, paper (AVA)"], table
+    headings = ["run", "best epoch", "held-out emd_r2", "held-out SRCC"]
+    return [*headings, "best epoch, paper (section 4.3, AVA)"], table
 
 
 def _key(settings: dict[str, Any]) -> str:
-    """'finetune' is the paper's method, whatever the settings; cheaper variants are not."""
+    """'finetune' is the paper's method (section 4.3), whatever the settings; cheaper variants are not."""
     if settings["preset"] == "nima":
         return "nima"
     return "finetune" if settings["train"] == "all" else f"tuned.{settings['train']}"
@@ -271,5 +271,5 @@ class Cost:
 
 
 def published_best_epoch(backbone: str) -> int | None:
-    """The paper's best epoch for a backbone or for what the demo's backbone stands in for."""
-    return PUBLISHED_BEST_EPOCH.get(STAND_INS.get(backbone, backbone))
+    """The paper's best epoch (section 4.3) for a backbone or for what the demo's backbone stands in for."""
+    return BEST_EPOCH.get(STAND_INS.get(backbone, backbone))

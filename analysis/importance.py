@@ -1,7 +1,7 @@
-"""Which features a probe relies on (Figure 3): |weight x standard deviation| per dimension, and how
-concentrated that is."""
+"""Which features a probe relies on (Figure 3): |weight x standard deviation| per dimension, how concentrated
+that is, and what follows from it in words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ from analysis.spectrum import Path, residual_variance
 
 def feature_importance(probe: Probe) -> Float[np.ndarray, " dim"]:
     """|weight x standard deviation of the feature over train|, in vote units: by how much the prediction
-    moves when a feature moves by one standard deviation (section 4.2, Figure 3)."""
+    moves when a feature moves by one standard deviation. Section 4.2 scales weights in this way for Figure 3;
+    the figure itself is not known to us, leaving out the sign is ours."""
     return np.asarray(np.abs(probe.weights * probe.scale))
 
 
@@ -25,6 +26,11 @@ def top_share(importance: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, 
     n_top = max(1, importance.shape[-1] // 10)
     ordered = np.sort(importance, axis=-1)
     return np.asarray(ordered[..., -n_top:].sum(axis=-1) / ordered.sum(axis=-1))
+
+
+def largest_share(importance: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch"]:
+    """Share of the total importance that the single most important dimension holds, 1 / dim to 1."""
+    return np.asarray(importance.max(axis=-1) / importance.sum(axis=-1))
 
 
 def effective_dimensions(importance: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*batch"]:
@@ -41,15 +47,27 @@ def gini(importance: Float[np.ndarray, "*batch dim"]) -> Float[np.ndarray, "*bat
 
 CONCENTRATION: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "top_share": top_share,
+    "largest_share": largest_share,
     "effective_dimensions": effective_dimensions,
     "gini": gini,
 }
 
 
+FEW, MANY = 0.1, 1 / 3
+"""Shares of the dimensions below and above which a probe is said to lean on few and on many."""
+FIGURE_3 = (
+    "The paper (section 4.2, Figure 3; AVA) says that the regression focuses mainly on one dimension of the "
+    "ImageNet ViT's features, and on a broader set of CLIP's."
+)
+CLIP = ("vit_b32.openai/pre_projection", "demo_clip/pre_projection")
+VIT = ("vit_b32.in21k/pre_logits", "demo_vit/pre_logits")
+"""The outputs that the paper's sentence is about, and the demo's in their place."""
+
+
 def concentration(
     path: Path, probe: Probe, n_boot: int, rng: np.random.Generator, level: float = 0.95
 ) -> dict[str, Metric]:
-    """The three measures of how concentrated a probe's importance is, with residual-bootstrap intervals.
+    """The measures of how concentrated a probe's importance is, with residual-bootstrap intervals.
 
     Targets are drawn again around the fitted values with normal errors of the residual variance, which in
     the basis of the features is noise on U'y; so no row is read. Noise in the weights always spreads
@@ -78,6 +96,67 @@ def concentration(
         value = measured[name]
         found[name] = Metric(value, value - float(error_high), value - float(error_low))
     return found
+
+
+def breadth(measured: Mapping[str, Metric], dim: int) -> str:
+    """'one', 'few', 'many' or 'between': how many dimensions a probe of this width leans on.
+
+    One: the largest holds more than half of all importance. Few and many: fewer than a tenth and more than a
+    third of the dimensions count as if alike (weights drawn from one bell curve reach 64 %). Each must hold
+    for the whole interval, where there is one.
+    """
+    low, high = _bounds(measured["effective_dimensions"])
+    if _bounds(measured["largest_share"])[0] > 0.5:
+        return "one"
+    if high < FEW * dim:
+        return "few"
+    return "many" if low > MANY * dim else "between"
+
+
+def describe_breadth(name: str, measured: Mapping[str, Metric], dim: int) -> str:
+    """A sentence on how many dimensions a probe leans on, with the numbers that say so."""
+    words = {
+        "one": "leans mainly on one dimension",
+        "few": "leans on few dimensions",
+        "many": "leans on many dimensions",
+        "between": "leans on neither few nor many dimensions",
+    }
+    count, largest = measured["effective_dimensions"].value, measured["largest_share"].value
+    return (
+        f"{name} {words[breadth(measured, dim)]}: {count:.1f} of {dim} as if alike, "
+        f"the largest alone holds {100 * largest:.1f} % of the importance."
+    )
+
+
+def compare_with_figure_3(measured: Mapping[str, Mapping[str, Metric]]) -> str:
+    """What the paper says about Figure 3, and whether CLIP's and the ViT's probe are ordered like that here.
+
+    `measured` is by output, such as "vit_b32.openai/pre_projection". '' where one of the two is missing. An
+    order is reported only where the intervals of the effective dimensions do not overlap.
+    """
+    clip, vit = (next((name for name in names if name in measured), "") for names in (CLIP, VIT))
+    if not clip or not vit:
+        return ""
+    counts = {name: measured[name]["effective_dimensions"] for name in (clip, vit)}
+    if any(np.isnan([metric.low, metric.high]).any() for metric in counts.values()):
+        found = "there are no intervals, so no order can be reported"
+    elif counts[clip].low > counts[vit].high:
+        found = "CLIP's is the broader set, as in the paper"
+    elif counts[vit].low > counts[clip].high:
+        found = "it is the other way round, the ViT's is the broader set"
+    else:
+        found = "the intervals overlap, so no order can be reported"
+    shown = ", ".join(
+        f"{name} {metric.value:.1f} [{metric.low:.1f}, {metric.high:.1f}]" for name, metric in counts.items()
+    )
+    return f"{FIGURE_3} Here, by effective dimensions ({shown}), {found}."
+
+
+def _bounds(metric: Metric) -> tuple[float, float]:
+    """The interval, or the value twice where there is none."""
+    if np.isnan([metric.low, metric.high]).any():
+        return metric.value, metric.value
+    return metric.low, metric.high
 
 
 def permutation_importance(

@@ -45,7 +45,7 @@ def emd_r2(
     shares: Float[np.ndarray, "n n_levels"], predicted: Float[np.ndarray, "n n_levels"]
 ) -> Float[np.ndarray, " n"]:
     """Earth mover's distance of NIMA per image, 0 to 1: the root of the mean, over the levels, of the
-    squared difference of the two cumulative distributions (r = 2; paper section 4.3)."""
+    squared difference of the two cumulative distributions (r = 2). The loss of the paper's section 4.3."""
     difference = np.cumsum(shares - predicted, axis=1)
     return np.asarray(np.sqrt(np.mean(difference**2, axis=1)))
 

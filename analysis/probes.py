@@ -6,8 +6,9 @@ In three lines:
     fit = probes.fit_probes(open_features("features/demo_clip.h5"), open_targets("targets.h5"), "embedding")
     probes.evaluate_probe(fit)
 
-The paper's probe is least squares on standardised raw features; ours beside it is ridge, its alpha chosen by
-cross-validation on the training images alone. Both come from one pass over the rows.
+The paper's probe is least squares (section 4.2), in its authors' notebook on standardised raw features; ours
+beside it is ridge, its alpha chosen by cross-validation on the training images alone. Both come from one pass
+over the rows.
 """
 
 import logging
@@ -355,10 +356,12 @@ def evaluate_probe(fit: ProbeFit, n_boot: int = 1000) -> list[MethodResult]:
     """Accuracy, recalls, SRCC and PLCC of both probes on the test images, with bootstrap intervals.
 
     The detail names alpha, rank and condition number, and counts the failed rows that were left out.
+    `prints` are the numbers that the paper's authors printed, too.
     """
     found = []
     for key, probe in (("ols", fit.ols), ("ridge", fit.ridge)):
         prediction = fit.prediction(key)
+        assert prediction.score is not None
         rng = np.random.default_rng(fit.seed)
         measured = bootstrap_metrics(
             fit.y_test, fit.is_high_test, prediction, n_boot, rng, (*METRICS, "rmse")
@@ -376,7 +379,9 @@ def evaluate_probe(fit: ProbeFit, n_boot: int = 1000) -> list[MethodResult]:
                 n_test=len(fit.y_test),
                 seed=fit.seed,
                 **measured,
-                detail=_detail(fit, probe) | {"rmse": [rmse.value, rmse.low, rmse.high], "n_boot": n_boot},
+                detail=_detail(fit, probe)
+                | {"rmse": [rmse.value, rmse.low, rmse.high], "n_boot": n_boot}
+                | {"prints": _prints(fit, prediction.score)},
                 digests=fit.digests,
             )
         )
@@ -402,6 +407,16 @@ def evaluate_majority(fit: ProbeFit, n_boot: int = 1000) -> MethodResult:
         detail={"n_high_test": int(fit.is_high_test.sum()), "n_boot": n_boot},
         digests={"targets": fit.digests["targets"]},
     )
+
+
+def _prints(fit: ProbeFit, score: Float[np.ndarray, " n_test"]) -> dict[str, float]:
+    """Intercept for standardised features (the mean of train), and how far the predictions reach."""
+    return {
+        "intercept": float(fit.path.mean_y[0]),
+        "lowest prediction": float(score.min()),
+        "highest prediction": float(score.max()),
+        "mean prediction": float(score.mean()),
+    }
 
 
 def _detail(fit: ProbeFit, probe: Probe) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class ContextMaxima:
     mean: Float32[np.ndarray, "n_images n_labels"]
 
     def context(self) -> LabelScores:
-        """The paper's context-aware method: decided by the maxima, scored by equation 2 (the means)."""
+        """The paper's context-aware method: decided by the maxima, scored by equation 1 (the means)."""
         return LabelScores("context", self.labels, self.polarity, self.maximum, self.mean, self.winner)
 
     def context_max(self) -> LabelScores:

@@ -1,4 +1,4 @@
-"""Tables of the prompting experiment as Markdown, the paper's values beside ours."""
+"""Tables of the prompting experiment as Markdown, the published values beside ours."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,22 +7,16 @@ import numpy as np
 from analysis.bootstrap import Difference
 from analysis.pair_search import PairMetric, PairTable
 from analysis.prompt_groups import GroupResult
+from analysis.published import BEST_PAIRS, TABLE_1
 from analysis.results import METRICS, MethodResult, Metric
-from analysis.tables import HEADINGS, TABLE_1, UNKNOWN
-
-#: Pairs the authors found on AVA: (binary, continuous).
-PAPER_PAIRS: Mapping[str, tuple[str, str]] = {
-    "prompting.fixed": ("outstanding / atrocious", "outstanding / horrible"),
-    "prompting.context": ("smashing / horrible", "outstanding / horrible"),
-    "prompting.ensemble_mean_of_raw": ("smashing / horrible", "outstanding / horrible"),
-}
+from analysis.tables import HEADINGS, UNKNOWN
 
 
 def table_of_results(results: Sequence[MethodResult], paper: bool = True) -> str:
-    """One row per method with intervals; the paper's accuracy in the last column if asked for."""
+    """One row per method with intervals; the published accuracy in the last column if asked for."""
     headings = ["method", *(HEADINGS[name] for name in METRICS)]
     if paper:
-        headings.append("paper, on AVA: accuracy (recall low, high)")
+        headings.append("authors' notebook, AVA, split paper: accuracy (recall low, high)")
     rows = []
     for result in results:
         row = [result.method, *(_interval(getattr(result, name)) for name in METRICS)]
@@ -33,13 +27,14 @@ def table_of_results(results: Sequence[MethodResult], paper: bool = True) -> str
 
 
 def table_of_chosen_pairs(results: Sequence[MethodResult]) -> str:
-    """The pairs each method chose on train, with the training value, beside the authors' on AVA."""
+    """The pairs each method chose on train, with the training value, beside those of the
+    paper (section 4.1, AVA)."""
     headings = [
         "method",
         "binary pair (train accuracy)",
         "continuous pair (train SRCC)",
-        "authors, AVA, binary",
-        "authors, AVA, continuous",
+        "paper (4.1), AVA, binary",
+        "paper (4.1), AVA, continuous",
     ]
     rows = []
     for result in results:
@@ -50,7 +45,7 @@ def table_of_chosen_pairs(results: Sequence[MethodResult]) -> str:
                     result.method,
                     f"{' / '.join(detail['binary_pair'])} ({detail['binary_train_accuracy']:.4f})",
                     f"{' / '.join(detail['continuous_pair'])} ({detail['continuous_train_srcc']:.4f})",
-                    *PAPER_PAIRS.get(result.key, (UNKNOWN,) * 2),
+                    *BEST_PAIRS.get(result.key, (UNKNOWN,) * 2),
                 ]
             )
     return markdown_table(headings, rows)

@@ -6,7 +6,7 @@ labels' weights +1 and -1. All methods differ only in how the two come about:
 
     method                  decision                          strength
     fixed                   cosine with the label's prompt    the same
-    context                 maximum over the contents         mean over the contents (equation 2)
+    context                 maximum over the contents         mean over the contents (equation 1)
     context_max             maximum over the contents         the same
     ensemble_mean_of_raw    cosine with the mean of the label's raw context vectors      the same
     ensemble_mean_of_unit   cosine with the mean of the label's unit context vectors     the same
@@ -217,7 +217,7 @@ def score_ensemble(
 def predict_is_high(
     scores: LabelScores, high: Sequence[str], low: Sequence[str]
 ) -> Bool[np.ndarray, " n_images"]:
-    """True where the most similar prompt belongs to a high label (section 4.1, equation 1).
+    """True where the most similar prompt belongs to a high label (section 4.1).
 
     A tie goes to the high side: its prompts are listed first and an argmax takes the first.
     """
@@ -229,7 +229,7 @@ def predict_is_high(
 def score_continuous(
     scores: LabelScores, high: Sequence[str], low: Sequence[str]
 ) -> Float32[np.ndarray, " n_images"]:
-    """Mean strength of the high labels minus that of the low ones (section 4.1, equation 2).
+    """Mean strength of the high labels minus that of the low ones (section 4.1, equation 1).
 
     For as many high as low labels, as in a pair, this is the paper's sum of w_i * cos(image,
     prompt_i) divided by the number of prompts on a side, which changes no correlation.

@@ -1,19 +1,21 @@
-"""Tables 1 and 2: what this store has, beside what was published.
+"""Tables 1 and 2: what this store has, beside what was published (`published.py`).
 
-Published values are those the paper's text and the authors' saved notebooks give. A value that is not known
-to us is absent here and the table says so; none is guessed.
+A published value that is not known to us is absent, and the table says so; none is guessed. Differences are
+formed within one split only.
 """
 
 import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.bootstrap import Difference
+from analysis.published import NOTEBOOK_PRINTS, PAPER_SPLIT, TABLE_1, TABLE_2, Published
 from analysis.results import MethodResult, Metric
 
+__all__ = ["TABLE_1", "TABLE_2", "Published"]
 UNKNOWN = "not known to us"
 COLUMNS = ("accuracy", "recall_low", "recall_high", "srcc", "plcc")
 HEADINGS = {
@@ -26,103 +28,26 @@ HEADINGS = {
 
 
 @dataclass(frozen=True)
-class Published:
-    """One row of a published table. `key`, `backbone` and `outputs` say which result of ours reproduces it;
-    without a key the row is cited from the literature and nothing here reproduces it."""
-
-    label: str
-    values: Mapping[str, float] = field(default_factory=dict)
-    key: str = ""
-    backbone: str = ""
-    outputs: tuple[str, ...] = ()
-    stand_in: str = ""
-    """The demo world's backbone in the same role."""
-    command: str = ""
-    """What would make the result of ours."""
-    note: str = ""
-
-
-_VIT = "vit_b32.openai"
-_MOBILENET = "timm:mobilenetv1_100.ra4_e3600_r224_in1k"
-_PROMPTS = f"iaa embed-prompts --dataset ava --backbone {_VIT}"
-TABLE_1: tuple[Published, ...] = (
-    Published("majority", {"accuracy": 0.703}, "majority", command="iaa probe --dataset ava"),
-    Published("NIMA", note="cited"),
-    Published(
-        "NIMA, re-implementation (idealo)", {}, "nima", _MOBILENET,
-        command=f"iaa finetune --dataset ava --backbone {_MOBILENET} --preset nima",
-    ),
-    Published("MLSP", note="cited"),
-    Published("MPada", note="cited"),
-    Published("A-Lamp", note="cited"),
-    Published("Zeng et al. 2020", note="cited"),
-    Published("PA_IAA", note="cited"),
-    Published("MUSIQ", note="cited"),
-    Published(
-        "CLIP, fixed prompts",
-        {"accuracy": 0.7253, "recall_low": 0.3182, "recall_high": 0.8976},
-        "prompting.fixed", _VIT, ("embedding",), "demo_clip", _PROMPTS,
-    ),
-    Published(
-        "CLIP, context-aware prompts", {}, "prompting.context", _VIT, ("embedding",), "demo_clip", _PROMPTS
-    ),
-    Published(
-        "CLIP, prompt ensemble", {}, "prompting.ensemble_mean_of_raw", _VIT, ("embedding",), "demo_clip",
-        _PROMPTS,
-    ),
-    Published(
-        "ViT (ImageNet-21k), linear probe", {}, "probe.ols", "vit_b32.in21k", ("pre_logits",), "demo_vit",
-        "iaa embed --dataset ava --backbone vit_b32.in21k",
-        "published as about 3 points of accuracy and about 0.1 of correlation below CLIP's",
-    ),
-    Published(
-        "CLIP, linear probe",
-        {"accuracy": 0.7933, "srcc": 0.6738, "plcc": 0.6820},
-        "probe.ols", _VIT, ("pre_projection",), "demo_clip", f"iaa embed --dataset ava --backbone {_VIT}",
-    ),
-    Published(
-        "ViT (ImageNet-21k), fine-tuned", {}, "finetune", "vit_b32.in21k", (), "demo_vit",
-        "iaa finetune --dataset ava --backbone vit_b32.in21k", "published best epoch: 247",
-    ),
-    Published(
-        "CLIP, fine-tuned", {}, "finetune", _VIT, (), "demo_clip",
-        f"iaa finetune --dataset ava --backbone {_VIT}", "published best epoch: 35",
-    ),
-)  # fmt: skip
-"""Table 1 of the paper, AVA, the authors' split."""
-
-TABLE_2: tuple[Published, ...] = tuple(
-    Published(
-        f"{name}, linear probe", {}, "probe.ols", backbone, outputs, stand_in,
-        f"iaa embed --dataset ava --backbone {backbone}",
-    )
-    for name, backbone, outputs, stand_in in (
-        ("RN50, ImageNet-21k (MIIL)", "rn50.in21k_miil", (), "demo_vit"),
-        ("RN50, CLIP on CC12M", "rn50.cc12m", ("pooled",), "demo_clip"),
-        ("RN50, CLIP on YFCC15M", "rn50.yfcc15m", ("pooled",), ""),
-    )
-)  # fmt: skip
-"""Table 2 of the paper: the same probe on ResNet-50s of different pretraining."""
-
-
-@dataclass(frozen=True)
 class Cell:
     """Our value and the published one; either may be missing."""
 
     ours: Metric | None = None
     published: float | None = None
+    is_comparable: bool = True
+    """False where the two are of different splits, or of different backbones."""
 
     @property
     def difference(self) -> float | None:
-        """Ours minus published."""
+        """Ours minus published, where they are comparable."""
         if self.ours is None or self.published is None or math.isnan(self.ours.value):
             return None
-        return self.ours.value - self.published
+        return self.ours.value - self.published if self.is_comparable else None
 
     @property
     def covers(self) -> bool | None:
-        """Whether our interval contains the published value; None if either is missing."""
-        if self.ours is None or self.published is None:
+        """Whether our interval contains the published value; None if either is missing or they are not
+        comparable."""
+        if self.ours is None or self.published is None or not self.is_comparable:
             return None
         return self.ours.covers(self.published)
 
@@ -134,11 +59,17 @@ class Row:
     label: str
     result: MethodResult | None
     cells: Mapping[str, Cell]
+    published: Published | None = None
+    """None for our other results."""
     missing: str = ""
     """Why there is no result of ours, and the command that would make it."""
-    note: str = ""
-    key: str = ""
-    """Which of our methods reproduces the published row; '' for cited rows and for our other results."""
+    apart: str = ""
+    """Why ours and the published values form no difference; '' where they do."""
+
+    @property
+    def key(self) -> str:
+        """Which of our methods reproduces the published row; '' for cited rows and for our other results."""
+        return "" if self.published is None else self.published.key
 
 
 def compare(
@@ -147,7 +78,8 @@ def compare(
     """The published rows with our results beside them, then (if asked for) our other results.
 
     A result stands beside a published row if method, backbone, output and treatment of features are those of
-    the paper, or if it is the demo world's stand-in for the backbone, which its label then says.
+    the paper, or if it is the demo world's stand-in for the backbone, which its label then says. It is
+    compared with the published values only where backbone and split are those that they were measured on.
     """
     rows, used = [], set()
     for row in published:
@@ -156,15 +88,18 @@ def compare(
         if found is not None:
             used.add(found)
         stands_in = result is not None and bool(result.backbone) and result.backbone != row.backbone
+        apart = ""
+        if result is not None and row.values:
+            apart = "another backbone" if stands_in else _other_split(row, result)
         cells = {
-            name: Cell(None if result is None else getattr(result, name), row.values.get(name))
+            name: Cell(None if result is None else getattr(result, name), row.values.get(name), not apart)
             for name in COLUMNS
         }
         missing = ""
         if result is None:
             missing = f"make it: {row.command}" if row.command else "cited, not reproduced here"
         label = row.label + (f" [{result.backbone} in its place]" if result and stands_in else "")
-        rows.append(Row(label, result, cells, missing, "" if row.note == "cited" else row.note, row.key))
+        rows.append(Row(label, result, cells, row, missing, apart))
     if with_others:
         for i, result in enumerate(results):
             if i not in used:
@@ -175,26 +110,27 @@ def compare(
 
 def comparison_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells: per row our values with intervals, then for each metric that was published
-    the published value, the difference, and whether our interval covers it."""
+    the published value with its split and source, the difference, and whether our interval covers it.
+    The last two only where ours were measured on the same split."""
     headings = ["method", "split, n test", *(HEADINGS[name] for name in COLUMNS)]
-    headings += ["published", "ours - published", "interval covers it"]
+    headings += ["published on AVA (split; source)", "ours - published", "interval covers it"]
     table = []
     for row in rows:
         line = [row.label]
         if row.result is None:
             line += [row.missing, *("" for _ in COLUMNS)]
         else:
-            line.append(f"{row.result.split_name}, {row.result.n_test:,}")
+            line.append(f"{row.result.dataset}, {row.result.split_name}, {row.result.n_test:,}")
             line += [format_metric(row.cells[name].ours) for name in COLUMNS]
+        line.append(_published_cell(row))
         known = {name: cell for name, cell in row.cells.items() if cell.published is not None}
-        if known:
-            line.append(_each(known, lambda cell: _number(cell.published)))
-            line.append(_each(known, lambda cell: _signed(cell.difference)) if row.result else "")
-            line.append(_each(known, lambda cell: _yes(cell.covers)) if row.result else "")
+        if row.result is None or not known:
+            line += ["", ""]
+        elif row.apart:
+            line += [row.apart, ""]
         else:
-            is_own = row.result is not None and row.label == _own_label(row.result)
-            unknown = f"{UNKNOWN} ({row.note})" if row.note else UNKNOWN
-            line += ["" if is_own else unknown, "", ""]
+            line.append(_each(known, lambda cell: _signed(cell.difference)))
+            line.append(_each(known, lambda cell: _yes(cell.covers)))
         table.append(line)
     return headings, table
 
@@ -203,7 +139,8 @@ def comparison_values(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """The same comparison for programs: one line per method and metric, numbers at full precision, empty
     where something is missing."""
     headings = ["method", "backbone", "output", "dataset", "split", "n_train", "n_test", "metric", "ours"]
-    headings += ["low", "high", "published", "difference", "covers", "missing"]
+    headings += ["low", "high", "published", "published_split", "published_source", "difference", "covers"]
+    headings += ["missing"]
     table = []
     for row in rows:
         found = row.result
@@ -214,11 +151,31 @@ def comparison_values(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         for name, cell in row.cells.items():
             numbers = [] if cell.ours is None else [cell.ours.value, cell.ours.low, cell.ours.high]
             ours = [_plain(number) for number in numbers] or ["", "", ""]
+            published = ["", "", ""]
+            if row.published is not None and cell.published is not None:
+                published = [_plain(cell.published), row.published.split, row.published.source]
             covers = "" if cell.covers is None else str(cell.covers).lower()
             table.append(
-                [row.label, *place, name, *ours, _plain(cell.published), _plain(cell.difference), covers,
-                 row.missing]
-            )  # fmt: skip
+                [row.label, *place, name, *ours, *published, _plain(cell.difference), covers, row.missing]
+            )
+    return headings, table
+
+
+def notebook_cells(results: Sequence[MethodResult]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells: the bare numbers in the authors' saved output beside those of our least-squares
+    probes on the paper's split, one row each; no rows where there is no such probe."""
+    headings = ["probe", *NOTEBOOK_PRINTS]
+    ours = [
+        result
+        for result in results
+        if result.key == "probe.ols" and result.split_name == PAPER_SPLIT and "prints" in result.detail
+    ]
+    if not ours:
+        return headings, []
+    table = [["authors' notebook", *(f"{value:.8g}" for value in NOTEBOOK_PRINTS.values())]]
+    for result in ours:
+        prints = result.detail["prints"]
+        table.append([_own_label(result), *(f"{prints[name]:.8g}" for name in NOTEBOOK_PRINTS)])
     return headings, table
 
 
@@ -319,9 +276,25 @@ def _reproduces(row: Published, result: MethodResult) -> bool:
     if row.backbone and result.backbone not in (row.backbone, row.stand_in or row.backbone):
         return False
     if not row.outputs or result.backbone != row.backbone:
-        # The paper's probe takes what comes before the projection, whatever its name.
-        return not (row.key.startswith("probe.") and result.output == "embedding")
+        # A stand-in has outputs of other names; what matters is the side of the projection.
+        is_embedding = result.output == "embedding"
+        return not row.key.startswith("probe.") or is_embedding == ("embedding" in row.outputs)
     return result.output in row.outputs
+
+
+def _other_split(row: Published, result: MethodResult) -> str:
+    return "" if result.split_name == row.split else f"another split ({result.split_name})"
+
+
+def _published_cell(row: Row) -> str:
+    if row.published is None:
+        return ""
+    known = {name: cell for name, cell in row.cells.items() if cell.published is not None}
+    note = f"; {row.published.note}" if row.published.note else ""
+    if not known:
+        return f"{UNKNOWN}{note}"
+    values = _each(known, lambda cell: _number(cell.published))
+    return f"{values} (split {row.published.split}; {row.published.source}{note})"
 
 
 def _own_label(result: MethodResult) -> str:

@@ -30,7 +30,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "test_list": "with split paper or official: file, or list of files, with the test ids",
         **_RANDOM,
         "threshold": "high is a mean vote strictly above this (default 5)",
-        "exif_rotate": f"{_EXIF} (default false, as in the paper)",
+        "exif_rotate": f"{_EXIF} (default false, as in the authors' code)",
     },
     "table": {
         **_IMAGES,

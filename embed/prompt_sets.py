@@ -14,7 +14,8 @@ import numpy as np
 
 from store.digests import digest_of_strings
 
-#: Section 4.1: WordNet 3.0 synonyms of "great" with "beautiful" and "pretty", and of "ugly".
+#: Section 4.1: synonyms in WordNet (here 3.0) of "great", with "beautiful" and "pretty", and of "ugly": 27
+#: and 12 words, which the paper counts and does not list.
 PAPER_HIGH = (
     "great", "outstanding", "bang-up", "bully", "corking", "cracking", "dandy", "groovy", "keen",
     "neat", "nifty", "not bad", "peachy", "slap-up", "swell", "smashing", "capital", "majuscule",

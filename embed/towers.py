@@ -23,7 +23,7 @@ def image_outputs(
     """All named outputs of a batch of normalised images, raw (never unit length), from one pass.
 
     open_clip: `embedding` is what `encode_image` gives; `pre_projection` (vision transformers: the
-    pooled token after the last norm, "the last hidden activations" of the paper, section 4.2) or
+    pooled token after the last norm, "the last layer before the output" of the paper, section 4.2) or
     `pooled` (ResNets: after attention pooling) is what its projection is applied to. Towers without
     a projection of their own have `embedding` alone.
     timm: `pre_logits` (one token or a mean of tokens) or `pooled` (a feature map pooled over space)

@@ -9,7 +9,7 @@ def emd_r2(
     shares: Float[Tensor, "b n_levels"], predicted: Float[Tensor, "b n_levels"]
 ) -> Float[Tensor, " b"]:
     """Earth mover's distance of NIMA per image, 0 to 1: the root of the mean, over the levels, of the squared
-    difference of the two cumulative distributions (r = 2; paper section 4.3). The loss is its mean.
+    difference of the two cumulative distributions (r = 2). Its mean is the loss (paper section 4.3).
 
     A root has no finite slope at 0. A norm does: its gradient d / |d| never exceeds length 1, and where the
     difference is 0 torch takes the subgradient 0.

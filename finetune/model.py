@@ -15,7 +15,8 @@ from finetune.targets import FinetuneError
 
 
 class DistributionModel(nn.Module):
-    """Inputs to a distribution over levels: tower, dropout, linear(n_levels), softmax (paper section 4.3).
+    """Inputs to a distribution over levels: tower, dropout, linear(n_levels), softmax. The paper's
+    (section 4.3) without dropout.
 
     Without a tower the inputs are its features (of the frozen backbone, from the store).
     """

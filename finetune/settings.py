@@ -14,7 +14,7 @@ OPTIMIZERS = ("sgd", "adam")
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. The defaults are the paper's (section 4.3)."""
+    """How to train. The defaults are the paper's, where its section 4.3 gives them."""
 
     preset: str = "paper"
     train: str = "all"

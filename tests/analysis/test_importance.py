@@ -7,6 +7,7 @@ from analysis import importance
 from analysis.bootstrap import Prediction, bootstrap_metrics
 from analysis.gram import accumulate
 from analysis.probes import Probe, probe_of
+from analysis.results import Metric
 from analysis.spectrum import gram_basis, gram_path
 
 
@@ -32,9 +33,66 @@ def test_concentration_at_its_extremes() -> None:
     assert importance.gini(alike) == pytest.approx(0)
     assert importance.gini(alone) == pytest.approx(1 - 1 / 50)
     assert importance.top_share(alike) == pytest.approx(0.1)
-    assert importance.top_share(alone) == 1.0
+    assert importance.top_share(alone) == importance.largest_share(alone) == 1.0
+    assert importance.largest_share(alike) == pytest.approx(1 / 50)
     both = importance.gini(np.stack([alike, alone]))
     np.testing.assert_allclose(both, [0, 0.98])
+
+
+def planted(rng: np.random.Generator, n_used: int, strength: float = 2.0) -> dict[str, Metric]:
+    """Measures of a probe that was fitted to a truth in which n_used of 60 dimensions count."""
+    truth = np.zeros(60)
+    truth[:n_used] = strength
+    x = rng.normal(size=(20_000, 60))
+    y = x @ truth + rng.normal(size=len(x))
+    (moments,) = accumulate([(x, y[:, None], np.zeros(len(x), int))], 1)
+    path = gram_path(gram_basis(moments), moments)
+    return importance.concentration(path, probe_of(path, 0.0, unit_norm=False), 200, rng)
+
+
+@pytest.mark.parametrize(
+    ("n_used", "verdict", "words"),
+    [
+        (1, "one", "leans mainly on one dimension"),
+        (3, "few", "leans on few dimensions"),
+        (12, "between", "leans on neither few nor many"),
+        (50, "many", "leans on many dimensions"),
+    ],
+)
+def test_the_sentence_about_breadth_follows_from_what_was_planted(
+    rng: np.random.Generator, n_used: int, verdict: str, words: str
+) -> None:
+    measured = planted(rng, n_used)
+    assert importance.breadth(measured, 60) == verdict
+    sentence = importance.describe_breadth("b/o", measured, 60)
+    assert sentence.startswith(f"b/o {words}")
+    assert f"{measured['effective_dimensions'].value:.1f} of 60 as if alike" in sentence
+
+
+def test_a_verdict_needs_its_whole_interval() -> None:
+    def measured(low: float, value: float, high: float) -> dict[str, Metric]:
+        return {"effective_dimensions": Metric(value, low, high), "largest_share": Metric(0.1, 0.05, 0.2)}
+
+    assert importance.breadth(measured(3, 5, 9), 100) == "few"
+    assert importance.breadth(measured(3, 5, 11), 100) == "between"
+    assert importance.breadth(measured(30, 40, 50), 100) == "between"
+    assert importance.breadth(measured(34, 40, 50), 100) == "many"
+
+
+def test_figure_3_is_as_in_the_paper_or_the_other_way_round_as_was_planted(rng: np.random.Generator) -> None:
+    few, many, as_many = planted(rng, 2), planted(rng, 40), planted(rng, 40)
+    clip, vit = "vit_b32.openai/pre_projection", "vit_b32.in21k/pre_logits"
+    compare = importance.compare_with_figure_3
+    assert compare({clip: many, vit: few}).endswith("CLIP's is the broader set, as in the paper.")
+    assert compare({clip: few, vit: many}).endswith("the other way round, the ViT's is the broader set.")
+    assert "intervals overlap, so no order" in compare({clip: many, vit: as_many})
+    without = {name: Metric(metric.value) for name, metric in few.items()}
+    assert "no intervals, so no order" in compare({clip: many, vit: without})
+    assert "demo_vit/pre_logits" in compare({"demo_clip/pre_projection": many, "demo_vit/pre_logits": few})
+    assert compare({clip: many}) == compare({clip: many, "demo_vit/embedding": few}) == ""
+    # The paper's own sentence, in every verdict: the ViT on one dimension, CLIP on a broader set.
+    said = compare({clip: few, vit: many})
+    assert "mainly on one dimension of the ImageNet ViT's features, and on a broader set of CLIP's" in said
 
 
 @pytest.mark.parametrize("alpha", [0.0, 5.0])
