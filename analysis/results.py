@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,12 @@ from store.sealed import write_json
 
 RESULTS_SCHEMA = "iaa/results"
 RESULTS_VERSION = 1
+REPORT_VARIABLE = "IAA_REPORT_RUN"
+"""Environment variable that holds the folder of the report that is being made."""
+NOT_KEPT = (
+    "Executed by hand, so nothing was written: the report's own results stay as they are (`iaa report` makes "
+    "them anew)."
+)
 METRICS = ("accuracy", "recall_low", "recall_high", "srcc", "plcc")
 
 
@@ -53,6 +60,15 @@ class MethodResult:
     plcc: Metric | None = None
     detail: dict[str, Any] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+
+
+def is_report_run(report_dir: Path | str) -> bool:
+    """True while the report's runner makes the report of this folder, which it names in the environment.
+
+    A notebook keeps its results only then: a copy of it that somebody executes elsewhere still has the
+    parameters of the report it comes from, and must not write over its results.
+    """
+    return os.environ.get(REPORT_VARIABLE, "") == str(report_dir)
 
 
 def write_results(path: Path | str, results: Iterable[MethodResult]) -> None:

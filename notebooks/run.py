@@ -12,7 +12,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from typing import Any
 import nbformat
 import papermill
 from nbconvert import HTMLExporter
+
+from analysis.results import REPORT_VARIABLE
 
 FOLDER = Path(__file__).resolve().parent
 SYNTHETIC = (
@@ -70,16 +73,17 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any], progress: b
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        executed = papermill.execute_notebook(
-            str(path),
-            str(output),
-            parameters=dict(parameters),
-            kernel_name="python3",
-            cwd=str(FOLDER),
-            progress_bar=progress,
-            log_output=False,
-            extra_arguments=["--log-level=CRITICAL"],  # the kernel's notes on its own transport
-        )
+        with _report_run(parameters.get("report_dir")):
+            executed = papermill.execute_notebook(
+                str(path),
+                str(output),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                cwd=str(FOLDER),
+                progress_bar=progress,
+                log_output=False,
+                extra_arguments=["--log-level=CRITICAL"],  # the kernel's notes on its own transport
+            )
     except papermill.PapermillExecutionError as error:
         traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
         raise ReportError(
@@ -90,6 +94,20 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any], progress: b
         if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
             raise ReportError(f"{path.name}: cell {number} was not executed; the run is incomplete")
     return executed
+
+
+@contextmanager
+def _report_run(report_dir: str | None) -> Iterator[None]:
+    """Inside, kernels that start may write the results of this report (`analysis.results.is_report_run`)."""
+    before = os.environ.get(REPORT_VARIABLE)
+    os.environ[REPORT_VARIABLE] = report_dir or ""
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[REPORT_VARIABLE]
+        else:
+            os.environ[REPORT_VARIABLE] = before
 
 
 def run_report(

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from analysis import published, tables
 from analysis.heads import head_of, save_head
 from analysis.probes import fit_probes
-from analysis.results import MethodResult, Metric, read_results
+from analysis.results import NOT_KEPT, REPORT_VARIABLE, MethodResult, Metric, read_results
 from store import open_features, open_targets, write_targets
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -239,8 +240,9 @@ def test_values_are_written_with_interval_or_named_undefined() -> None:
     assert tables.format_metric(None) == ""
 
 
-def run_cells(name: str, **parameters: Any) -> str:
-    """The Markdown a notebook shows, its code cells executed here with other parameters."""
+def run_cells(name: str, by_hand: bool = False, **parameters: Any) -> str:
+    """The Markdown a notebook shows, its code cells executed here with other parameters, as the report's
+    runner does or as somebody does who opened it."""
     import IPython.display
     import matplotlib.pyplot as plt
 
@@ -248,7 +250,8 @@ def run_cells(name: str, **parameters: Any) -> str:
     shown: list[str] = []
     notebook = json.loads((NOTEBOOKS / name).read_text())
     space: dict[str, Any] = {}
-    original = IPython.display.display
+    original, before = IPython.display.display, os.environ.get(REPORT_VARIABLE)
+    os.environ[REPORT_VARIABLE] = "" if by_hand else str(parameters.get("report_dir", ""))
     IPython.display.display = lambda *items: shown.extend(str(getattr(i, "data", i)) for i in items)
     try:
         for cell in notebook["cells"]:
@@ -261,6 +264,9 @@ def run_cells(name: str, **parameters: Any) -> str:
                 plt.close("all")
     finally:
         IPython.display.display = original
+        os.environ.pop(REPORT_VARIABLE)
+        if before is not None:
+            os.environ[REPORT_VARIABLE] = before
     return "\n\n".join(shown)
 
 
@@ -305,7 +311,12 @@ def test_pages_run_for_votes_scores_and_no_ratings(rated_world: Path, tmp_path: 
     assert ("probe.distribution" in keys) == (kind != "scores")
     assert "failed rows left out: 1 and 1" in probing
     assert "sharp | pooled" in pretraining and "Differences are formed only on the split" in overview
-    assert (report / "tables" / "table_1.tex").exists()
+    assert (report / "tables" / "table_1.tex").exists() and NOT_KEPT not in probing + overview
+    made = {path: path.read_bytes() for path in sorted(report.rglob("*")) if path.is_file()}
+    again = parameters | {"n_boot": 5, "seed": 3}
+    for name in ("20_probing.ipynb", "90_tables.ipynb"):
+        assert NOT_KEPT in run_cells(name, by_hand=True, **again)
+    assert {path: path.read_bytes() for path in sorted(report.rglob("*")) if path.is_file()} == made
     assert "| majority | linear probe, ridge (sharp/pooled) |" in overview
     if kind == "one backbone":
         assert "Only one backbone here" in pretraining and "dull" not in probing + pretraining

@@ -2,10 +2,15 @@
 
 import ast
 import json
+import os
+import re
+import shutil
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
+from analysis.results import REPORT_VARIABLE
 from notebooks.run import (
     ReportError,
     execute,
@@ -76,6 +81,50 @@ def test_pages_are_linked_and_stale_results_removed(tmp_path):
     assert text.count("0.500 <span>[0.400, 0.600]</span>") == 2
     assert 'd="M65.0 6H95.0"' in text and 'cx="80.0"' in text  # 0 is drawn at 5, 1 at 155
     assert not (results / "old.json").exists()
+
+
+@pytest.mark.notebook
+def test_only_the_runner_writes_a_reports_results(tmp_path):
+    """A saved page that is copied and executed elsewhere has the report's parameters and leaves it alone."""
+    report = tmp_path / "report"
+    source = (
+        "from pathlib import Path\nfrom analysis.results import is_report_run, write_results\n"
+        "if is_report_run(report_dir):\n    write_results(Path(report_dir) / 'results' / 'a.json', [])\n"
+        "print('kept', is_report_run(report_dir))"
+    )
+    path = make_notebook(tmp_path / "a.ipynb", source, parameters="report_dir = ''")
+    page = run_report(report, {"report_dir": str(report)}, [path]).with_name("a.html").read_text()
+    assert "kept True" in page
+    kept = report / "results" / "a.json"
+    kept.write_text("what the report found")
+    copy = tmp_path / "elsewhere" / "a.ipynb"
+    copy.parent.mkdir()
+    shutil.copy(report / "notebooks" / "a.ipynb", copy)
+    assert str(report) in copy.read_text()
+    notebook = nbformat.read(copy, as_version=4)
+    resources = {"metadata": {"path": str(copy.parent)}}
+    NotebookClient(notebook, kernel_name="python3", resources=resources).execute()
+    assert "kept False" in str(notebook.cells) and kept.read_text() == "what the report found"
+    assert REPORT_VARIABLE not in os.environ
+
+
+@pytest.mark.parametrize("path", report_notebooks(), ids=lambda p: p.stem)
+def test_notebooks_write_only_where_the_report_is_being_made(path):
+    """Every call of a function that writes stands below `is_report_run(report_dir)`."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        tree = ast.parse(cell.source)
+        guarded = [
+            node
+            for node in ast.walk(tree)
+            if (isinstance(node, ast.If) and ast.unparse(node.test) == "is_report_run(report_dir)")
+            or (isinstance(node, ast.For) and "if is_report_run(report_dir) else" in ast.unparse(node.iter))
+        ]
+        allowed = {id(inner) for node in guarded for part in node.body for inner in ast.walk(part)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and re.match(r"write|save|to_", name := ast.unparse(node.func)):
+                assert name == "to_markdown" or id(node) in allowed, ast.unparse(node)
 
 
 @pytest.mark.parametrize("path", report_notebooks(), ids=lambda p: p.stem)
