@@ -155,6 +155,7 @@ def test_scores_are_cut_at_the_median_of_the_train_images(tmp_path):
     text = "file,score,split\na.jpg,1,train\nb.jpg,2,train\nc.jpg,9,train\nd.jpg,100,test\n"
     names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     assert build(tmp_path, names, text).threshold == 2.0
+    assert build(tmp_path, names, text.replace("100,test", "-100,test")).threshold == 2.0
     assert build(tmp_path, names, text, threshold=5).threshold == 5.0
     assert build(tmp_path, names, text, split="none").threshold == 5.5
 

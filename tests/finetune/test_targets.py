@@ -62,6 +62,15 @@ def test_scores_become_gaussians_with_their_mean():
     assert np.isfinite(far).all() and far[0, -1] == pytest.approx(1)
 
 
+def test_scores_of_test_images_move_no_level(tmp_path):
+    table = make_world(tmp_path, n=90)
+    scores = np.random.default_rng(1).normal(size=90)
+    wild = np.where(table.split == "test", 1e9, scores)
+    lessons = [build_lesson(targets_of(table, scores=s)) for s in (scores, wild)]
+    np.testing.assert_array_equal(lessons[0].levels, lessons[1].levels)
+    np.testing.assert_array_equal(lessons[0].shares, lessons[1].shares)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import finetune.training as training
@@ -109,6 +110,46 @@ def test_the_held_out_loss_decides_not_the_training_loss(tmp_path, tiny, world):
     rows, predicted = predict(model, source, lesson.held_out, torch.device("cpu"), "float32")
     cdf = np.cumsum(predicted.astype(float) - lesson.shares[rows], axis=1)
     assert np.sqrt((cdf**2).mean(axis=1)).mean() == pytest.approx(state.best_loss, abs=1e-6)
+
+
+@pytest.mark.parametrize("what", ["votes shuffled", "votes turned round", "pixels"])
+def test_test_images_choose_no_epoch_and_no_weight(tmp_path, tiny_spec, what):
+    """Ratings and pixels of test images have no part in levels, history, best epoch or weights."""
+    settings = replace(QUICK, patience=2, max_epochs=8)
+    found = []
+    for is_changed in (False, True):
+        folder = tmp_path / str(is_changed)
+        table = make_world(folder / "images")
+        test = np.flatnonzero(table.split == "test")
+        if is_changed and what == "pixels":
+            for row in test:
+                Image.new("RGB", (20, 20), (255, 0, row)).save(folder / "images" / table.path[row])
+        elif is_changed:
+            votes = table.votes.copy()
+            votes[test] = votes[test][np.random.default_rng(0).permutation(len(test))]
+            votes = votes if what == "votes shuffled" else np.where(
+                (table.split == "test")[:, None], table.votes[:, ::-1] + 7, table.votes
+            )
+            assert not np.array_equal(votes, table.votes)
+            table = replace(table, votes=votes)
+        model, state, lesson, _ = run(table, load_backbone(tiny_spec), folder, settings)
+        history = [{k: v for k, v in entry.items() if k != "seconds"} for entry in state.history]
+        found.append((state.best_epoch, state.epoch, history, hashes(model), lesson.levels.tolist(),
+                      lesson.fitted.tolist(), lesson.held_out.tolist()))  # fmt: skip
+    assert found[0] == found[1]
+
+
+def test_held_out_votes_do_choose_the_epoch(tmp_path, tiny_spec):
+    """The control: turned round, they make another loss, and the first epochs the best ones."""
+    found = []
+    for is_changed in (False, True):
+        table = make_world(tmp_path / str(is_changed) / "images")
+        held_out = build_lesson(targets_of(table), QUICK.held_out).held_out
+        if is_changed:
+            table.votes[held_out] = table.votes[held_out, ::-1]
+        _, state, *_ = run(table, load_backbone(tiny_spec), tmp_path / str(is_changed), QUICK)
+        found.append((state.best_epoch, [entry["train_loss"] for entry in state.history]))
+    assert found[0][0] != found[1][0] and found[0][1] == found[1][1]
 
 
 def test_what_is_frozen_does_not_change(tmp_path, tiny, world):
