@@ -7,9 +7,7 @@ one.
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,16 +15,17 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from analysis.bootstrap import Prediction, bootstrap_metrics
 from analysis.gram import accumulate
 from analysis.probes import Probe, ProbeFit, Rows
 from analysis.results import METRICS, MethodResult
+from store.errors import StoreError
 from store.features import Features
 from store.sealed import publish, write_json
 from store.targets import Targets
+from store.tensor_files import read_note, read_safetensors
 
 HEAD_SCHEMA = "iaa/head"
 HEAD_VERSION = 1
@@ -36,11 +35,18 @@ class HeadError(Exception):
     """A head's files are damaged, or it is asked to score features it was not made for."""
 
 
+Layers = tuple[tuple[Float[np.ndarray, "n_out n_in"], Float[np.ndarray, " n_out"]], ...]
+
+
 @dataclass(frozen=True)
 class Head:
-    """A linear function of one backbone's features, possibly in several layers."""
+    """A linear function of one backbone's features, possibly in several layers.
 
-    layers: tuple[tuple[Float[np.ndarray, "n_out n_in"], Float[np.ndarray, " n_out"]], ...]
+    Raises HeadError unless each layer is a matrix of finite real numbers with a bias per row, takes what the
+    one before gives, and the last gives one score.
+    """
+
+    layers: Layers
     backbone: str
     output: str
     unit_norm: bool
@@ -48,6 +54,10 @@ class Head:
     """Where it comes from: data set, split, alpha, metrics, digests, licence."""
     name: str = ""
     """Name of its files."""
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self.layers):
+            raise HeadError(f"head {self.name or 'without a name'}: {problem}")
 
     @property
     def origin(self) -> str:
@@ -103,14 +113,21 @@ def head_importance(head: Head, std: Float[np.ndarray, " dim"]) -> Float[np.ndar
 def score_features(head: Head, features: Features) -> Float[np.ndarray, " n_images"]:
     """Scores of all images of a feature file, NaN for failed rows.
 
-    Raises HeadError unless backbone and output are the head's; features are brought to unit length if, and
-    only if, the head expects that. A head on other features gives numbers that mean nothing.
+    Raises HeadError unless backbone and output are the head's, and where scores are not finite; features are
+    brought to unit length if, and only if, the head expects that. A head on other features gives numbers that
+    mean nothing.
     """
     check_features(head, features)
     scores = np.full(features.n_images, np.nan)
     for start, rows in features.blocks(head.output, head.unit_norm):
         scores[start : start + len(rows)] = head.score(rows)
     scores[~features.ok] = np.nan
+    if n_wrong := np.count_nonzero(~np.isfinite(scores[features.ok])):
+        raise HeadError(
+            f"head {head.name or 'without a name'} gives {n_wrong:,} of {np.count_nonzero(features.ok):,} "
+            f"images of {features.path} a score that is not finite: its weights are too large, or features "
+            "are not finite. Fit or import it again; check the file: iaa verify"
+        )
     return scores
 
 
@@ -189,13 +206,19 @@ def evaluate_head(
     )
 
 
-def find_heads(folder: Path | str, features: Features) -> list[Head]:
-    """The heads in a folder that were made for these features, in the order of their names.
-
-    Raises HeadError for a head that is there but damaged.
-    """
-    found = [load_head(path) for path in sorted(Path(folder).glob("*.json"))]
-    return [head for head in found if head.backbone == features.backbone and head.output in features.outputs]
+def find_heads(folder: Path | str, features: Features) -> tuple[list[Head], list[str]]:
+    """The heads in a folder that were made for these features, in the order of their names, and what is wrong
+    with those files that are no readable heads."""
+    found, problems = [], []
+    for path in sorted(Path(folder).glob("*.json")):
+        try:
+            head = load_head(path)
+        except HeadError as error:
+            problems.append(str(error))
+            continue
+        if head.backbone == features.backbone and head.output in features.outputs:
+            found.append(head)
+    return found, problems
 
 
 def save_head(path: Path | str, head: Head) -> Path:
@@ -229,36 +252,70 @@ def load_head(path: Path | str) -> Head:
     """A head from its two files; either may be named. Raises HeadError if they are not a pair."""
     base = _base(path)
     try:
-        described = json.loads(_with_suffix(base, ".json").read_text(encoding="utf-8"))
-        content = _with_suffix(base, ".safetensors").read_bytes()
+        described = read_note(_with_suffix(base, ".json"))
+        tensors, content = read_safetensors(_with_suffix(base, ".safetensors"))
         kind = (described["schema"], described["schema_version"])
         if kind != (HEAD_SCHEMA, HEAD_VERSION):
-            raise HeadError(f"{base}.json is {kind}, expected {(HEAD_SCHEMA, HEAD_VERSION)}")
+            raise ValueError(f"{base}.json is {kind}, expected {(HEAD_SCHEMA, HEAD_VERSION)}")
         if hashlib.sha256(content).hexdigest() != described["sha256"]:
-            raise HeadError(
+            raise ValueError(
                 f"{base}.safetensors is not the file that {base}.json describes (SHA-256 differs). "
-                "Restore the pair, or fit or import the head again."
+                "Restore the pair, or fit or import the head again"
             )
-        layers = _layers(load_tensors(content))
+        for key, types in _DESCRIBED.items():
+            if not isinstance(value := described[key], types):
+                raise ValueError(f"its {key} is {value!r:.80}, expected {types.__name__}")
         about = described.get("about", {})
-        backbone, output, unit_norm = (described[key] for key in ("backbone", "output", "unit_norm"))
-        return Head(layers, backbone, output, bool(unit_norm), about, base.name)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check_about(about)
+        backbone, output, unit_norm = (described[key] for key in _DESCRIBED)
+        return Head(_layers(tensors), backbone, output, unit_norm, about, base.name)
+    except (OSError, ValueError, KeyError, StoreError, HeadError) as error:
+        said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise HeadError(
-            f"{base}: no readable head ({error}). A head is NAME.json and NAME.safetensors."
+            f"{base}: no readable head ({said}). A head is NAME.json and NAME.safetensors."
         ) from error
 
 
-def _layers(
-    tensors: dict[str, np.ndarray],
-) -> tuple[tuple[Float[np.ndarray, "n_out n_in"], Float[np.ndarray, " n_out"]], ...]:
-    indices = sorted({int(name.split(".")[1]) for name in tensors})
-    layers = tuple((tensors[f"layers.{i}.weight"], tensors[f"layers.{i}.bias"]) for i in indices)
-    widths: Sequence[tuple[int, ...]] = [weight.shape for weight, _ in layers]
-    chained = all(a[0] == b[1] for a, b in pairwise(widths))
-    if not layers or not chained or widths[-1][0] != 1:
-        raise ValueError(f"layers of shapes {widths} do not lead from features to one score")
-    return layers
+_DESCRIBED: dict[str, type] = {"backbone": str, "output": str, "unit_norm": bool}
+_ABOUT: dict[str, type] = {"dataset": str, "split": str, "origin": str, "n_train": int, "threshold": float}
+
+
+def _check_about(about: Any) -> None:
+    """Raise ValueError for a description of the head's origin that could not be used later."""
+    if not isinstance(about, dict):
+        raise ValueError(f"its about is {about!r:.80}, expected an object")
+    for key, kind in _ABOUT.items():
+        allowed = (int, float) if kind is float else kind
+        if key in about and (not isinstance(about[key], allowed) or isinstance(about[key], bool)):
+            raise ValueError(f"its about.{key} is {about[key]!r:.80}, expected {kind.__name__}")
+    if "checkpoint" in about and "relu" in str(about["checkpoint"]).lower():
+        raise ValueError(
+            f"it was imported from {about['checkpoint']!r:.80}, by its name with activations between its "
+            "layers; a former version took it for linear: its scores mean nothing. Import a linear one"
+        )
+
+
+def _layers(tensors: dict[str, np.ndarray]) -> Layers:
+    names = [(f"layers.{i}.weight", f"layers.{i}.bias") for i in range((len(tensors) + 1) // 2)]
+    if not names or set(tensors) != {name for pair in names for name in pair}:
+        raise ValueError(f"its tensors are {sorted(tensors)[:8]}, expected layers.0.weight, layers.0.bias")
+    return tuple((tensors[weight], tensors[bias]) for weight, bias in names)
+
+
+def _problem(layers: Layers) -> str:
+    """What keeps layers from being a head; '' if nothing does."""
+    for index, (weight, bias) in enumerate(layers):
+        if any(array.dtype.kind != "f" for array in (weight, bias)):
+            return f"layer {index} is of {weight.dtype} and {bias.dtype}, expected floating point"
+        if weight.ndim != 2 or bias.shape != weight.shape[:1] or 0 in weight.shape:
+            shapes = f"a weight of shape {weight.shape} and a bias of {bias.shape}"
+            return f"layer {index} has {shapes}, expected (n_out, n_in) and (n_out,)"
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            return f"layer {index} holds NaN or infinity: no image would get a score"
+    widths = [weight.shape for weight, _ in layers]
+    if not layers or any(a[0] != b[1] for a, b in pairwise(widths)) or widths[-1][0] != 1:
+        return f"layers of shapes {widths} do not lead from features to one score"
+    return ""
 
 
 def _base(path: Path | str) -> Path:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,39 @@ from embed.backbones import BackboneError, BackboneSpec, UnknownBackbone, read_c
 
 Transform = Callable[..., Tensor]
 
+_PREPROCESSING = ("size", "mean", "std", "interpolation", "resize_mode", "fill_color")
+
 #: timm does not type its exports.
 _timm_data: Any = timm.data
 
 
-def check_architecture(spec: BackboneSpec) -> None:
+def check_architecture(spec: BackboneSpec, has_file: bool = False) -> None:
     """Raises where the library does not know the names, or has the wrong activation for the weights.
 
-    Nothing is built, so a typing mistake is told before anything is downloaded.
+    With a weights file the architecture alone must be known: weights of one's own have a name of one's
+    own. Nothing is built, so a typing mistake is told before anything is downloaded.
     """
     if spec.config is not None:
         return
     if spec.library == "open_clip":
-        _open_clip_entry(spec)
+        if spec.architecture not in open_clip.list_models():
+            raise UnknownBackbone(
+                _unknown(spec, "architecture", spec.architecture, open_clip.list_models())
+            )
+        if not _open_clip_entry(spec) and not has_file:
+            tags = open_clip.list_pretrained_tags_by_model(spec.architecture)
+            raise UnknownBackbone(_unknown_weights(spec, spec.pretrained, tags))
     else:
-        _check_timm_name(spec)
+        _check_timm_name(spec, has_file)
+
+
+def named_by_user(spec: BackboneSpec) -> bool:
+    """True if the name of the weights is none of the library's."""
+    if spec.registered or spec.config is not None or not spec.pretrained:
+        return False
+    if spec.library == "open_clip":
+        return not _open_clip_entry(spec)
+    return _timm_name(spec) == spec.architecture
 
 
 def build_architecture(
@@ -45,7 +64,7 @@ def build_architecture(
     Only for loading all weights into it afterwards: most tensors are memory as it was found. The
     global random state is left as it was. On the device "meta" no memory is taken.
     """
-    check_architecture(spec)
+    check_architecture(spec, has_file=True)
     build = _build_open_clip if spec.library == "open_clip" else _build_timm
     with torch.random.fork_rng(devices=[]), _quiet(), _NoRandomFill():
         return build(spec, torch.device(device))
@@ -74,32 +93,34 @@ def text_context_length(spec: BackboneSpec) -> int:
 
 
 def _build_open_clip(spec: BackboneSpec, device: torch.device) -> tuple[nn.Module, Transform]:
-    entry = {} if spec.config is not None else _open_clip_entry(spec)
-    with _open_clip_name(spec) as name, device:
-        model = open_clip.create_model(
-            name,
-            device=device,
-            load_weights=False,
-            pretrained_text=False,
-            force_preprocess_cfg=entry,
-        )
+    entry = {} if spec.config is not None else _open_clip_entry(spec) or _shared_preprocessing(spec)
+    try:
+        with _open_clip_name(spec) as name, device:
+            model = open_clip.create_model(
+                name,
+                device=device,
+                load_weights=False,
+                pretrained_text=False,
+                force_preprocess_cfg=entry,
+            )
+    except (ImportError, OSError, RuntimeError) as error:
+        repo = (open_clip.get_model_config(spec.architecture) or {}).get("text_cfg", {}).get("hf_model_name")
+        if not repo:
+            raise
+        raise BackboneError(
+            f"backbone {spec.id!r}: its text tower is built by the package transformers from the "
+            f"configuration in the hub repository {repo}. On a machine with a network: pip install "
+            f"transformers; hf download {repo} config.json"
+        ) from error
     config = PreprocessCfg(**model.visual.preprocess_cfg)
     return model, image_transform_v2(config, is_train=False)
 
 
 def _open_clip_entry(spec: BackboneSpec) -> dict[str, Any]:
-    """open_clip's own entry for (architecture, tag), after the checks it only warns about."""
-    architectures = {name for name, _ in open_clip.list_pretrained()}
-    if spec.architecture not in architectures:
-        raise UnknownBackbone(
-            _unknown(spec, "architecture with weights", spec.architecture, sorted(architectures))
-        )
+    """open_clip's own entry for (architecture, tag), after the checks it only warns about; {} for none."""
     entry = open_clip.get_pretrained_cfg(spec.architecture, spec.pretrained)
     if not entry:
-        tags = open_clip.list_pretrained_tags_by_model(spec.architecture)
-        raise UnknownBackbone(
-            _unknown(spec, f"weights for {spec.architecture}", spec.pretrained, tags)
-        )
+        return {}
     trained = bool(entry.get("quick_gelu"))
     built = bool(open_clip.get_model_config(spec.architecture).get("quick_gelu"))
     if trained != built:
@@ -113,6 +134,19 @@ def _open_clip_entry(spec: BackboneSpec) -> dict[str, Any]:
             + (f"Use open_clip:{other}/{spec.pretrained}" if known else "No open_clip model fits")
         )
     return dict(entry)
+
+
+def _shared_preprocessing(spec: BackboneSpec) -> dict[str, Any]:
+    """For weights of one's own: the transform that all known weights of the architecture share.
+
+    Where they differ, or there are none, {}: open_clip's own choice for the architecture.
+    """
+    known = [
+        {key: entry[key] for key in _PREPROCESSING if key in entry}
+        for tag in open_clip.list_pretrained_tags_by_model(spec.architecture)
+        if (entry := open_clip.get_pretrained_cfg(spec.architecture, tag))
+    ]
+    return known[0] if known and all(entry == known[0] for entry in known) else {}
 
 
 @contextmanager
@@ -148,20 +182,28 @@ def _build_timm(spec: BackboneSpec, device: torch.device) -> tuple[nn.Module, Tr
 
 
 def _timm_name(spec: BackboneSpec) -> str:
-    tag = "" if spec.preprocessing else spec.pretrained
-    return f"{spec.architecture}.{tag}" if tag else spec.architecture
+    """The name by which timm builds the model: with the tag, where that is one of timm's."""
+    named = f"{spec.architecture}.{spec.pretrained}"
+    is_known = spec.pretrained and not spec.preprocessing and named in _timm_tags(spec.architecture)
+    return named if is_known else spec.architecture
 
 
-def _check_timm_name(spec: BackboneSpec) -> None:
+def _timm_tags(architecture: str) -> list[str]:
+    return timm.list_pretrained(f"{escape(architecture)}.*")
+
+
+def _check_timm_name(spec: BackboneSpec, has_file: bool) -> None:
+    architecture, _, transform_tag = spec.architecture.partition(".")
+    if not timm.is_model(architecture):
+        raise UnknownBackbone(_unknown(spec, "model", architecture, timm.list_models()))
     name = _timm_name(spec)
-    if not timm.is_model(spec.architecture):
-        raise UnknownBackbone(_unknown(spec, "model", spec.architecture, timm.list_models()))
-    tags = timm.list_pretrained(f"{spec.architecture}.*")
-    if name != spec.architecture and name not in tags:
-        known = [tag.partition(".")[2] for tag in tags]
-        raise UnknownBackbone(
-            _unknown(spec, f"weights for {spec.architecture}", spec.pretrained, known)
-        )
+    is_own = has_file and "/" in spec.id
+    tags = [tag.partition(".")[2] for tag in _timm_tags(architecture)]
+    wrong = transform_tag or (spec.pretrained if name == spec.architecture and not spec.preprocessing else "")
+    if wrong and wrong not in tags and not (is_own and wrong == spec.pretrained):
+        raise UnknownBackbone(_unknown_weights(spec, wrong, tags))
+    if is_own:
+        return
     # timm lists OpenAI's weights under both activations; only one gives the published vectors.
     other = name.replace("_clip_", "_clip_quickgelu_")
     if "_clip_" in name and "quickgelu" not in name and timm.is_model_pretrained(other):
@@ -173,9 +215,16 @@ def _check_timm_name(spec: BackboneSpec) -> None:
 
 
 def _unknown(spec: BackboneSpec, what: str, name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    lower = {entry.lower(): entry for entry in known}
+    close = [lower[e] for e in get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     listed = ", ".join(close or known[:20]) + (" ..." if not close and len(known) > 20 else "")
     return f"backbone {spec.id!r}: {spec.library} has no {what} {name!r}. It has: {listed}"
+
+
+def _unknown_weights(spec: BackboneSpec, name: str, tags: list[str]) -> str:
+    said = _unknown(spec, f"weights for {spec.architecture.partition('.')[0]}", name, tags)
+    own = f"{spec.library}:{spec.architecture}/{spec.pretrained}"
+    return f"{said}. Weights of your own: --backbone {own} --weights FILE"
 
 
 class _NoRandomFill(TorchFunctionMode):

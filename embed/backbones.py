@@ -168,6 +168,7 @@ BACKBONES: dict[str, BackboneSpec] = registry(
 def resolve_backbone(id: str) -> BackboneSpec:
     """The spec of a registered id, or of `open_clip:ARCHITECTURE/TAG` or `timm:NAME`.
 
+    `timm:ARCHITECTURE/NAME` and `open_clip:ARCHITECTURE/NAME` name weights of one's own, given by file.
     A prefixed id that means a registered backbone gives that one, so that the same weights do not
     get two names. Whether the library knows the name is asked when the model is built.
     """
@@ -180,6 +181,12 @@ def resolve_backbone(id: str) -> BackboneSpec:
             id, "open_clip", architecture, tag, {}, has_text=True, registered=False,
             source=f"open_clip's weights {tag!r}",
         )  # fmt: skip
+    if prefix == "timm" and "/" in name and name.count("/") == 1 and all(name.split("/")):
+        architecture, own = name.split("/")
+        return BackboneSpec(
+            id, "timm", architecture, own, {}, has_text=False, registered=False,
+            source=f"weights of one's own, {own!r}",
+        )  # fmt: skip
     if prefix == "timm" and name and "/" not in name:
         architecture, _, tag = name.partition(".")
         return _registered("timm", architecture, tag) or BackboneSpec(
@@ -191,7 +198,8 @@ def resolve_backbone(id: str) -> BackboneSpec:
         f"unknown backbone {id!r}."
         + (f" Did you mean {' or '.join(close)}?" if close else "")
         + f" Known: {', '.join(BACKBONES)}; any other as open_clip:ARCHITECTURE/TAG "
-        "(open_clip:ViT-B-16/laion2b_s34b_b88k) or timm:NAME (timm:convnext_tiny.fb_in22k)."
+        "(open_clip:ViT-B-16/laion2b_s34b_b88k) or timm:NAME (timm:convnext_tiny.fb_in22k); weights "
+        "of your own as open_clip:ARCHITECTURE/NAME or timm:ARCHITECTURE/NAME with --weights FILE."
     )
 
 

@@ -16,8 +16,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from embed.architectures import build_architecture, build_tokenizer, check_architecture
+from embed.architectures import (
+    build_architecture,
+    build_tokenizer,
+    check_architecture,
+    named_by_user,
+)
 from embed.backbones import BackboneError, BackboneSpec, resolve_backbone
+from embed.checkpoints import Checkpoint
 from embed.state_dicts import load_weights
 from embed.towers import activations, image_outputs, text_embedding, text_is_causal
 from embed.transforms import Recipe, recipe_from_transform
@@ -60,6 +66,7 @@ class Backbone:
         transform: the library's own callable, PIL image to float tensor (3, h, w).
         recipe: the same transform as numbers.
         model: the torch module, for training and for attribution.
+        remarks: what people should know of how the weights were taken; often none.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class Backbone:
         weights_source: str,
         device: torch.device,
         precision: str,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.spec = spec
         self.id = spec.id
@@ -84,6 +92,10 @@ class Backbone:
         self.weights_sha256 = weights_sha256
         self.weights_file = weights_file
         self.weights_source = weights_source
+        # Of the checkpoint its notes only: the model has its tensors.
+        self.weights_entry = checkpoint.entry if checkpoint else ""
+        self.weights_are_averaged = checkpoint.is_averaged if checkpoint else False
+        self.remarks = _remarks(spec, weights_file, checkpoint)
         self.device = device
         self.precision = precision
         self.activation = activations(model)
@@ -92,6 +104,12 @@ class Backbone:
         self._tokenizer: Callable[..., Tensor] | None = None
         self.outputs = self._measure_outputs()
         self._check_activation()
+
+    @property
+    def weights_identity(self) -> dict[str, str]:
+        """What tells these weights from others: the file's digest, and which set of it where averaged."""
+        entry = {"weights_entry": self.weights_entry} if self.weights_are_averaged else {}
+        return {"weights_sha256": self.weights_sha256, **entry}
 
     @property
     def context_length(self) -> int:
@@ -177,6 +195,7 @@ class Backbone:
                 "file": self.weights_file,
                 "source": self.weights_source,
                 "licence": self.spec.licence,
+                **({"entry": self.weights_entry} if self.weights_entry else {}),
             },
             "preprocessing": self.recipe.to_json(),
             "outputs": dict(self.outputs),
@@ -260,6 +279,22 @@ def _memory_format(model: nn.Module) -> torch.memory_format:
     return torch.channels_last if convolutions > 1 else torch.contiguous_format
 
 
+def _remarks(spec: BackboneSpec, file: str, checkpoint: Checkpoint | None) -> tuple[str, ...]:
+    found = []
+    if checkpoint and checkpoint.passed_over:
+        kind = "averaged over training (EMA), as timm does" if checkpoint.is_averaged else "as they are"
+        found.append(
+            f"{file} holds several sets of weights: {checkpoint.entry} is taken, {kind}; not taken: "
+            + ", ".join(checkpoint.passed_over)
+        )
+    if named_by_user(spec):
+        found.append(
+            f"{spec.id}: {spec.pretrained!r} is none of {spec.library}'s weights for {spec.architecture}, so "
+            "it is the name of your own. Their transform and activation are taken to be the architecture's"
+        )
+    return tuple(found)
+
+
 def load_backbone(
     backbone: str | BackboneSpec,
     weights: Path | None = None,
@@ -273,7 +308,7 @@ def load_backbone(
     spec = resolve_backbone(backbone) if isinstance(backbone, str) else backbone
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-    check_architecture(spec)
+    check_architecture(spec, has_file=weights is not None)
     file = locate_weights(spec, weights)
     sha256 = file_sha256(file.path)
     if file.pinned_sha256 and sha256 != file.pinned_sha256:
@@ -283,10 +318,11 @@ def load_backbone(
             "or give the file on purpose: --weights FILE"
         )
     model, transform = build_architecture(spec)
-    load_weights(model, file.path, spec)
+    checkpoint = load_weights(model, file.path, spec)
     loaded = Backbone(
         spec, model, transform, weights_sha256=sha256, weights_file=file.path.name,
         weights_source=file.source, device=torch.device(device), precision=precision,
+        checkpoint=checkpoint,
     )  # fmt: skip
     logger.info(
         "%s: %s %s on %s, weights %s (%s, sha256 %s)", spec.id, spec.library, spec.architecture,

@@ -78,7 +78,7 @@ def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Opt
         "images": table.digest,
         "n_images": len(table),
         "backbone": backbone.id,
-        "weights_sha256": backbone.weights_sha256,
+        **backbone.weights_identity,
         "preprocessing": {
             **backbone.recipe.to_json(),
             "decoder": DECODER if options.is_exact else turbo.DECODER,

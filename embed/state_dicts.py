@@ -1,67 +1,76 @@
-"""Weights files read without running code from them, and loaded with every tensor accounted for."""
+"""Weights loaded into an architecture with every tensor accounted for."""
 
-import pickle
-import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from embed.backbones import BackboneError, BackboneSpec
+from embed.checkpoints import Checkpoint, TorchScriptError, read_checkpoint
 from embed.weights import hub_location
+from store.tensor_files import TensorFileError
 
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-_WRAPPERS = ("state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.")
+#: What wrapping a model puts before all its names, and torch.compile and FSDP anywhere into them.
+_PREFIXES = ("module", "model")
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+#: OpenAI's state dict says three sizes that its shapes say, too; torch's averaged models count their steps.
+_NOTES = ("input_resolution", "context_length", "vocab_size", "n_averaged")
+_OLD_BUFFER = "text.transformer.embeddings.position_ids"
 
 
 class WeightsError(BackboneError):
     """A weights file that cannot be read, or that does not fit the architecture."""
 
 
-def load_weights(model: nn.Module, path: Path, spec: BackboneSpec) -> None:
-    """Loads a weights file into the model; every key and every shape must fit.
+def load_weights(model: nn.Module, path: Path, spec: BackboneSpec) -> Checkpoint:
+    """Loads a weights file into the model and returns what was read; every key and every shape must fit.
 
     Only counters that evaluation never reads (`num_batches_tracked`) may be missing.
     """
-    state = to_layout(read_state_dict(path, spec), model, spec)
+    checkpoint = _read(path, spec)
+    state = to_layout(checkpoint.tensors, model, spec)
+    if spec.library == "timm" and not spec.registered:
+        fit_classifier(model, state)
     problems = find_misfits(state, model.state_dict())
     if problems:
+        taken = f" (its {checkpoint.entry})" if checkpoint.entry else ""
         raise WeightsError(
-            f"{path}: these weights do not fit backbone {spec.id!r} ({spec.library} "
+            f"{path}{taken}: these weights do not fit backbone {spec.id!r} ({spec.library} "
             f"{spec.architecture}): {'; '.join(problems)}. Wrong file or wrong architecture?"
         )
-    model.load_state_dict(state, strict=False)
-
-
-def read_state_dict(path: Path, spec: BackboneSpec) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .pt, .pth or .bin file by name, on the CPU."""
-    if path.suffix not in _SUFFIXES:
+    if unusable := find_unusable(state, model.state_dict()):
         raise WeightsError(
-            f"{path}: weights must be {', '.join(_SUFFIXES)}, not {path.suffix or 'without suffix'}"
+            f"{path}: {'; '.join(unusable)}. A training that diverged, or a damaged or quantised file?"
         )
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
-    if _is_torchscript(path):
-        raise WeightsError(_torchscript(path, spec))
+    model.load_state_dict(state, strict=False)
+    return checkpoint
+
+
+def fit_classifier(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give a timm model as many classes as the weights have, be it none: no output of a backbone depends on
+    its classifier, and weights of one's own were seldom trained for the published classes."""
+    trained: Any = model
+    name = trained.pretrained_cfg.get("classifier")
+    rows = state.get(f"{name}.weight")
+    n_classes = 0 if rows is None or rows.ndim == 0 else len(rows)
+    if isinstance(name, str) and n_classes != trained.num_classes:
+        with torch.random.fork_rng(devices=[]):
+            trained.reset_classifier(n_classes)
+
+
+def _read(path: Path, spec: BackboneSpec) -> Checkpoint:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as tensors alone (torch.load with weights_only=True): "
-            f"{str(error).splitlines()[0]}. It is damaged, or a pickle that would run code; "
-            "convert it to safetensors where you trust it"
-        ) from error
-    return _unwrapped(content, path)
+        return read_checkpoint(path)
+    except TorchScriptError as error:
+        raise WeightsError(f"{error} {_instead_of_torchscript(path, spec)}") from error
+    except TensorFileError as error:
+        raise WeightsError(str(error)) from error
 
 
 def to_layout(
@@ -69,19 +78,47 @@ def to_layout(
 ) -> dict[str, Tensor]:
     """The tensors under the architecture's own names, for the foreign layouts that are known."""
     expected = model.state_dict()
-    if state.keys() == expected.keys():
-        return state
-    if spec.key_order and _same_order(state, expected):
+    state = without_prefixes(state, expected)
+    if spec.key_order and state.keys() != expected.keys() and _same_order(state, expected):
         return dict(zip(expected, state.values(), strict=True))
     if spec.library == "open_clip":
+        state = convert_state_dict(model, state)
         if "positional_embedding" in state and "positional_embedding" not in expected:
             state = convert_to_custom_text_state_dict(state)
+        if _OLD_BUFFER not in expected:  # transformers left it out in version 4.31
+            state = {name: tensor for name, tensor in state.items() if name != _OLD_BUFFER}
         for name in ("logit_scale", "logit_bias"):
             if name in state and name in expected and state[name].numel() == 1:
                 state = state | {name: state[name].reshape(expected[name].shape)}
     elif isinstance(model, timm.models.VisionTransformer) and "mask_token" in state:
         return checkpoint_filter_fn(state, model)  # DINOv2 as its authors published it
     return state
+
+
+def without_prefixes(state: dict[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors without what data-parallel training, compiling and Lightning put into their names.
+
+    `module.` and `model.` come off where all names have them, in any order and nesting, unless the
+    architecture's own names do; `_orig_mod.` and the like come off anywhere. Raises WeightsError where
+    two tensors would then have one name.
+    """
+    expected = set(expected)
+    state = _without_notes(state, expected)
+    names = [".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in state]
+    while names and (first := names[0].partition(".")[0]) in _PREFIXES:
+        prefix = f"{first}."
+        if not all(n.startswith(prefix) for n in names) or all(n.startswith(prefix) for n in expected):
+            break
+        names = [name.removeprefix(prefix) for name in names]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        both = [given for given, name in zip(state, names, strict=True) if name == twice]
+        raise WeightsError(f"{' and '.join(both[:2])} would both be {twice}: two models in one file?")
+    return _without_notes(dict(zip(names, state.values(), strict=True)), expected)
+
+
+def _without_notes(state: dict[str, Tensor], expected: set[str]) -> dict[str, Tensor]:
+    return {k: v for k, v in state.items() if k in expected or k not in _NOTES or v.numel() != 1}
 
 
 def find_misfits(state: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
@@ -93,13 +130,25 @@ def find_misfits(state: dict[str, Tensor], expected: dict[str, Tensor]) -> list[
         for k in expected
         if k in state and state[k].shape != expected[k].shape
     ]
+    return _listed({"keys missing": missing, "keys unexpected": unexpected, "shapes differ": shapes})
+
+
+def find_unusable(state: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+    """Which tensors cannot be weights: whole or complex numbers where the architecture has real ones, or
+    values that are not finite."""
+    kinds, values = [], []
+    for name, tensor in state.items():
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            kinds.append(f"{name} ({str(tensor.dtype).removeprefix('torch.')})")
+        elif tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+            values.append(name)
+    return _listed({"tensors are no real numbers": kinds, "tensors hold NaN or infinity": values})
+
+
+def _listed(problems: dict[str, list[str]]) -> list[str]:
     return [
         f"{len(items)} {what}: {', '.join(items[:3])}{' ...' if len(items) > 3 else ''}"
-        for what, items in (
-            ("keys missing", missing),
-            ("keys unexpected", unexpected),
-            ("shapes differ", shapes),
-        )
+        for what, items in problems.items()
         if items
     ]
 
@@ -111,33 +160,12 @@ def _same_order(state: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
     )
 
 
-def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
-    for wrapper in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    tensors = isinstance(content, dict) and all(isinstance(v, Tensor) for v in content.values())
-    if not tensors or not content:
-        held = type(content).__name__
-        raise WeightsError(
-            f"{path} holds no tensors by name (a {held}, also looked under {', '.join(_WRAPPERS)})"
-        )
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in content):
-            content = {key.removeprefix(prefix): value for key, value in content.items()}
-    return dict(content)
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(Path(name).name == "constants.pkl" for name in archive.namelist())
-
-
-def _torchscript(path: Path, spec: BackboneSpec) -> str:
+def _instead_of_torchscript(path: Path, spec: BackboneSpec) -> str:
     repo, files, _ = hub_location(spec)
-    instead = f"the same weights as tensors: {repo}/{files[0]}" if repo else "a safetensors file"
+    hub = f"Use the same weights as tensors: {repo}/{files[0]}. " if repo else "Use a safetensors file. "
+    out = f"{path.stem}.state.pt"
     return (
-        f"{path} is a TorchScript archive, a program and not only tensors (OpenAI published CLIP "
-        f"like this). Use {instead}"
+        f"(OpenAI published CLIP like this), and loading it would run it. {hub}Or, where you trust its "
+        "origin, take the tensors out of it: python -c \"import torch; torch.save(torch.jit.load("
+        f"'{path.name}', 'cpu').state_dict(), '{out}')\"; then --weights {out}"
     )

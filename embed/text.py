@@ -26,7 +26,7 @@ def prompt_plan(set_name: str, table: PromptTable, backbone: Backbone, path: Pat
     identity = {
         **prompt_identity(set_name, table),
         "backbone": backbone.id,
-        "weights_sha256": backbone.weights_sha256,
+        **backbone.weights_identity,
         "precision": backbone.precision,
     }
     provenance = {

@@ -61,6 +61,8 @@ def hub_location(spec: BackboneSpec) -> tuple[str, tuple[str, ...], str]:
         return repo, (file,) if file else default, entry.get("url", "")
     import timm
 
+    if "/" in spec.id:  # weights of one's own
+        return "", (), ""
     entry = timm.get_pretrained_cfg(".".join(filter(None, [spec.architecture, spec.pretrained])))
     if entry is None:
         return "", (), ""

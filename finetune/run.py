@@ -67,7 +67,7 @@ def plan_run(
         "images": images_digest,
         "targets": targets.digest,
         "backbone": backbone.id,
-        "weights_sha256": backbone.weights_sha256,
+        **backbone.weights_identity,
         "output": chosen,
         "preprocessing": {
             **backbone.recipe.to_json(),

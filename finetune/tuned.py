@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from embed.architectures import build_architecture
 from embed.backbones import resolve_backbone
 from embed.loading import Backbone
+from embed.state_dicts import fit_classifier
 from embed.weights import file_sha256
 from finetune.checkpoint import read_tensors, save_tensors
 from finetune.model import DistributionModel, head_distribution
@@ -108,9 +109,10 @@ def load_tuned(
     )  # fmt: skip
     model, transform = build_architecture(spec)
     tensors, _ = read_tensors(path)
-    model.load_state_dict(
-        {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    )
+    state = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    if spec.library == "timm" and not spec.registered:
+        fit_classifier(model, state)
+    model.load_state_dict(state)
     weight, bias = tensors["head.weight"], tensors["head.bias"]
     head = nn.Linear(weight.shape[1], weight.shape[0])
     head.load_state_dict({"weight": weight, "bias": bias})

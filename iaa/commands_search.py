@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from iaa.work import (
 from store import Features, IdentityError, StoreError, open_targets
 
 _N_NAMED = 8
+_WEIGHTS = ("weights_sha256", "weights_entry")
+"""Keys of a feature file's identity that tell weights from others."""
 
 
 def register(app: typer.Typer) -> None:
@@ -188,12 +191,14 @@ def _encode(
     if not has_text(name):
         raise typer.BadParameter(f"{name} has no text tower that goes with its images; {by_picture}")
     loaded = load_backbones([name], options.weight_files([name], weights), device)[0]
-    if loaded.weights_sha256 != made_by:
+    made_of = {key: features.identity[key] for key in _WEIGHTS if key in features.identity}
+    if loaded.weights_identity != made_of:
         stored = features.provenance.get("weights", {}).get("file", "a file not named")
         raise IdentityError(
             f"{features.path} was made by other weights of {name} than those loaded now:\n"
-            f"  the features: sha256 {made_by[:16]}... ({stored})\n"
-            f"  loaded now:   sha256 {loaded.weights_sha256[:16]}... ({loaded.weights_file})\n"
+            f"  the features: sha256 {made_by[:16]}... ({stored}{_entry(made_of)})\n"
+            f"  loaded now:   sha256 {loaded.weights_sha256[:16]}... ({loaded.weights_file}"
+            f"{_entry(loaded.weights_identity)})\n"
             "Cosines between the two mean nothing. Name the weights that made the features: --weights FILE; "
             f"or embed anew: iaa embed --dataset {layout.dataset} --backbone {name} --overwrite; {by_picture}"
         )
@@ -202,6 +207,10 @@ def _encode(
     note_demo(name, layout.dataset)
     vector: np.ndarray = encode_part(loaded, [text])[0]
     return vector
+
+
+def _entry(weights: Mapping[str, Any]) -> str:
+    return f", its {weights['weights_entry']}" if "weights_entry" in weights else ""
 
 
 def _read_query(features: Features, output: str, row: int, name: str) -> np.ndarray:

@@ -84,6 +84,8 @@ def load_backbones(
             loaded.append(load_tuned(find_tuned(root, name), chosen, precision))
         else:
             loaded.append(load_backbone(name, weights.get(name), chosen, precision))
+            for remark in loaded[-1].remarks:
+                note(remark)
     return loaded
 
 
