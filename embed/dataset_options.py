@@ -12,6 +12,8 @@ TEST_SHARE = 0.10
 
 _IMAGES = {
     "images": "folder of the photographs with all its subfolders, tar files (a pattern), or a URL of either",
+    "exclude": "names or patterns of what is left out besides previews and waste, such as drafts, *_small.jpg; "
+    "!NAME takes one back",
     "shard_in_id": "true lets the ids of images in tar files begin with the tar's name (default false)",
 }
 _RANDOM = {
@@ -91,6 +93,10 @@ def _expected(kind: str, key: str, value: Any) -> str:
         return "" if type(value) is int else "a whole number"
     if key == "split":
         return "" if value in _SPLITS[kind] else f"one of {', '.join(_SPLITS[kind])}"
+    if key == "exclude":
+        patterns = value if isinstance(value, list) else [value]
+        is_text = bool(patterns) and all(isinstance(v, str) and v.strip() for v in patterns)
+        return "" if is_text else "a name or pattern in quotes, or a list of them"
     if key in _LISTS and isinstance(value, list):
         return "" if value and all(isinstance(v, str) and v for v in value) else "file names"
     if not isinstance(value, str) or not value:

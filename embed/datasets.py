@@ -5,6 +5,7 @@ import logging
 import re
 import tomllib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from jaxtyping import Shaped
 
 from embed.ava import paths_by_id, read_ava_labels, split_from_lists
 from embed.dataset_options import KINDS, PATHS, TEST_SHARE, check_options, format_toml
-from embed.image_files import IMAGE_SUFFIXES, natural_key
+from embed.image_files import IMAGE_SUFFIXES, counted, natural_key
 from embed.sources import FolderSource, ImageFile, RemoteSource, Source, TarSource, open_source
 from embed.tables import DatasetError, match_files, read_ratings
 from embed.urls import is_url
@@ -46,6 +47,8 @@ class ImageTable:
     """Files that have no label."""
     notes: tuple[str, ...] = ()
     """What else was noticed while building, one sentence each."""
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    """How many files at that place are no images, by their ending."""
     source: TarSource | RemoteSource | None = None
     """Where the files are read from, if that is no folder."""
 
@@ -94,6 +97,13 @@ class DatasetConfig:
     def exif_rotate(self) -> bool:
         """True if images are turned as EXIF says: by default only personal folders are."""
         return bool(self.options.get("exif_rotate", self.kind == "folder"))
+
+    @property
+    def exclude(self) -> list[str]:
+        """Patterns of what is left out, besides the defaults."""
+        given = self.options.get("exclude", [])
+        patterns = given.split(",") if isinstance(given, str) else given
+        return [pattern.strip() for pattern in patterns if pattern.strip()]
 
     @property
     def images(self) -> str:
@@ -178,12 +188,12 @@ def build_table(config: DatasetConfig, data_root: Path, progress: bool = False) 
     """
     if config.kind == "demo":
         return _demo_table(data_root / "demo" / "images", progress)
-    source = open_source(config.images, config.name, bool(config.options.get("shard_in_id", False)))
+    shard_in_id = bool(config.options.get("shard_in_id", False))
+    source = open_source(config.images, config.name, shard_in_id, config.exclude)
     build = {"folder": _folder_table, "ava": _ava_table, "table": _rated_table}[config.kind]
     table = build(config, source)
-    if isinstance(source, FolderSource):
-        return replace(table, root=source.root)
-    return replace(table, source=source, notes=(*source.notes, *table.notes))
+    table = replace(table, notes=(*source.notes, *table.notes), passed_over=source.passed_over)
+    return replace(table, **({"root": source.root} if isinstance(source, FolderSource) else {"source": source}))
 
 
 def hash_split(
@@ -225,9 +235,10 @@ def _demo_table(folder: Path, progress: bool) -> ImageTable:
 def _folder_table(config: DatasetConfig, source: Source) -> ImageTable:
     files = sorted(source.files, key=natural_key)
     if not files:
+        others = f". Passed over: {counted(Counter(source.passed_over))}" if source.passed_over else ""
         raise DatasetError(
             f"{source.location} holds no images (looked for {', '.join(IMAGE_SUFFIXES)}, also in subfolders, "
-            "hidden files left out)"
+            f"hidden files left out){others}"
         )
     paths = np.array(files, dtype=str)
     return ImageTable(config.name, config.folder, paths, paths)

@@ -6,7 +6,7 @@ a GPU copies and kernels are only queued: the results of a batch are fetched aft
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -107,6 +107,7 @@ class Part:
         self.failed: dict[int, str] = {}
         self.broken: dict[str, dict[int, str]] = {b.id: {} for b in backbones}
         self.smaller_batches: dict[str, list[list[int]]] = {b.id: [] for b in backbones}
+        self.other_decoders: Counter[str] = Counter()
         self.outputs = {
             b.id: {name: np.full((n_rows, dim), np.nan, np.float32) for name, dim in b.outputs.items()}
             for b in backbones
@@ -117,6 +118,8 @@ class Part:
         for position, row in enumerate(rows, first):
             self.sha256[position] = np.frombuffer(row.sha256, np.uint8)
             self.size[position] = row.size
+            if row.decoder:
+                self.other_decoders[row.decoder] += 1
             if row.pixels is None:
                 self.failed[position] = row.reason
 
@@ -144,9 +147,13 @@ class Part:
         }
 
     def notes(self, backbone_id: str) -> dict[str, Any]:
-        """Provenance of this part alone: [first row, last row + 1, batch size] where it was smaller."""
-        smaller = self.smaller_batches[backbone_id]
-        return {"smaller_batches": smaller} if smaller else {}
+        """Provenance of this part alone: [first row, last row + 1, batch size] where it was smaller, and how many
+        images other decoders made than the usual ones."""
+        noted = {
+            "smaller_batches": self.smaller_batches[backbone_id],
+            "other_decoders": sorted([name, n] for name, n in self.other_decoders.items()),
+        }
+        return {name: values for name, values in noted.items() if values}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from embed import turbo
 from embed.crashes import CrashNotes
 from embed.datasets import ImageTable
-from embed.decode import ImageError, check_pixels, decode_image, read_bytes
+from embed.decode import DECODED_BY, ImageError, check_pixels, decode_image, read_bytes
 from embed.device import use_one_core
 from embed.geometry import Steps, apply_steps, resized_size
 from embed.sources import ImageFile
@@ -31,6 +31,8 @@ class Row:
     size: int
     seconds: tuple[float, float, float]
     """Spent on reading, decoding and resizing."""
+    decoder: str = ""
+    """What made the pixels, where that is neither Pillow nor libjpeg-turbo."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def load_row(
     sha256 = hashlib.sha256(data).digest()
     was_read = time.perf_counter()
     pixels: list[np.ndarray] | None = None
-    reason = ""
+    reason = decoder = ""
     decoded = was_read
     try:
         rgb = None if is_exact else turbo.decode_jpeg(data, exif_rotate, max_pixels)
@@ -110,6 +112,7 @@ def load_row(
             pixels = [turbo.apply_steps(s, rgb) for s in steps]
         else:
             image = decode_image(data, exif_rotate, max_pixels)
+            decoder = str(image.info.get(DECODED_BY, ""))
             decoded = time.perf_counter()
             _check_resized(steps, *image.size, max_pixels)
             pixels = [apply_steps(s, image) for s in steps]
@@ -118,7 +121,8 @@ def load_row(
     except Exception as error:  # whatever it is, it costs this row and not the run
         reason = f"cannot be used: {type(error).__name__} {error}".rstrip()
     end = time.perf_counter()
-    return Row(pixels, reason, sha256, len(data), (was_read - start, decoded - was_read, end - decoded))
+    seconds = (was_read - start, decoded - was_read, end - decoded)
+    return Row(pixels, reason, sha256, len(data), seconds, decoder)
 
 
 def _check_resized(steps: Sequence[Steps], width: int, height: int, max_pixels: int) -> None:

@@ -4,20 +4,23 @@ A source lists its image files once, as paths with forward slashes, and hands ea
 `read_bytes`. Tar files are never unpacked: a member is read where it lies, by any number of threads.
 """
 
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Protocol
 
-from embed.image_files import is_image_name, list_image_files, natural_key
+from embed.image_files import Sieve, list_image_files, listing_notes, natural_key, without_raw_twins
 from embed.tables import DatasetError
 from embed.tars import Member, list_members
 from embed.urls import RemoteFile, files_at, is_url, list_remote_files, local_path
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
+_RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
+MAX_TARS = 1_000_000
+"""Names that the braces of a pattern may stand for: img2dataset's largest sets have some 100,000 tars."""
 
 
 class ImageFile(Protocol):
@@ -42,6 +45,10 @@ class Source(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What was noticed while listing, one sentence each."""
 
+    @property
+    def passed_over(self) -> Mapping[str, int]:
+        """How many files are no images, by their ending."""
+
     def at(self, path: str) -> ImageFile:
         """One of the files; whether it can be read shows when it is."""
 
@@ -53,6 +60,7 @@ class FolderSource:
     root: Path
     files: list[str]
     notes: tuple[str, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def location(self) -> str:
@@ -69,6 +77,7 @@ class TarSource:
     location: str
     members: Mapping[str, Member]
     notes: tuple[str, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:
@@ -86,6 +95,7 @@ class RemoteSource:
     sizes: Mapping[str, int]
     """Bytes per file as listed, -1 where the protocol does not say."""
     notes: tuple[str, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def files(self) -> list[str]:
@@ -96,47 +106,73 @@ class RemoteSource:
 
 
 def open_source(
-    location: str, name: str, shard_in_id: bool = False
+    location: str, name: str, shard_in_id: bool = False, exclude: Iterable[str] = ()
 ) -> FolderSource | TarSource | RemoteSource:
     """The images at a location: a folder, tar files (a pattern may stand for several), or a URL of either.
 
-    With `shard_in_id` an image of a tar is called `<tar without ending>/<member>`.
+    With `shard_in_id` an image of a tar is called `<tar without ending>/<member>`. `exclude` are patterns of
+    what is left out (embed.image_files.Sieve).
 
     Raises DatasetError, naming the data set, where there is nothing or it cannot be listed.
     """
     location = local_path(location)
+    sieve = Sieve(exclude)
     if _means_tars(location):
         tars = _find_tars(location, name)
-        members, notes = _gather(tars, shard_in_id)
+        members, notes = _gather(tars, shard_in_id, sieve)
         if not members:
             raise DatasetError(f"{location}: no images in {len(tars)} tar files")
-        return TarSource(location, members, notes)
+        files, n_twins = without_raw_twins(list(members))
+        notes += listing_notes(files, sieve, n_twins)
+        return TarSource(location, {path: members[path] for path in files}, notes, sieve.passed_over)
     if shard_in_id:
         raise DatasetError(f"{name}: shard_in_id is for tar files, but images is {location}")
     if is_url(location):
-        return RemoteSource(location, list_remote_files(location))
+        sizes = list_remote_files(location, sieve)
+        files, n_twins = without_raw_twins(list(sizes))
+        sizes = {path: sizes[path] for path in files}
+        return RemoteSource(location, sizes, listing_notes(files, sieve, n_twins), sieve.passed_over)
     root = Path(location)
     if not root.is_dir():
         what = f"{root} is no folder" if root.exists() else f"{root} is no folder (it does not exist)"
         raise DatasetError(f"{what}; expected the images of {name!r} there")
-    files = list_image_files(root)
+    files, n_twins = without_raw_twins(list_image_files(root, sieve))
     if not files and (n_tars := len(list(root.glob("*.tar")))):
         raise DatasetError(f"{root} holds no images but {n_tars} tar files. Say so: --images '{root}/*.tar'")
-    return FolderSource(root, files)
+    return FolderSource(root, files, listing_notes(files, sieve, n_twins), sieve.passed_over)
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """`a{08..10}.tar` is a08.tar, a09.tar, a10.tar; `{x,y}.tar` is x.tar, y.tar."""
+    """`a{08..10}.tar` is a08.tar, a09.tar, a10.tar; `{x,y}.tar` is x.tar, y.tar.
+
+    Raises DatasetError for more than MAX_TARS names, before there is any.
+    """
+    alternatives = [_n_alternatives(braces) for braces in _BRACES.findall(pattern)]
+    if (n := math.prod(alternatives)) > MAX_TARS:
+        raise DatasetError(
+            f"{pattern} stands for {n:,} names, more than the limit of {MAX_TARS:,}. A digit too many? "
+            "Where the tars are many, say *.tar"
+        )
+    return _expand(pattern)
+
+
+def _n_alternatives(braces: str) -> int:
+    if bounds := _RANGE.fullmatch(braces):
+        return abs(int(bounds[2]) - int(bounds[1])) + 1
+    return braces.count(",") + 1
+
+
+def _expand(pattern: str) -> list[str]:
     found = _BRACES.search(pattern)
     if found is None:
         return [pattern]
     if bounds := _RANGE.fullmatch(found[1]):
-        first, last = bounds.groups()
+        first, last = sorted(bounds.groups(), key=int)
         middles = [str(i).zfill(len(first)) for i in range(int(first), int(last) + 1)]
     else:
         middles = found[1].split(",")
     before, after = pattern[: found.start()], pattern[found.end() :]
-    return [before + middle + rest for middle in middles for rest in expand_braces(after)]
+    return [before + middle + rest for middle in middles for rest in _expand(after)]
 
 
 def _means_tars(location: str) -> bool:
@@ -165,17 +201,21 @@ def _find_tars(location: str, name: str) -> list[str]:
     return sorted(dict.fromkeys(tars), key=natural_key)
 
 
-def _gather(tars: list[str], shard_in_id: bool) -> tuple[dict[str, Member], tuple[str, ...]]:
+def _gather(
+    tars: list[str], shard_in_id: bool, sieve: Sieve
+) -> tuple[dict[str, Member], tuple[str, ...]]:
     """Every image once. A name that stands twice must mean the same bytes: which of two pictures an id
     means is not for us to say."""
     members: dict[str, Member] = {}
     repeated: list[str] = []
+    n_upward = 0
     for tar in tars:
         prefix = f"{_stem(tar)}/" if shard_in_id else ""
         for member in list_members(tar):
-            path = prefix + member.name
-            if not is_image_name(path) or any(p.startswith(".") for p in member.name.split("/")):
+            if not sieve.takes_path(member.name):
                 continue
+            n_upward += member.was_upward
+            path = prefix + member.name
             if path not in members:
                 members[path] = member
                 continue
@@ -186,12 +226,15 @@ def _gather(tars: list[str], shard_in_id: bool) -> tuple[dict[str, Member], tupl
                     "-o shard_in_id=true"
                 )
             repeated.append(path)
-    if not repeated:
-        return members, ()
-    return members, (
-        f"{len(repeated):,} tar members repeat the name and the bytes of another, the first: {repeated[0]}; "
-        "each is one image",
-    )
+    notes: list[str] = []
+    if repeated:
+        notes.append(
+            f"{len(repeated):,} tar members repeat the name and the bytes of another, the first: "
+            f"{repeated[0]}; each is one image"
+        )
+    if n_upward:
+        notes.append(f"{n_upward:,} tar members have '..' in their names; they are called by what follows it")
+    return members, tuple(notes)
 
 
 def _stem(tar: str) -> str:
@@ -199,7 +242,7 @@ def _stem(tar: str) -> str:
 
 
 def _are_equal(one: Member, other: Member) -> bool:
-    if (one.size, one.is_file) != (other.size, other.is_file):
+    if (one.size, one.kind) != (other.size, other.kind):
         return False
     try:
         return one.read_bytes() == other.read_bytes()

@@ -6,6 +6,7 @@ a grey or three-channel JPEG goes the reference way (embed.decode).
 """
 
 import io
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,11 @@ from embed.geometry import Steps
 DECODER = "libjpeg-turbo"
 JPEG_START = b"\xff\xd8\xff"
 _ORIENTATION_TAG = 0x0112
+_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")  # of a segment: neither a stuffed zero nor a restart
+_SOS, _EOI = 0xDA, 0xD9
+_FILLED = re.compile(r"([0-9]+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_NOT_SEQUENTIAL = "Invalid SOS parameters for sequential JPEG"
+_MAX_REPAIRS = 32
 _COLOURS = ("Gray", "YCbCr", "RGB")
 
 # EXIF orientation to a turn of (height, width, channel) pixels; 1 is upright.
@@ -49,13 +55,49 @@ def decode_jpeg(data: bytes, exif_rotate: bool = False, max_pixels: int = MAX_PI
     check_pixels(width, height, max_pixels)
     if colours not in _COLOURS:
         return None
-    try:
-        pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", strict=True)
-    except ValueError as error:
-        raise ImageError(f"cannot decode: {error}") from error
+    pixels = _decode_strictly(data)
     if exif_rotate and (turn := _TURNS.get(_orientation(data))):
         return np.ascontiguousarray(turn(pixels))
     return pixels
+
+
+def _decode_strictly(data: bytes) -> np.ndarray:
+    """The pixels, if libjpeg has nothing to complain of but two things that cameras write into whole pictures.
+
+    One is filler, zeros or 0xff, between the end of a scan and the next marker. It is cut out and the rest
+    decoded strictly, since other bytes there are what a damaged scan leaves over. The other is a scan header that
+    gives a sequential picture a progressive one's numbers, which libjpeg does not use.
+    """
+    for _ in range(_MAX_REPAIRS):
+        try:
+            pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+            return pixels
+        except ValueError as error:
+            mended = _mended(data, str(error))
+            if mended is None:
+                raise ImageError(f"cannot decode: damaged JPEG: {error}") from error
+            data = mended
+    raise ImageError("cannot decode: damaged JPEG: stray bytes after every scan")
+
+
+def _mended(data: bytes, complaint: str) -> bytes | None:
+    """The bytes without what libjpeg complains of, if that is harmless."""
+    filled = _FILLED.search(complaint)
+    if filled is None and _NOT_SEQUENTIAL not in complaint:
+        return None
+    n_filler, marker = (int(filled[1]), int(filled[2], 16)) if filled else (0, 0)
+    position, was_scan = 2, False
+    while found := _MARKER.search(data, position):
+        code, start = found[0][-1], found.start()
+        if filled and was_scan and code == marker and not data[start - n_filler : start].strip(b"\0\xff"):
+            return data[: start - n_filler] + data[start:]
+        if code == _EOI:
+            return None
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+        was_scan = code == _SOS
+        if not filled and was_scan and data[position - 3 : position] != b"\0\x3f\0":
+            return data[: position - 3] + b"\0\x3f\0" + data[position:]
+    return None
 
 
 def apply_steps(steps: Steps, pixels: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ from store.parts import Plan, begun_plan, discard
 
 logger = logging.getLogger(__name__)
 
-_OF_ONE_RUN = {"updates", "smaller_batches"}
+_OF_ONE_RUN = {"updates", "smaller_batches", "other_decoders"}
 _N_COMBINATIONS = 16
 
 
@@ -249,6 +249,8 @@ def _history(plan: Plan, old: Features, new: Features | None, n_new: int) -> dic
     ]
     distinct = list({canonical_json(each): each for each in made_with if each}.values())
     smaller = [file.provenance for file in (old, new) if file is not None]
+    decoders = {name for each in smaller for name, _ in each.get("other_decoders", [])}
+    decoders.update(before.get("other_decoders", []))
     return {
         "n_updates": before.get("n_updates", 0) + 1,
         "from": old.digest,
@@ -257,4 +259,5 @@ def _history(plan: Plan, old: Features, new: Features | None, n_new: int) -> dic
         "earlier_rows_made_with": distinct[:_N_COMBINATIONS],
         "some_in_smaller_batches": before.get("some_in_smaller_batches", False)
         or any("smaller_batches" in each for each in smaller),
+        **({"other_decoders": sorted(decoders)} if decoders else {}),
     }

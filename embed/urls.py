@@ -1,13 +1,24 @@
 """Files by path or URL: local ones plainly, all others through fsspec (s3, gs, http, memory, ...).
 
-fsspec takes credentials and settings from its own configuration files and environment variables.
+fsspec takes credentials and settings from its own configuration files and environment variables. What a web
+server sends is bounded by embed.web.
 """
 
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-from embed.image_files import is_image_name
+from embed.image_files import Sieve
 from embed.tables import DatasetError
+
+N_TRIES = 3
+PAUSE = 0.5
+"""Seconds before the second try; twice as many before the third."""
+MAX_WEB_FOLDERS, MAX_WEB_DEPTH = 20_000, 32
+"""A web server may link its folders in circles that never end."""
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -24,14 +35,12 @@ class RemoteFile:
 
     def read_bytes(self) -> bytes:
         """Its bytes. Raises OSError where they cannot be had, whatever the protocol calls that."""
-        try:
+
+        def read() -> bytes:
             filesystem, root = _filesystem(self.root)
-            found: bytes = filesystem.cat_file(f"{root.rstrip('/')}/{self.path}" if root else self.path)
-            return found
-        except OSError:
-            raise
-        except Exception as error:  # every protocol has its own kinds
-            raise OSError(f"{type(error).__name__}: {error}") from error
+            return bytes(filesystem.cat_file(f"{root.rstrip('/')}/{self.path}" if root else self.path))
+
+        return _fetch(read)
 
 
 def is_url(location: str) -> bool:
@@ -68,14 +77,12 @@ def read_range(location: str, start: int, stop: int) -> bytes:
         with open(location, "rb") as file:
             file.seek(start)
             return file.read(stop - start)
-    try:
+
+    def read() -> bytes:
         filesystem, path = _filesystem(location)
-        found: bytes = filesystem.cat_file(path, start=start, end=stop)
-        return found
-    except OSError:
-        raise
-    except Exception as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        return bytes(filesystem.cat_file(path, start=start, end=stop))
+
+    return _fetch(read)
 
 
 def files_at(pattern: str) -> list[str]:
@@ -88,23 +95,82 @@ def files_at(pattern: str) -> list[str]:
         raise DatasetError(f"{pattern} cannot be listed: {_why(error)}") from error
 
 
-def list_remote_files(root: str) -> dict[str, int]:
-    """Size (-1: unknown) of every image file below a URL, by its path there; hidden ones are left out."""
+def list_remote_files(root: str, sieve: Sieve) -> dict[str, int]:
+    """Size (-1: unknown) of every image file below a URL, by its path there; what the sieve leaves out is not
+    among them."""
     filesystem, path = _filesystem(root)
     prefix = path.rstrip("/") + "/" if path else ""
     try:
         if not filesystem.isdir(path):
             raise DatasetError(f"{root} is no folder; expected the images there, or the name of a .tar file")
-        found = {f.removeprefix(prefix): about for f, about in filesystem.find(path, detail=True).items()}
+        found = _crawl(filesystem, path) if is_web(root) else filesystem.find(path, detail=True)
     except DatasetError:
         raise
     except Exception as error:
         raise DatasetError(f"{root} cannot be listed: {_why(error)}") from error
+    names = {f.removeprefix(prefix): about for f, about in found.items()}
     return {
         f: -1 if about.get("size") is None else int(about["size"])
-        for f, about in found.items()
-        if is_image_name(f) and not any(p.startswith(".") for p in f.split("/"))
+        for f, about in names.items()
+        if sieve.takes_path(f)
     }
+
+
+def is_web(location: str) -> bool:
+    """True for http and https."""
+    return location.lower().startswith(("http://", "https://"))
+
+
+def _crawl(filesystem: Any, root: str) -> dict[str, Any]:
+    """The files that a web server's folder pages link, folder by folder and never upwards."""
+    found: dict[str, Any] = {}
+    waiting = deque([(root.rstrip("/") + "/", 0)])
+    seen = {waiting[0][0]}
+    while waiting:
+        folder, depth = waiting.popleft()
+        for about in _fetch(lambda folder=folder: filesystem.ls(folder, detail=True)):  # type: ignore[misc]
+            name = str(about["name"])
+            if "?" in name or "#" in name or "/../" in name or name in seen:
+                continue
+            if about["type"] != "directory":
+                found[name] = about
+                continue
+            seen.add(name)
+            waiting.append((name, depth + 1))
+            if depth >= MAX_WEB_DEPTH or len(seen) > MAX_WEB_FOLDERS:
+                raise DatasetError(
+                    f"{root} has folders in folders without end ({len(seen):,} so far, the last {name}). "
+                    "Name the folder with the images, or a list of tars"
+                )
+    return found
+
+
+def _fetch(read: Callable[[], _Result]) -> _Result:
+    """What `read` gives, tried again where the line or the server failed for the moment.
+
+    Raises OSError, whatever the protocol calls it, with the number of tries.
+    """
+    for n_tries in range(1, N_TRIES + 1):
+        try:
+            return read()
+        except Exception as error:  # every protocol has its own kinds
+            if n_tries < N_TRIES and _may_pass(error):
+                time.sleep(PAUSE * 2 ** (n_tries - 1))
+                continue
+            if isinstance(error, OSError) and n_tries == 1:
+                raise
+            tries = f" ({n_tries} tries)" if n_tries > 1 else ""
+            raise OSError(f"{type(error).__name__}: {error}".rstrip(": ") + tries) from error
+    raise AssertionError("unreachable")
+
+
+def _may_pass(error: Exception) -> bool:
+    """True for what another try may mend: a broken line, a server that is busy."""
+    status = getattr(error, "status", None)
+    if status is not None:
+        return status in (408, 429) or status >= 500
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"ClientConnectionError", "ClientPayloadError", "ConnectionError"})
 
 
 def _filesystem(location: str) -> tuple[Any, str]:
@@ -112,8 +178,17 @@ def _filesystem(location: str) -> tuple[Any, str]:
     import fsspec
 
     try:
-        filesystem, path = fsspec.url_to_fs(location)
-    except (ValueError, ImportError) as error:
+        more = {}
+        if is_web(location):
+            from embed.web import client_settings
+
+            more = {"client_kwargs": client_settings()}
+        filesystem, path = fsspec.url_to_fs(location, **more)
+    except ImportError as error:
+        package = {"http": "aiohttp"}.get(location.partition(":")[0].rstrip("s").lower(), "")
+        advice = f". It needs {package}: pip install {package}" if package else ""
+        raise DatasetError(f"{location} cannot be opened: {_why(error)}{advice}") from error
+    except ValueError as error:
         raise DatasetError(f"{location} cannot be opened: {_why(error)}") from error
     return filesystem, str(path)
 

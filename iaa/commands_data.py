@@ -59,7 +59,7 @@ def add(
         key, separator, value = entry.partition("=")
         if not separator:
             raise typer.BadParameter(f"--option takes KEY=VALUE, got {entry!r}")
-        more[key] = _parse(value)
+        more[key] = value if key == "exclude" else _parse(value)
     if ratings is not None:
         more["ratings"] = ratings
     root = data_root(data)
@@ -102,6 +102,7 @@ def show(
         "ratings": "votes" if table.votes is not None else "scores" if table.scores is not None else "none",
         "n_labels_without_file": len(table.missing_files),
         "n_files_without_label": len(table.unlabelled_files),
+        "n_files_passed_over": dict(table.passed_over),
         "digest": table.digest,
         "notes": list(table.notes),
     }
@@ -162,8 +163,13 @@ def backbones(as_json: options.Json = False) -> None:
 
 
 def _note_gaps(table: Any) -> None:
+    from embed.image_files import counted
+
     for remark in table.notes:
         note(remark)
+    if table.passed_over:
+        n = sum(table.passed_over.values())
+        note(f"passed over: {n:,} files that are no photographs ({counted(Counter(table.passed_over))})")
     if table.missing_files:
         note(f"labels without a file: {len(table.missing_files):,}, the first: {table.missing_files[0]}")
     if table.unlabelled_files:
