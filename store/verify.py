@@ -11,17 +11,13 @@ import numpy as np
 
 from store.errors import StoreError
 from store.features import FEATURES_SCHEMA, Features
+from store.names import file_stem
 from store.prompts import PROMPTS_SCHEMA, Prompts
 from store.sealed import SealedFile
 from store.targets import TARGETS_SCHEMA
 
 READ_BYTES = 2**22
 _READERS: dict[str, Callable[[SealedFile], object]] = {FEATURES_SCHEMA: Features, PROMPTS_SCHEMA: Prompts}
-
-
-def file_name(name: str) -> str:
-    """A backbone's or prompt set's name as it stands in file names."""
-    return name.replace(":", "_").replace("/", "_")
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ def _misplaced(file: SealedFile) -> list[str]:
     return [
         f"it was made for {what} {value!r} but lies in the place of {names[what]!r}: was it swapped?"
         for what, value in found.items()
-        if value is not None and file_name(str(value)) != names[what]
+        if value is not None and file_stem(str(value)) != names[what]
     ]
 
 
