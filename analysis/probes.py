@@ -41,6 +41,7 @@ from analysis.spectrum import (
     root_path,
 )
 from store.digests import BLOCK_ROWS
+from store.names import cache_stem
 from store.rows import Rows as Selection
 from store.rows import align
 from store.targets import Targets
@@ -228,7 +229,8 @@ def fit_probes(
     key = None
     if cache is not None and n_folds is not None:
         bound = {"features": features.digest, "output": output, "unit_norm": unit_norm}
-        stem = f"{features.path.stem}_{output.replace(' + ', '+')}_{'unit' if unit_norm else 'raw'}"
+        scale = "unit" if unit_norm else "raw"
+        stem = cache_stem(features.path.stem, output.replace(" + ", "+"), scale)
         key = CacheKey(cache, stem, bound | {"folds": array_digest(group)}, rows.y_digest)
     source = row_source(features, output, rows, group, unit_norm)
     path, cv_mse = solve(source, n_folds, tried, is_wide, name, cache=key)

@@ -158,6 +158,5 @@ def load_context_maxima(
 
 def save_context_maxima(cache: Path, maxima: ContextMaxima, key: dict[str, object]) -> None:
     """Keep maxima, computed here or on an accelerator, under their key."""
-    cache.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"maximum": maxima.maximum, "winner": maxima.winner, "mean": maxima.mean}
     save_derived(cache, arrays, key)

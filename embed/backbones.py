@@ -66,12 +66,9 @@ class BackboneSpec:
     @property
     def file_stem(self) -> str:
         """The id as a file name."""
+        from store.names import file_stem  # the store needs numpy, the registry does not
+
         return file_stem(self.id)
-
-
-def file_stem(backbone_id: str) -> str:
-    """A backbone id as a file name: `open_clip:ARCH/TAG` has characters that paths do not allow."""
-    return backbone_id.replace(":", "_").replace("/", "_")
 
 
 def registry(specs: Iterable[BackboneSpec]) -> dict[str, BackboneSpec]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
@@ -22,6 +21,8 @@ from embed.tables import DatasetError, match_files, read_ratings
 from embed.urls import is_url
 from store.digests import digest_of_strings
 from store.durable import make_folder, publish
+from store.errors import UnsafeNameError
+from store.names import dataset_folder
 
 logger = logging.getLogger(__name__)
 
@@ -127,12 +128,10 @@ def add_dataset(
     """
     if kind not in KINDS or kind == "demo":
         raise DatasetError(f"kind {kind!r} is unknown; the kinds are table, ava, folder (demo is built in)")
-    if name == "demo" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise DatasetError(
-            f"{name!r} cannot name a data set: use letters, digits, '.', '_', '-'; demo is built in"
-        )
+    if name == "demo":
+        raise DatasetError("'demo' cannot name another data set: demo is built in")
+    folder = _folder_of(data_root, name)
     cleaned = {k: _from_here(v) if k in PATHS else v for k, v in options.items() if v is not None}
-    folder = data_root / name
     config = DatasetConfig(name, kind, cleaned, folder)
     check_options(kind, config.options, folder / "dataset.toml")
     existing = folder / "dataset.toml"
@@ -154,12 +153,12 @@ def add_dataset(
 
 def load_config(data_root: Path, name: str) -> DatasetConfig:
     """The configuration of a data set; `demo` needs none. Raises DatasetError for an unknown name."""
-    folder = data_root / name
+    folder = _folder_of(data_root, name)
     if name == "demo":
         return DatasetConfig("demo", "demo", {}, folder)
     file = folder / "dataset.toml"
     if not file.is_file():
-        known = ", ".join(c.name for c in list_datasets(data_root))
+        known = ", ".join(_names(data_root))
         raise DatasetError(
             f"no data set {name!r} in {data_root}; there are: {known}. "
             f"Add it: iaa dataset add {name} --images DIR --kind folder, or table or ava with --ratings FILE"
@@ -175,10 +174,27 @@ def load_config(data_root: Path, name: str) -> DatasetConfig:
     return DatasetConfig(name, kind, content, folder)
 
 
+def _folder_of(data_root: Path, name: str) -> Path:
+    try:
+        return dataset_folder(data_root, name)
+    except UnsafeNameError as error:
+        raise DatasetError(str(error)) from error
+
+
 def list_datasets(data_root: Path) -> list[DatasetConfig]:
-    """All data sets of a data root, the built-in demo first."""
-    files = sorted(data_root.glob("*/dataset.toml"))
-    return [load_config(data_root, n) for n in ["demo", *(f.parent.name for f in files)]]
+    """All data sets of a data root, the built-in demo first. One that cannot be read is logged as a warning
+    and hides no other."""
+    found = []
+    for name in _names(data_root):
+        try:
+            found.append(load_config(data_root, name))
+        except DatasetError as error:
+            logger.warning("%s", error)
+    return found
+
+
+def _names(data_root: Path) -> list[str]:
+    return ["demo", *sorted(file.parent.name for file in data_root.glob("*/dataset.toml"))]
 
 
 def build_table(config: DatasetConfig, data_root: Path, progress: bool = False) -> ImageTable:

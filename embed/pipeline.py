@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from embed import turbo
-from embed.backbones import file_stem
 from embed.changes import Changes
 from embed.datasets import ImageTable
 from embed.decode import DECODER
@@ -28,6 +27,7 @@ from store.digests import digest_of_json
 from store.features import FEATURES_SCHEMA
 from store.identity import differences
 from store.locks import lock_path, turn, worker_lock, write_lock
+from store.names import backbone_file
 from store.parts import (
     Plan,
     begin,
@@ -192,8 +192,8 @@ def merge_run(table: ImageTable, path: Path) -> Outcome:
 
 
 def feature_path(folder: Path, backbone_id: str) -> Path:
-    """The feature file of a backbone below a folder."""
-    return folder / f"{file_stem(backbone_id)}.h5"
+    """The feature file of a backbone below a folder. Raises UnsafeNameError."""
+    return backbone_file(folder, backbone_id)
 
 
 def _claim(plan: Plan, options: Options) -> AbstractContextManager[None]:

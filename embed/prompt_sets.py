@@ -13,6 +13,8 @@ from string import Formatter
 import numpy as np
 
 from store.digests import digest_of_strings
+from store.errors import UnsafeNameError
+from store.names import check_name
 
 #: Section 4.1: synonyms in WordNet (here 3.0) of "great", with "beautiful" and "pretty", and of "ugly": 27
 #: and 12 words, which the paper counts and does not list.
@@ -93,8 +95,10 @@ def _paper_labels() -> tuple[Label, ...]:
 def find_problems(prompt_set: PromptSet) -> list[str]:
     """Everything wrong with a prompt set, each with what to do about it; empty when it is sound."""
     problems = []
-    if not prompt_set.name or not all(c.isalnum() or c in "_-" for c in prompt_set.name):
-        problems.append("the name must be letters, digits, '_' or '-' (it becomes a folder)")
+    try:
+        check_name(prompt_set.name, "prompt set")
+    except UnsafeNameError as error:
+        problems.append(f"{error} (it becomes a folder)")
     if not prompt_set.labels:
         problems.append("there are no labels; give at least one under 'high' or 'low'")
     if not prompt_set.templates:

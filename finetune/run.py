@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from embed import turbo
-from embed.backbones import file_stem
 from embed.decode import DECODER
 from embed.loading import Backbone
 from embed.options import Options
@@ -22,6 +21,7 @@ from store import Targets
 from store.digests import digest_of_json
 from store.durable import write_json
 from store.locks import write_lock
+from store.names import file_stem, place
 
 PLAN = "plan.json"
 
@@ -77,7 +77,8 @@ def plan_run(
         "settings": settings.to_json(),
     }
     digest = digest_of_json(identity)[:10]
-    return Run(identity, runs_folder / f"{file_stem(backbone.id)}.{digest}", lesson, settings, chosen)
+    folder = place(runs_folder, f"{file_stem(backbone.id)}.{digest}", "backbone")
+    return Run(identity, folder, lesson, settings, chosen)
 
 
 def finetune(

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from embed.backbones import file_stem
 from iaa import options
 from iaa.console import answer_json, answer_table, note
 from iaa.paths import Layout, data_root
@@ -121,7 +120,7 @@ def import_(
         raise typer.BadParameter(what if ids else f"{source} is no folder; a .npy file needs --ids FILE")
     found = read_clip_retrieval(source, id_column) if ids is None else read_npy(source, ids, id_column)
     layout = Layout(data_root(data), dataset)
-    path = layout.features / f"{file_stem(backbone)}.h5"
+    path = layout.features_of(backbone)
     more: dict[str, Any] = {}
     if dataset == "demo" or (layout.folder / "dataset.toml").exists():
         _, table = load_table(layout, quiet=as_json)

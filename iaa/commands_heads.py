@@ -8,7 +8,7 @@ import typer
 
 from iaa import options
 from iaa.console import answer_json, answer_table, note
-from iaa.paths import Layout, data_root, head_path
+from iaa.paths import Layout, data_root, head_path, named_head
 from iaa.sheet import open_sheet
 from iaa.work import (
     best_and_worst,
@@ -139,7 +139,8 @@ def import_(
 
     if not checkpoint.is_file():
         raise typer.BadParameter(f"{checkpoint} does not exist")
-    target = head_path(data_root(data), save or checkpoint.name.removesuffix(".pth"))
+    root = data_root(data)
+    target = head_path(root, save) if save else named_head(root, checkpoint.name.removesuffix(".pth"))
     check_new(target, overwrite)
     written = convert_head(checkpoint, _base(target), backbone)
     if as_json:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import typer
 
-from embed.backbones import file_stem
 from iaa import options
 from iaa.console import answer_json, answer_table, note
 from iaa.paths import Layout, data_root
@@ -122,7 +121,7 @@ def _evaluate(layout: Layout, features: Features, device: str, seed: int, n_boot
     fixed, context = (open_prompts(path) if path.exists() else None for path in paths)
     if fixed is None and context is None:
         raise _no_prompts(paths[0], layout, features.backbone, "paper_fixed")
-    cache = _cache(layout, features, "paper_context")
+    cache = layout.maxima("paper_context", features.backbone)
     if context is not None:
         _prepare_maxima(features, context, cache, device)
     scores = score_methods(features, "embedding", fixed, context, cache)
@@ -175,7 +174,7 @@ def _rank(
     method = method or ("fixed" if one_each else "ensemble_mean_of_unit")
     if method == "fixed" and not one_each:
         raise typer.BadParameter(f"{stored.set_name} has several prompts per label: --method fixed takes one")
-    cache = _cache(layout, features, stored.set_name)
+    cache = layout.maxima(stored.set_name, features.backbone)
     if method in ("context", "context_max"):
         _prepare_maxima(features, stored, cache, device)
     score, is_high, scores = _score(features, stored, method, one_each, high, low, cache)
@@ -298,12 +297,6 @@ def _no_prompts(path: Path, layout: Layout, backbone: str, prompts: str) -> Miss
         f"{path} does not exist. Make it: iaa embed-prompts --dataset {layout.dataset} "
         f"--backbone {backbone} --prompts {prompts}"
     )
-
-
-def _cache(layout: Layout, features: Features, set_name: str) -> Path:
-    """Where the context maxima of a prompt set are kept; the report's notebook reads paper_context's."""
-    middle = "" if set_name == "paper_context" else f"{set_name}_"
-    return layout.derived / f"context_maxima_{middle}{file_stem(features.backbone)}.h5"
 
 
 def _prepare_maxima(features: Features, context: Prompts, cache: Path, device: str) -> None:

@@ -4,13 +4,19 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from embed.backbones import file_stem
+from store.names import backbone_file, cache_stem, dataset_folder, file_stem, place
 
 
 def head_path(root: Path, given: str) -> Path:
-    """A head's files: a path as it is given, or a bare name in the data root's folder of heads."""
-    is_path = os.sep in given or given.endswith((".json", ".safetensors"))
-    return Path(given) if is_path else root / "heads" / given
+    """A head's files: what has a separator or the ending of its files is a path and taken as it is given;
+    anything else is a name in the data root's folder of heads. Raises UnsafeNameError."""
+    is_path = any(sign in given for sign in (os.sep, os.altsep) if sign)
+    return Path(given) if is_path or given.endswith((".json", ".safetensors")) else named_head(root, given)
+
+
+def named_head(root: Path, name: str) -> Path:
+    """A head's files by its name alone, which is no path. Raises UnsafeNameError."""
+    return place(root / "heads", name, "head", ".json").with_name(name)
 
 
 def data_root(given: Path | None) -> Path:
@@ -20,10 +26,13 @@ def data_root(given: Path | None) -> Path:
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one data set below the data root."""
+    """The files of one data set below the data root. Raises UnsafeNameError for a name that is none."""
 
     root: Path
     dataset: str
+
+    def __post_init__(self) -> None:
+        dataset_folder(self.root, self.dataset)
 
     @property
     def folder(self) -> Path:
@@ -40,9 +49,18 @@ class Layout:
         """Folder of feature files."""
         return self.folder / "features"
 
+    def features_of(self, backbone_id: str) -> Path:
+        """Feature file of a backbone. Raises UnsafeNameError."""
+        return backbone_file(self.features, backbone_id)
+
     def prompts(self, set_name: str, backbone_id: str) -> Path:
-        """Prompt file of a set and a backbone."""
-        return self.folder / "prompts" / set_name / f"{file_stem(backbone_id)}.h5"
+        """Prompt file of a set and a backbone. Raises UnsafeNameError."""
+        return backbone_file(place(self.folder / "prompts", set_name, "prompt set"), backbone_id)
+
+    def maxima(self, set_name: str, backbone_id: str) -> Path:
+        """Cache of the context maxima of a prompt set; the report's notebook reads paper_context's."""
+        names = [] if set_name == "paper_context" else [set_name]
+        return self.derived / f"context_maxima_{cache_stem(*names, file_stem(backbone_id))}.h5"
 
     @property
     def derived(self) -> Path:

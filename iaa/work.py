@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from embed.backbones import file_stem
 from iaa.console import note
 from iaa.paths import Layout
 from store import Features, MissingFileError, Targets, open_features, write_targets
@@ -114,7 +113,7 @@ def open_embedded(layout: Layout, backbone: str) -> Features:
 
     Raises MissingFileError with the command that makes it, DatasetError for an unknown data set.
     """
-    path = layout.features / f"{file_stem(backbone)}.h5"
+    path = layout.features_of(backbone)
     if not path.exists():
         check_known(layout)
         there = ", ".join(sorted(p.stem for p in layout.features.glob("*.h5"))) or "none"

@@ -9,6 +9,7 @@ from store.errors import (
     SchemaError,
     SpaceError,
     StoreError,
+    UnsafeNameError,
 )
 from store.features import Features, Status, open_features
 from store.prompts import Prompts, open_prompts
@@ -28,6 +29,7 @@ __all__ = [
     "Status",
     "StoreError",
     "Targets",
+    "UnsafeNameError",
     "align",
     "load_derived",
     "open_features",

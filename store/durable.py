@@ -49,7 +49,7 @@ def sole_writer(partial: Path) -> Iterator[None]:
     the system releases it when its holder dies. Raises OSError.
     """
     while True:
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             lock_file(descriptor, partial, fcntl.LOCK_EX)
             if is_still(descriptor, partial):  # and not published or removed by who held it before
@@ -84,7 +84,7 @@ def is_still(descriptor: int, path: Path) -> bool:
 def write_pieces(partial: Path, n_bytes: int, pieces: Iterable[Piece]) -> None:
     """Write a file of `n_bytes` from its pieces. The space is reserved first, so that a full disk is an
     OSError before anything is written; after any OSError the file is removed."""
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
     try:
         if n_bytes:
             os.posix_fallocate(descriptor, 0, n_bytes)
@@ -118,7 +118,11 @@ def fsync_folder(folder: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of files; one that is not there is removed already."""
+    """Remove a folder of files; one that is not there is removed already. Of a link to a folder the link is
+    removed: what lies there is not ours."""
+    if folder.is_symlink():
+        os.unlink(folder)
+        return
     if not folder.is_dir():
         return
     for name in sorted(os.listdir(folder)):
@@ -142,6 +146,11 @@ def write_json(path: Path, value: Any, tag: str = "") -> None:
 
 def space_error(path: Path, error: OSError) -> SpaceError:
     """What to tell people when a file cannot be written."""
+    if error.errno == errno.ELOOP:
+        return SpaceError(
+            f"cannot write {path}: its temporary name {error.filename or path} is a link, and links are not "
+            "written through. Remove the link, then run the same command again."
+        )
     return SpaceError(
         f"cannot write {path}: {error.strerror or error}. Nothing that was finished is lost. "
         "Free some space or choose another place (--data), then run the same command again."

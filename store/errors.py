@@ -27,3 +27,7 @@ class BusyError(StoreError):
 
 class SpaceError(StoreError):
     """The disk has no room for the file, or the place cannot be written."""
+
+
+class UnsafeNameError(StoreError):
+    """A name that cannot become a file or folder of the store."""

@@ -29,8 +29,19 @@ class Features:
     """An open feature file. Arrays are read-only; a failed row is NaN and has a reason in `failures`."""
 
     def __init__(self, file: SealedFile) -> None:
-        for name in ("image_id", "status", "failures/row", "failures/reason"):
-            file.require(name)
+        file.require_identity(backbone=str)
+        file.require("image_id", "S", (None,))
+        n_images = file.arrays["image_id"][0][0]
+        file.require("status", "u", (n_images,))
+        file.require("failures/row", "i", (None,))
+        file.require("failures/reason", "S", file.arrays["failures/row"][0])
+        for name in file.arrays:
+            if name.startswith("outputs/"):
+                file.require(name, "f", (n_images, None))
+            elif name == "source_sha256":
+                file.require(name, "u", (n_images, 32))
+            elif name == "source_size":
+                file.require(name, "i", (n_images,))
         self.file = file
         self.path = file.path
         self.image_id = file.strings("image_id")

@@ -26,8 +26,13 @@ def check_identity(
     """Raise IdentityError naming every field in which a file is another than the one asked for."""
     wrong = list(differences(found, expected))
     if wrong:
-        lines = [f"  {field}: the file has {got!r}, asked for {want!r}" for field, got, want in wrong]
+        lines = [f"  {field}: the file has {_shown(a)}, asked for {_shown(b)}" for field, a, b in wrong]
         raise IdentityError("\n".join([f"{where} was made from another combination:", *lines, advice]))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def _plain(value: Any) -> Any:

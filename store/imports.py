@@ -22,6 +22,7 @@ from jaxtyping import Float32
 from store.digests import digest_of_strings
 from store.errors import MissingFileError, SchemaError, StoreError
 from store.features import FEATURES_SCHEMA, Status
+from store.names import check_name, file_stem
 from store.sealed import write_sealed
 
 UNIT_TOLERANCE = {"float16": 2e-3, "float32": 1e-5}
@@ -135,7 +136,11 @@ def write_imported(
 
     Without a data set the file has the imported ids in their order. With `image_id`, `images_digest` and
     `rows` (from `join`) it has the data set's; an image without a vector is a failed row that says so.
+
+    Raises UnsafeNameError for a backbone or an output that cannot be a file's name.
     """
+    check_name(file_stem(backbone), "backbone")
+    check_name(output, "output")
     if image_id is None or rows is None:
         image_id, rows = imported.ids, np.arange(len(imported.ids))
     vectors = np.full((len(rows), imported.vectors.shape[1]), np.nan, np.float32)

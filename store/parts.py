@@ -19,8 +19,9 @@ import numpy as np
 
 from store.digests import BLOCK_ROWS, block_bounds, digest_of_json
 from store.durable import remove_folder, space_error, write_json
-from store.errors import IntegrityError, StoreError
+from store.errors import IntegrityError, MissingFileError, StoreError
 from store.identity import check_identity, differences
+from store.json_files import read_json
 from store.sealed import SealedFile, Streamed, write_sealed
 
 logger = logging.getLogger(__name__)
@@ -127,15 +128,10 @@ def begun_plan(path: Path, ids: Mapping[str, np.ndarray], tag: str = "") -> Plan
 
 def _begun(folder: Path) -> Any:
     """The plan of a begun run as it is written down; None if none was begun."""
-    note = folder / PLAN_NOTE
     try:
-        return json.loads(note.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return read_json(folder / PLAN_NOTE, "Start the run anew: --overwrite")
+    except MissingFileError:
         return None
-    except ValueError as error:
-        raise IntegrityError(f"{note} is no JSON ({error}). Start the run anew: --overwrite") from error
-    except OSError as error:
-        raise StoreError(f"{note} cannot be read: {error.strerror}") from error
 
 
 def begun_provenance(path: Path) -> dict[str, Any]:

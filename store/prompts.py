@@ -18,8 +18,13 @@ class Prompts:
     """An open prompt file; arrays are read-only, vectors are raw unless unit length is asked for."""
 
     def __init__(self, file: SealedFile) -> None:
-        for name in ("text", "label", "polarity", "content", "template", "outputs/embedding"):
-            file.require(name)
+        file.require_identity(prompt_set=str, backbone=str)
+        file.require("text", "S", (None,))
+        n_prompts = file.arrays["text"][0][0]
+        for name in ("label", "content", "template"):
+            file.require(name, "S", (n_prompts,))
+        file.require("polarity", "i", (n_prompts,))
+        file.require("outputs/embedding", "f", (n_prompts, None))
         self.file = file
         self.path = file.path
         self.text = file.strings("text")

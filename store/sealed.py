@@ -19,8 +19,9 @@ import numpy as np
 
 from store.digests import BLOCK_ROWS, block_bounds, canonical_json, digest_blocks, encode_strings
 from store.durable import Piece, make_folder, publish, sole_writer, space_error, write_json, write_pieces
-from store.errors import IntegrityError
+from store.errors import IntegrityError, SchemaError
 from store.sealed_file import SCHEMA_VERSION, SealedFile, root_digest
+from store.structure import MAX_DEPTH
 
 __all__ = ["SealedFile", "Streamed", "publish", "write_json", "write_sealed"]
 
@@ -52,6 +53,7 @@ def write_sealed(
     written, so that a full disk is a SpaceError and not a half-written file. A second writer of the same file
     waits for the first; with different tags they never touch each other's bytes, locks or no locks.
     """
+    _check_array_names(path, arrays)
     prepared = {name: _prepare(array) for name, array in sorted(arrays.items())}
     digest = root_digest(
         schema,
@@ -77,6 +79,31 @@ def write_sealed(
     except OSError as error:
         raise space_error(path, error) from error
     return digest
+
+
+def _check_array_names(path: Path, names: Iterable[str]) -> None:
+    """Names come from tables, too: raise SchemaError for those that HDF5 would read as something else."""
+    known = set(names)
+    for name in sorted(known):
+        parts = name.split("/")
+        outer = ("/".join(parts[:n]) for n in range(1, len(parts)))
+        if "" in parts or "." in parts or "\0" in name or parts[0] == "digests" or not _is_utf8(name):
+            problem = "an HDF5 file cannot hold an array of that name"
+        elif len(parts) > MAX_DEPTH:
+            problem = f"it has more than {MAX_DEPTH - 1} slashes"
+        elif clash := next((o for o in outer if o in known), None):
+            problem = f"there is {clash!r} as well, and one name cannot be array and folder"
+        else:
+            continue
+        raise SchemaError(f"{path} cannot have /{name[:100]!a}: {problem}. Rename it (a column?)")
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _prepare(array: np.ndarray | Streamed) -> Streamed:

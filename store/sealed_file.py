@@ -1,7 +1,7 @@
 """Reading sealed files: nothing is handed out that is not what was written."""
 
 import hashlib
-import json
+import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -21,9 +21,13 @@ from store.digests import (
     digest_of_json,
 )
 from store.errors import IntegrityError, MissingFileError, SchemaError, StoreError
+from store.json_files import parse_json
+from store.structure import Extent, MalformedError, find_arrays, has_schema, read_attributes, read_digests
 
 SCHEMA_VERSION = 1
-_ATTRIBUTES = {"schema", "schema_version", "identity", "provenance", "block_rows", "digest"}
+MAX_STRINGS = 2**32
+MAX_READ = 2**20
+"""Bytes of an array up to which it is read at once, not mapped."""
 
 
 def root_digest(
@@ -68,6 +72,8 @@ class SealedFile:
             self._read_header(schema)
         except (IntegrityError, SchemaError):
             raise
+        except MalformedError as error:
+            raise self._damaged(str(error)) from error
         except Exception as error:  # h5py raises many kinds for a damaged file
             raise self._damaged(f"HDF5 cannot read its structure ({error})") from error
 
@@ -79,63 +85,66 @@ class SealedFile:
 
     def _read_header(self, schema: str | None) -> None:
         with h5py.File(self.path, "r", locking=False) as file:
-            found = set(file.attrs)
-            if "schema" not in found:
+            size = self.path.stat().st_size
+            if not has_schema(file):
                 raise SchemaError(f"{self.path} is HDF5 but none of this project's files (no schema)")
-            if found != _ATTRIBUTES:
-                raise self._damaged(f"attributes are {sorted(found)}, not {sorted(_ATTRIBUTES)}")
-            self.schema = _text(file.attrs["schema"])
-            version = int(file.attrs["schema_version"])
+            found = read_attributes(file, size)
+            self.schema: str = found["schema"]
             if schema is not None and self.schema != schema:
                 raise SchemaError(
-                    f"{self.path} is of kind {self.schema!r}, expected {schema!r}. "
+                    f"{self.path} is of kind {self.schema[:60]!r}, expected {schema!r}. "
                     f"Look at it: iaa info {self.path}"
                 )
-            if version != SCHEMA_VERSION:
+            if (version := found["schema_version"]) != SCHEMA_VERSION:
                 raise SchemaError(
                     f"{self.path} has format version {version}, this program reads {SCHEMA_VERSION}. "
                     "Update the program, or make the file again."
                 )
-            if int(file.attrs["block_rows"]) != BLOCK_ROWS:
-                raise self._damaged(f"block_rows is {file.attrs['block_rows']}, not {BLOCK_ROWS}")
-            identity = _text(file.attrs["identity"])
-            provenance = _text(file.attrs["provenance"])
-            self.identity: dict[str, Any] = json.loads(identity)
-            self.provenance: dict[str, Any] = json.loads(provenance)
-            self.digest = _text(file.attrs["digest"])
-            names: list[str] = []
-            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-            arrays = [name for name in names if not name.startswith("digests/")]
-            if sorted(names) != sorted(arrays + [f"digests/{name}" for name in arrays]):
-                raise self._damaged("arrays and their digests do not correspond")
-            self._blocks = {name: np.asarray(file[f"digests/{name}"][()]) for name in arrays}
-            self._layout: dict[str, tuple[int | None, tuple[int, ...], np.dtype[Any]]] = {}
-            size = self.path.stat().st_size
-            for name in arrays:
-                dataset = file[name]
-                layout = (dataset.id.get_offset(), dataset.shape, dataset.dtype)
-                end = (layout[0] or 0) + int(np.prod(layout[1], dtype=np.int64)) * layout[2].itemsize
-                if end > size:
-                    raise self._damaged(f"/{name} ends at byte {end}, the file at {size}")
-                self._layout[name] = layout
+            if found["block_rows"] != BLOCK_ROWS:
+                raise MalformedError(f"block_rows is {found['block_rows']}, not {BLOCK_ROWS}")
+            self.identity: dict[str, Any] = _object(found, "identity")
+            self.provenance: dict[str, Any] = _object(found, "provenance")
+            self.digest: str = found["digest"]
+            self._layout, self._blocks = read_digests(find_arrays(file, size))
         described = {
-            name: (dtype.str, list(shape), self._blocks[name].tobytes())
-            for name, (_, shape, dtype) in self._layout.items()
+            name: (extent.dtype.str, list(extent.shape), self._blocks[name].tobytes())
+            for name, extent in self._layout.items()
         }
         expected = root_digest(self.schema, self.identity, self.provenance, described)
         written_form = (canonical_json(self.identity), canonical_json(self.provenance))
-        if expected != self.digest or written_form != (identity, provenance):
-            raise self._damaged("attributes, shapes or block digests do not match the content digest")
+        if expected != self.digest or written_form != (found["identity"], found["provenance"]):
+            raise MalformedError("attributes, shapes or block digests do not match the content digest")
 
     @property
     def arrays(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Shape and dtype of every array, by path."""
-        return {name: (shape, dtype) for name, (_, shape, dtype) in self._layout.items()}
+        return {name: (extent.shape, extent.dtype) for name, extent in self._layout.items()}
 
-    def require(self, name: str) -> None:
-        """Raise SchemaError unless the file has the array `name`."""
+    def require(self, name: str, kind: str = "", shape: tuple[int | None, ...] | None = None) -> None:
+        """Raise SchemaError unless the file has the array `name`, of one of these kinds (numpy) and of
+        that shape, where they are given (None is any length)."""
         if name not in self._layout:
-            raise SchemaError(f"{self.path} has no array /{name}; it has {sorted(self._layout)}")
+            some = sorted(self._layout)[:20]
+            raise SchemaError(f"{self.path} has no array /{name}; it has {', '.join(some)}")
+        found = self._layout[name]
+        fits = shape is None or (
+            len(shape) == len(found.shape)
+            and all(n in (None, m) for n, m in zip(shape, found.shape, strict=True))
+        )
+        if not fits or (kind and found.dtype.kind not in kind):
+            raise SchemaError(
+                f"{self.path}: /{name} is {found.dtype} of shape {found.shape}, which is not what files of "
+                f"kind {self.schema!r} hold there. Make the file again"
+            )
+
+    def require_identity(self, **kinds: type | tuple[type, ...]) -> None:
+        """Raise SchemaError unless the identity has these fields, of these types."""
+        for name, kind in kinds.items():
+            if not isinstance(self.identity.get(name), kind):
+                raise SchemaError(
+                    f"{self.path}: the identity of a file of kind {self.schema!r} needs {name!r}, got "
+                    f"{str(self.identity.get(name))[:60]!r}. Make the file again"
+                )
 
     def view(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows [start, stop) of an array as a read-only view of the file, their blocks checked.
@@ -159,7 +168,10 @@ class SealedFile:
         return np.asarray(stored[rows])
 
     def strings(self, name: str) -> np.ndarray:
-        """A string array, decoded."""
+        """A string array, decoded. Raises SchemaError for one that is none, or of more than 4 GiB."""
+        self.require(name, "S")
+        if (n_bytes := self._layout[name].n_bytes) > MAX_STRINGS:
+            raise SchemaError(f"{self.path}: /{name} has {n_bytes:,} bytes of text, too many to read at once")
         return decode_strings(self.view(name))
 
     def check_all(self) -> None:
@@ -170,13 +182,10 @@ class SealedFile:
     def extents(self, name: str) -> Iterator[tuple[int, int, int, int, bytes]]:
         """Where an array's blocks lie: (first row, last row + 1, byte offset, bytes, SHA-256) of each."""
         self.require(name)
-        offset, shape, dtype = self._layout[name]
-        row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-        if offset is None and shape[0] * row_bytes:
-            raise self._damaged(f"/{name} is not contiguous")
-        for (start, stop), digest in zip(block_bounds(shape[0]), self._blocks[name], strict=True):
-            position = (offset or 0) + start * row_bytes
-            yield start, stop, position, (stop - start) * row_bytes, digest.tobytes()
+        extent = self._layout[name]
+        for (start, stop), digest in zip(block_bounds(extent.shape[0]), self._blocks[name], strict=True):
+            position = extent.offset + start * extent.row_bytes
+            yield start, stop, position, (stop - start) * extent.row_bytes, digest.tobytes()
 
     def block_digests(self, name: str) -> np.ndarray:
         """SHA-256 of each block of rows of an array: uint8 (n_blocks, 32)."""
@@ -186,18 +195,29 @@ class SealedFile:
     def _map(self, name: str) -> np.ndarray:
         self.require(name)
         if name not in self._maps:
-            offset, shape, dtype = self._layout[name]
-            if int(np.prod(shape, dtype=np.int64)) == 0:
-                rows = np.zeros(shape, dtype)
-            elif offset is None:
-                raise self._damaged(f"/{name} is not contiguous")
-            else:
-                rows = np.memmap(self.path, dtype, "r", offset, shape).view(np.ndarray)
+            rows = self._open_rows(self._layout[name])
             rows.flags.writeable = False
             # First what other threads look up second: they may come as soon as the map is there.
             self._checked[name] = np.zeros(len(self._blocks[name]), bool)
             self._maps[name] = rows
         return self._maps[name]
+
+    def _open_rows(self, extent: Extent) -> np.ndarray:
+        """The rows, mapped; few of them are read instead, for every map holds a file descriptor and a run of
+        many parts would need more than a process may have (256 on a Mac)."""
+        if extent.n_bytes == 0:
+            return np.zeros(extent.shape, extent.dtype)
+        try:
+            if extent.n_bytes > MAX_READ:
+                mapped = np.memmap(self.path, extent.dtype, "r", extent.offset, extent.shape)
+                return mapped.view(np.ndarray)
+            n_values = math.prod(extent.shape)
+            rows = np.fromfile(self.path, extent.dtype, n_values, offset=extent.offset)
+            return rows.reshape(extent.shape)
+        except ValueError as error:  # the file has become shorter since it was opened
+            raise self._damaged(f"its rows cannot be read ({error})") from error
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be read: {error.strerror}") from error
 
     def _check_block(self, name: str, index: int) -> None:
         checked = self._checked[name]
@@ -227,5 +247,11 @@ class SealedFile:
         self.close()
 
 
-def _text(value: Any) -> str:
-    return bytes(value).decode("utf-8", "surrogateescape")
+def _object(found: dict[str, Any], name: str) -> dict[str, Any]:
+    try:
+        value = parse_json(found[name])
+    except ValueError as error:
+        raise MalformedError(f"its {name} is no JSON of ours: {error}") from error
+    if not isinstance(value, dict):
+        raise MalformedError(f"its {name} is no JSON object")
+    return value

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from store.errors import SchemaError
 from store.sealed import SealedFile, write_sealed
 
 TARGETS_SCHEMA = "iaa/targets"
@@ -77,13 +76,11 @@ def images_of_targets(path: Path | str) -> str:
 def open_targets(path: Path | str) -> Targets:
     """Read a target file. Raises MissingFileError, SchemaError or IntegrityError."""
     with SealedFile(path, TARGETS_SCHEMA) as file:
+        _require_columns(file)
         arrays = {
             name: file.strings(name) if dtype.kind == "S" else file.view(name)
             for name, (_, dtype) in file.arrays.items()
         }
-        lengths = {name: len(values) for name, values in arrays.items() if name != "levels"}
-        if len(set(lengths.values())) != 1:
-            raise SchemaError(f"{path}: columns differ in length: {lengths}")
         for values in arrays.values():
             values.flags.writeable = False
         return Targets(
@@ -105,3 +102,20 @@ def open_targets(path: Path | str) -> Targets:
             digest=file.digest,
             provenance=file.provenance,
         )
+
+
+def _require_columns(file: SealedFile) -> None:
+    """Raise SchemaError unless every column has one value, or one row, for each image."""
+    file.require_identity(dataset=str, split_name=str, threshold=(int, float))
+    file.require("image_id", "S", (None,))
+    n_images = file.arrays["image_id"][0][0]
+    for name in ("path", "split"):
+        file.require(name, "S", (n_images,))
+    if "votes" in file.arrays:
+        file.require("levels", "iu", (None,))
+        file.require("votes", "iu", (n_images, file.arrays["levels"][0][0]))
+    if "scores" in file.arrays:
+        file.require("scores", "f", (n_images,))
+    for name in file.arrays:
+        if name.startswith("columns/"):
+            file.require(name, shape=(n_images,))

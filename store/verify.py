@@ -7,21 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from store.errors import StoreError
 from store.features import FEATURES_SCHEMA, Features
+from store.names import file_stem
 from store.prompts import PROMPTS_SCHEMA, Prompts
 from store.sealed import SealedFile
-from store.targets import TARGETS_SCHEMA
+from store.targets import TARGETS_SCHEMA, open_targets
 
 READ_BYTES = 2**22
-_READERS: dict[str, Callable[[SealedFile], object]] = {FEATURES_SCHEMA: Features, PROMPTS_SCHEMA: Prompts}
-
-
-def file_name(name: str) -> str:
-    """A backbone's or prompt set's name as it stands in file names."""
-    return name.replace(":", "_").replace("/", "_")
+_READERS: dict[str, Callable[[SealedFile], object]] = {
+    FEATURES_SCHEMA: Features,
+    PROMPTS_SCHEMA: Prompts,
+    TARGETS_SCHEMA: lambda file: open_targets(file.path),
+}
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,21 @@ class Verdict:
 
 
 def stored_files(folder: Path) -> list[Path]:
-    """All finished HDF5 files below a folder, in order; parts of unfinished runs are left out."""
-    files = folder.rglob("*.h5")
-    return sorted(f for f in files if not any(p.name.endswith(".parts") for p in f.parents))
+    """All finished HDF5 files below a folder, in order; parts of unfinished runs are left out.
+
+    Links are followed, for a data set may lie on another disk; a folder that is reached twice is read once.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        about = os.stat(here)
+        if (about.st_dev, about.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        folders[:] = [name for name in folders if not name.endswith(".parts")]
+        found += [Path(here, name) for name in files if name.endswith(".h5")]
+    return sorted(found)
 
 
 def verify_file(path: Path, n_threads: int | None = None) -> Verdict:
@@ -81,7 +91,7 @@ def _misplaced(file: SealedFile) -> list[str]:
     return [
         f"it was made for {what} {value!r} but lies in the place of {names[what]!r}: was it swapped?"
         for what, value in found.items()
-        if value is not None and file_name(str(value)) != names[what]
+        if value is not None and file_stem(str(value)) != names[what]
     ]
 
 
@@ -118,21 +128,22 @@ class _Read:
 
     def damaged(self, descriptor: int) -> list[str]:
         where = f"/{self.name} rows {self.blocks[0][0]} to {self.blocks[-1][1] - 1}"
-        data = np.empty(self.n_bytes, np.uint8).data
-        n_read = 0
-        try:
-            while n_read < self.n_bytes:
-                got = os.preadv(descriptor, [data[n_read:]], self.position + n_read)
-                if got == 0:
-                    return [f"{where}: the file ends before them"]
-                n_read += got
-        except OSError as error:
-            return [f"{where}: cannot be read ({error.strerror})"]
-        problems, first = [], 0
+        buffer = memoryview(bytearray(min(self.n_bytes, READ_BYTES)))
+        problems, position = [], self.position
         for start, stop, n_bytes, digest in self.blocks:
-            if hashlib.sha256(data[first : first + n_bytes]).digest() != digest:
+            hasher = hashlib.sha256()
+            end = position + n_bytes
+            while position < end:  # a block may be larger than what is read at once
+                try:
+                    n_read = os.preadv(descriptor, [buffer[: end - position]], position)
+                except OSError as error:
+                    return [f"{where}: cannot be read ({error.strerror})"]
+                if n_read == 0:
+                    return [f"{where}: the file ends before them"]
+                hasher.update(buffer[:n_read])
+                position += n_read
+            if hasher.digest() != digest:
                 problems.append(f"/{self.name} rows {start} to {stop - 1}: content is not what was written")
-            first += n_bytes
         return problems
 
 

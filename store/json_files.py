@@ -1,0 +1,60 @@
+"""JSON that may be damaged or sent by somebody: read within bounds, with one kind of error."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from store.errors import IntegrityError, MissingFileError, StoreError
+
+MAX_BYTES = 2**28
+MAX_DEPTH = 64
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises ValueError for what is no JSON, has a key twice, or is nested deeper than 64 levels.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from None
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return value
+
+
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """The object in a JSON file of this project; `advice` says what to do where it is damaged.
+
+    Raises MissingFileError, IntegrityError for anything but one JSON object, StoreError.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise IntegrityError(f"{path} is damaged: it has more than {MAX_BYTES:,} bytes. {advice}")
+        value = parse_json(path.read_bytes())
+    except FileNotFoundError:
+        raise MissingFileError(f"{path} does not exist. {advice}") from None
+    except ValueError as error:
+        raise IntegrityError(f"{path} is no JSON ({error}). {advice}") from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{path} is damaged: it holds no JSON object. {advice}")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it has a key twice")
+    return found
