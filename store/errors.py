@@ -27,3 +27,7 @@ class BusyError(StoreError):
 
 class SpaceError(StoreError):
     """The disk has no room for the file, or the place cannot be written."""
+
+
+class TableError(SchemaError):
+    """A table or list that somebody wrote cannot be read without guessing."""
