@@ -4,7 +4,6 @@ Published values are those the paper's text and the authors' saved notebooks giv
 to us is absent here and the table says so; none is guessed.
 """
 
-import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from analysis.bootstrap import Difference
 from analysis.results import MethodResult, Metric
+from store.csv_files import write_rows
 
 UNKNOWN = "not known to us"
 COLUMNS = ("accuracy", "recall_low", "recall_high", "srcc", "plcc")
@@ -293,11 +293,9 @@ def to_latex(headings: Sequence[str], table: Sequence[Sequence[str]], caption: s
 
 
 def to_csv(headings: Sequence[str], table: Sequence[Sequence[str]]) -> str:
-    """Comma-separated values."""
+    """Comma-separated values, safe to open in a spreadsheet."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(headings)
-    writer.writerows(table)
+    write_rows(stream, headings, table)
     return stream.getvalue()
 
 

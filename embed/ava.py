@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from embed.columns import plain
 from embed.tables import DatasetError, read_ratings
 from store.errors import MissingFileError, TableError
-from store.tables import column_text, read_table
+from store.tables import column_text, plain, read_table
 from store.text import read_text
 
 N_FIELDS = 15

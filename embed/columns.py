@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from store.tables import column_text
+from store.tables import column_text, plain
 
 FILE_COLUMNS = ("file", "filename", "path", "image")
 MORE_FILE_COLUMNS = (
@@ -80,11 +80,6 @@ class Sheet:
         first = ", ".join(repr(self.text(c)[0][:40]) for c in self.columns[:20])
         more = f" (and {len(self.columns) - 20} more)" if len(self.columns) > 20 else ""
         return f"its columns are {', '.join(self.columns)}; its first row is {first}{more}"
-
-
-def plain(name: str) -> str:
-    """A column's name without case, spaces and marks: 'Image Name' is 'imagename'."""
-    return re.sub(r"[\s_.-]+", "", name.casefold())
 
 
 def pick(sheet: Sheet, given: Any, exact: Sequence[str], also: Sequence[str], option: str) -> str | None:

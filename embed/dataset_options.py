@@ -67,6 +67,8 @@ _NEEDED = {"ava": ("images", "ratings"), "table": ("images", "ratings"), "folder
 _SPLITS = {"ava": ("paper", "official", "random"), "table": ("given", "random", "none")}
 _LISTS = ("train_list", "test_list")
 PATHS = ("images", "ratings", "test_ratings", *_LISTS)
+FLAGS = ("exif_rotate", "shard_in_id")
+NUMBERS = ("threshold", "test_share", "split_seed", "n_levels")
 _CHOICES = {
     "ids": ("path", "stem"),
     "rows": ("images", "votes"),
@@ -101,7 +103,7 @@ def check_options(kind: str, options: Mapping[str, Any], file: Path) -> None:
 def _expected(kind: str, key: str, value: Any) -> str:
     """What a setting should be, or '' where it is that."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if key in ("exif_rotate", "shard_in_id"):
+    if key in FLAGS:
         return "" if isinstance(value, bool) else "true or false, without quotes"
     if key == "threshold":
         return "" if is_number and abs(value) < float("inf") else "a number"

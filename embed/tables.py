@@ -28,7 +28,6 @@ from embed.columns import (
     likely_votes,
     numeric_columns,
     pick,
-    plain,
     rater_columns,
     unused_ratings,
     vote_columns,
@@ -36,7 +35,7 @@ from embed.columns import (
 from embed.votes import Votes, count_votes, counted, numbers, shares
 from store.errors import StoreError
 from store.names import CLOSE, WIDE, match_names
-from store.tables import PARQUET_ENDINGS, column_text, read_table
+from store.tables import PARQUET_ENDINGS, column_text, plain, read_table
 
 __all__ = ["DatasetError", "Ratings", "match_files", "read_ratings"]
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Int
 
+from store.csv_files import unsafe_cell
+
 _ENDING = re.compile(r"(?<=[^/])\.[A-Za-z]{2,4}[23]?$")
 _NUMBER = re.compile(r"([0-9]+)\.0+")
-_GUARDED = re.compile(r"'(?='*[=+\-@\t\r])")
 
 
 def without_ending(name: str) -> str:
@@ -32,11 +33,15 @@ def _composed(name: str) -> str:
 
 
 def _last(name: str) -> str:
-    return name.rpartition("/")[2]
+    return _folded(name.rpartition("/")[2])
 
 
 def _bare(name: str) -> str:
-    return without_ending(_last(_folded(name)))
+    return without_ending(_last(name))
+
+
+def _stem(name: str) -> str:
+    return without_ending(_folded(name))
 
 
 def _number(name: str) -> str:
@@ -45,22 +50,31 @@ def _number(name: str) -> str:
 
 
 def _unguarded(name: str) -> str:
-    return _folded(_GUARDED.sub("", name)) if name.startswith("'") else ""
+    bare = unsafe_cell(name)
+    return _folded(bare) if bare != name else ""
+
+
+def _are_of_one_path(one: str, other: str) -> bool:
+    """True if the folders of the one are the last folders of the other: a/b and x/a/b, but not x/b."""
+    folders = [_folded(name).strip("/").split("/")[:-1] for name in (one, other)]
+    n_common = min(map(len, folders))
+    return n_common == 0 or folders[0][-n_common:] == folders[1][-n_common:]
 
 
 Key = Callable[[str], str]
+Form = tuple[str, Key, Key]
 #: What a name may look like otherwise: in words, of the wanted one, of those that are there.
-CLOSE: tuple[tuple[str, Key, Key], ...] = (
+CLOSE: tuple[Form, ...] = (
     ("", str, str),
     ("accents encoded in another way", _composed, _composed),
     ("upper and lower case", _folded, _folded),
 )
-WIDE: tuple[tuple[str, Key, Key], ...] = (
-    ("without ending", _folded, lambda name: without_ending(_folded(name))),
-    ("without ending", lambda name: without_ending(_folded(name)), _folded),
-    ("the last part of a path", lambda name: _last(_folded(name)), lambda name: _last(_folded(name))),
-    ("the last part of a path, without ending", lambda name: _last(_folded(name)), _bare),
-    ("the last part of a path, without ending", _bare, lambda name: _last(_folded(name))),
+WIDE: tuple[Form, ...] = (
+    ("without ending", _folded, _stem),
+    ("without ending", _stem, _folded),
+    ("the last part of a path", _last, _last),
+    ("the last part of a path, without ending", _last, _bare),
+    ("the last part of a path, without ending", _bare, _last),
     ("a number without its .0", _number, _bare),
     ("without the apostrophe that guards a spreadsheet's cell", _unguarded, _folded),
 )
@@ -90,12 +104,13 @@ class Matched:
 def match_names(
     wanted: Sequence[str],
     there: Sequence[str],
-    forms: Sequence[tuple[str, Key, Key]] = (*CLOSE, *WIDE),
+    forms: Sequence[Form] = (*CLOSE, *WIDE),
     taken: Sequence[int] = (),
 ) -> Matched:
     """Which name of `there` each wanted one means; none is meant twice, and what is unclear stays unmatched.
 
-    Forms are tried in their order. `taken` are positions in `there` that are given away already.
+    Forms are tried in their order; where folders are named on both sides, they must agree. `taken` are
+    positions in `there` that are given away already.
     """
     rows = np.full(len(wanted), -1, np.int64)
     used = set(taken)
@@ -116,7 +131,7 @@ def match_names(
         n_asking = Counter(keys.values())
         for i, key in keys.items():
             at = position.get(key)
-            if at is None:
+            if at is None or not _are_of_one_path(wanted[i], there[at]):
                 continue
             if n_asking[key] > 1 or key in unclear or at in used:
                 ambiguous.add(i)

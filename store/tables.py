@@ -59,6 +59,11 @@ def read_table(path: Path, encoding: str | None = None) -> pa.Table:
     return table.rename_columns(names)
 
 
+def plain(name: str) -> str:
+    """A column's name without case, spaces and marks: 'Image Name' is 'imagename'."""
+    return re.sub(r"[\s_.-]+", "", name.casefold())
+
+
 def column_text(table: pa.Table, name: str) -> list[str]:
     """The cells of a column as text without spaces around, '' where empty."""
     column = table.column(name)

@@ -42,6 +42,9 @@ def test_one_name_in_another_form(wanted, there, form):
         (["1.jpg"], ["x/1.jpg", "y/1.jpg"], [-1]),
         (["1.10"], ["1.jpg", "1"], [-1]),  # a number after a point is no ending
         (["a.png"], ["a.jpg"], [-1]),  # another file
+        (["x/a.jpg"], ["y/a.jpg"], [-1]),
+        (["/far/x/a.jpg"], ["x/a.jpg"], [0]),
+        (["/far/y/a.jpg"], ["x/a.jpg"], [-1]),
         (["1", "1.0"], ["1.jpg"], [0, -1]),
         ([""], [""], [-1]),
     ],

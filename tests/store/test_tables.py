@@ -1,4 +1,4 @@
-"""Tables and lists as people's programs write them: every cell text, every row right or an error that names it."""
+"""Tables and lists as people's programs write them: cells are text, rows are right or named in an error."""
 
 import csv
 import io
