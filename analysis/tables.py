@@ -4,7 +4,6 @@ A published value that is not known to us is absent, and the table says so; none
 formed within one split only.
 """
 
-import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from analysis.bootstrap import Difference
 from analysis.published import NOTEBOOK_PRINTS, PAPER_SPLIT, TABLE_1, TABLE_2, Published
 from analysis.results import MethodResult, Metric
+from store.csv_files import write_rows
 
 __all__ = ["TABLE_1", "TABLE_2", "Published"]
 UNKNOWN = "not known to us"
@@ -250,11 +250,9 @@ def to_latex(headings: Sequence[str], table: Sequence[Sequence[str]], caption: s
 
 
 def to_csv(headings: Sequence[str], table: Sequence[Sequence[str]]) -> str:
-    """Comma-separated values."""
+    """Comma-separated values, safe to open in a spreadsheet."""
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(headings)
-    writer.writerows(table)
+    write_rows(stream, headings, table)
     return stream.getvalue()
 
 

@@ -1,6 +1,6 @@
 """AVA's own files: votes and tags from AVA.txt, and its three splits by name."""
 
-import csv
+import io
 import json
 import os
 import re
@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from embed.tables import DatasetError
+from embed.tables import DatasetError, read_ratings
+from store.errors import MissingFileError, TableError
+from store.tables import column_text, plain, read_table
+from store.text import read_text
 
 N_FIELDS = 15
 PAPER_SIZES = (229_971, 25_551)
@@ -26,32 +29,40 @@ class AvaLabels:
 
     image_id: np.ndarray
     votes: np.ndarray
-    tag_1: np.ndarray
-    tag_2: np.ndarray
-    challenge: np.ndarray
+    columns: dict[str, np.ndarray]
+    """challenge, tag_1 and tag_2 of AVA.txt; of a table, whatever it has."""
+    notes: tuple[str, ...] = ()
 
 
 def read_ava_labels(path: Path) -> AvaLabels:
-    """AVA.txt: per line index, id, counts of the votes 1 to 10, two tags, challenge.
+    """AVA.txt: per line index, id, counts of the votes 1 to 10, two tags, challenge. Or a table with a
+    header, as AVA goes round on Kaggle: a column of ids (image_num, image_id) and ten of counts (vote_1,
+    ...).
 
     Raises DatasetError naming the line for a wrong number of fields, a field that is no count, an image
     without votes, or an id that stands twice.
     """
-    if not path.is_file():
+    try:
+        text = read_text(path)
+    except MissingFileError as error:
         raise DatasetError(
             f"{path} does not exist; expected AVA.txt (docs/datasets.md says where it is kept)"
-        )
+        ) from error
+    except TableError as error:
+        raise DatasetError(str(error)) from error
+    if re.match(r"\s*\S*[A-Za-z]", text):
+        return _read_ava_table(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of an empty file, refused below
             warnings.simplefilter("error", DeprecationWarning)  # of a vote such as 3.7
-            values = np.loadtxt(path, dtype=np.int64, comments=None, ndmin=2, encoding="utf-8-sig")
+            values = np.loadtxt(io.StringIO(text), dtype=np.int64, comments=None, ndmin=2)
     except (ValueError, OverflowError, DeprecationWarning) as error:
-        raise _first_bad_line(path) from error
+        raise _first_bad_line(path, text) from error
     if values.size == 0:
         raise DatasetError(f"{path} holds no label rows")
     if values.shape[1] != N_FIELDS or (values < 0).any():
-        raise _first_bad_line(path)
+        raise _first_bad_line(path, text)
     ids, counts = np.unique(values[:, 1], return_counts=True)
     if (counts > 1).any():
         raise DatasetError(f"{path}: image {ids[counts > 1][0]} stands {counts.max()} times")
@@ -59,18 +70,35 @@ def read_ava_labels(path: Path) -> AvaLabels:
     if (empty := np.flatnonzero(votes.sum(axis=1) == 0)).size:
         raise DatasetError(f"{path}: image {values[empty[0], 1]} has no votes ({empty.size} such rows)")
     image_id = np.array(values[:, 1].astype(str).tolist())
-    return AvaLabels(image_id, votes, *np.ascontiguousarray(values[:, 12:].T))
+    columns = {"challenge": values[:, 14], "tag_1": values[:, 12], "tag_2": values[:, 13]}
+    return AvaLabels(image_id, votes, {name: np.ascontiguousarray(c) for name, c in columns.items()})
 
 
-def _first_bad_line(path: Path) -> DatasetError:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            cells = line.split()
-            if cells and (len(cells) != N_FIELDS or not all(map(_COUNT.fullmatch, cells))):
-                return DatasetError(
-                    f"{path} line {number}: expected {N_FIELDS} whole numbers (index, id, ten counts, "
-                    f"two tags, challenge), got {line.strip()[:80]!r}"
-                )
+def _read_ava_table(path: Path) -> AvaLabels:
+    ratings = read_ratings(path, {"ids": "path"})
+    if ratings.votes is None or ratings.votes.shape[1] != 10:
+        raise DatasetError(
+            f"{path} has no ten columns of vote counts (votes_1 to votes_10); expected AVA.txt or a table "
+            "of AVA's "
+            "votes. For a table of something else: --kind table"
+        )
+    try:
+        ids = [_bare_id(name) for name in (ratings.image_id if ratings.has_ids else ratings.path).tolist()]
+    except ValueError as error:
+        raise DatasetError(
+            f"{path}: {error}; AVA's are numbers. For other photographs: --kind table"
+        ) from error
+    return AvaLabels(np.array(ids), ratings.votes, ratings.columns, ratings.notes)
+
+
+def _first_bad_line(path: Path, text: str) -> DatasetError:
+    for number, line in enumerate(text.split("\n"), start=1):
+        cells = line.split()
+        if cells and (len(cells) != N_FIELDS or not all(map(_COUNT.fullmatch, cells))):
+            return DatasetError(
+                f"{path} line {number}: expected {N_FIELDS} whole numbers (index, id, ten counts, "
+                f"two tags, challenge), got {line.strip()[:80]!r}"
+            )
     return DatasetError(f"{path} cannot be read as AVA.txt: {N_FIELDS} whole numbers per line")
 
 
@@ -95,31 +123,73 @@ def paths_by_id(root: Path | str, files: Iterable[str], labelled: Iterable[str])
 def read_id_list(path: Path) -> list[str]:
     """Image ids of one side of a split.
 
-    Reads idealo's JSON (a list of {"image_id", "label"}), CSV files with an `image_id` or `id` column (the
-    authors'), and plain lists of ids, one per line (AVA's own `.jpgl`).
+    Reads idealo's JSON (a list of {"image_id", "label"}), tables with a column of ids (image_id, id,
+    image_num, the authors'), and plain lists (AVA's own `.jpgl`): one id per line, or an id and a label,
+    which is left out.
+
+    Raises DatasetError, naming the line, for what is no id, and for lines with several ids.
     """
-    if not path.is_file():
-        raise DatasetError(f"{path} does not exist; expected a list of the split's image ids")
-    text = path.read_text(encoding="utf-8-sig")
     try:
-        if path.suffix.lower() == ".json":
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return _ids_of_table(path)
+        text = read_text(path)
+        if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{"):
             rows = json.loads(text)
             if not isinstance(rows, list):
                 raise TypeError(f"expected a list, got {type(rows).__name__}")
-            return [_bare_id(str(row["image_id"] if isinstance(row, dict) else row)) for row in rows]
-        if path.suffix.lower() == ".csv":
-            reader = csv.DictReader(text.splitlines())
-            names = [n for n in ("image_id", "id", "ID", "image") if n in (reader.fieldnames or [])]
-            if not names:
-                raise DatasetError(f"{path} has no image_id column; it has {reader.fieldnames}")
-            return [_bare_id(row[names[0]]) for row in reader]
-        return [_bare_id(line) for line in text.split()]
-    except (ValueError, KeyError, TypeError) as error:
+            return [_bare_id(_id_of_entry(row)) for row in rows]
+        if path.suffix.lower() == ".csv" and not re.match(r"\s*[0-9]", text):
+            return _ids_of_table(path)
+        return _ids_of_lines(path, text)
+    except MissingFileError as error:
+        raise DatasetError(f"{path} does not exist; expected a list of the split's image ids") from error
+    except TableError as error:
+        raise DatasetError(str(error)) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(f"{path} is no list of image ids: {type(error).__name__} {error}") from error
 
 
+def _id_of_entry(row: Any) -> str:
+    value = row["image_id"] if isinstance(row, dict) else row
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no image id")
+    return str(value)
+
+
+def _ids_of_table(path: Path) -> list[str]:
+    table = read_table(path)
+    wanted = ("imageid", "id", "imagenum", "image", "filename", "file", "imagename")
+    found = [n for name in wanted for n in table.column_names if plain(n) == name]
+    if not found:
+        raise DatasetError(f"{path} has no image_id column; it has {', '.join(table.column_names)}")
+    return [_bare_id(name) for name in column_text(table, found[0])]
+
+
+def _ids_of_lines(path: Path, text: str) -> list[str]:
+    """Every entry of every line; where each line is an id and a number up to 10, that is a label and no
+    id."""
+    lines = [re.findall(r"[^\s,;]+", line) for line in text.split("\n")]
+    filled = [number for number, entries in enumerate(lines) if entries]
+    is_labelled = [len(e := lines[i]) == 2 and _is_label(e[1]) and not _is_label(e[0]) for i in filled]
+    if any(is_labelled) and not all(is_labelled):
+        number = filled[is_labelled.index(False)] + 1
+        raise DatasetError(
+            f"{path} line {number}: {' '.join(lines[number - 1])[:60]!r}, where other lines are an id and "
+            "its label. "
+            "Expected one image id per line, or a label on every line"
+        )
+    return [_bare_id(entry) for entries in lines for entry in (entries[:1] if any(is_labelled) else entries)]
+
+
+def _is_label(entry: str) -> bool:
+    try:
+        return abs(float(entry)) <= 10
+    except ValueError:
+        return False
+
+
 def _bare_id(text: str) -> str:
-    bare = re.sub(r"\.jpe?g$", "", text.strip().rsplit("/", 1)[-1], flags=re.IGNORECASE)
+    bare = re.sub(r"\.(jpe?g|png|0+)$", "", text.strip().rsplit("/", 1)[-1], flags=re.IGNORECASE)
     if not _COUNT.fullmatch(bare):
         raise ValueError(f"{text!r} is no image id")
     return bare

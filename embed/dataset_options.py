@@ -36,12 +36,25 @@ OPTIONS: dict[str, dict[str, str]] = {
     },
     "table": {
         **_IMAGES,
-        "ratings": "CSV or Parquet file, one row per image",
-        "file_column": "column of the files, relative to images (default file, filename, path, image)",
-        "id_column": "column of the image ids (default image_id, id; else the file without ending)",
+        "ratings": "CSV or Parquet file, one row per image (or per vote, see rows)",
+        "test_ratings": "a second file with the same columns: its images are for testing, those of ratings "
+        "for training",
+        "encoding": "of a CSV that is neither UTF-8 nor has a byte order mark, such as cp1252",
+        "file_column": "column of the files, relative to images (default file, filename, path, image, "
+        "image_name)",
+        "id_column": "column of the image ids (default image_id, id; without one see ids)",
+        "ids": "without an id column: path, the file below images with its ending, as for folders; or "
+        "stem, without",
         "score_column": "column of one score per image (default votes_1..votes_k, else score, mos, mean)",
+        "votes_prefix": "name that the columns of vote counts have before their number (c for c1, c2, ...)",
+        "rater_columns": "columns of one rater's votes each: a list, or names with commas; * for any letters",
+        "rows": "images (default), or votes: each row is one person's vote (default where there is a rater "
+        "column)",
+        "rater_column": "with a row per vote: column of who voted (default rater, user_id, worker, ...)",
+        "n_levels": "votes counted from single ones go from 1 to this (default the highest there is)",
         "split": "given (default where there is a split column), random or none",
         "split_column": "column with train, test or nothing (default split)",
+        "validation": "what validation images of the split column are for: train, test or none (no default)",
         **_RANDOM,
         "threshold": "high is strictly above this (default middle vote, or median of the train scores)",
         "exif_rotate": f"{_EXIF} (default false)",
@@ -55,7 +68,14 @@ OPTIONS: dict[str, dict[str, str]] = {
 _NEEDED = {"ava": ("images", "ratings"), "table": ("images", "ratings"), "folder": ("images",), "demo": ()}
 _SPLITS = {"ava": ("paper", "official", "random"), "table": ("given", "random", "none")}
 _LISTS = ("train_list", "test_list")
-PATHS = ("images", "ratings", *_LISTS)
+PATHS = ("images", "ratings", "test_ratings", *_LISTS)
+FLAGS = ("exif_rotate", "shard_in_id")
+NUMBERS = ("threshold", "test_share", "split_seed", "n_levels")
+_CHOICES = {
+    "ids": ("path", "stem"),
+    "rows": ("images", "votes"),
+    "validation": ("train", "test", "none"),
+}
 
 
 def check_options(kind: str, options: Mapping[str, Any], file: Path) -> None:
@@ -71,6 +91,8 @@ def check_options(kind: str, options: Mapping[str, Any], file: Path) -> None:
     for key, value in options.items():
         if expected := _expected(kind, key, value):
             raise DatasetError(f"{file}: {key} is {value!r}, expected {expected}")
+    if "test_ratings" in options and ("split_column" in options or options.get("split", "given") != "given"):
+        raise DatasetError(f"{file}: test_ratings says what is for testing: leave out split and split_column")
     for key in ("test_share", "split_seed"):
         if key in options and options.get("split", "random") != "random":
             raise DatasetError(f'{file}: {key} is for split "random", but split is {options["split"]!r}')
@@ -83,7 +105,7 @@ def check_options(kind: str, options: Mapping[str, Any], file: Path) -> None:
 def _expected(kind: str, key: str, value: Any) -> str:
     """What a setting should be, or '' where it is that."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if key in ("exif_rotate", "shard_in_id"):
+    if key in FLAGS:
         return "" if isinstance(value, bool) else "true or false, without quotes"
     if key == "threshold":
         return "" if is_number and abs(value) < float("inf") else "a number"
@@ -97,6 +119,12 @@ def _expected(kind: str, key: str, value: Any) -> str:
         patterns = value if isinstance(value, list) else [value]
         is_text = bool(patterns) and all(isinstance(v, str) and v.strip() for v in patterns)
         return "" if is_text else "a name or pattern in quotes, or a list of them"
+    if key in _CHOICES:
+        return "" if value in _CHOICES[key] else f"one of {', '.join(_CHOICES[key])}"
+    if key == "n_levels":
+        return "" if type(value) is int and 2 <= value <= 100 else "a whole number from 2 to 100"
+    if key == "rater_columns" and isinstance(value, list):
+        return "" if value and all(isinstance(v, str) and v for v in value) else "names of columns"
     if key in _LISTS and isinstance(value, list):
         return "" if value and all(isinstance(v, str) and v for v in value) else "file names"
     if not isinstance(value, str) or not value:

@@ -2,10 +2,10 @@
 
 import hashlib
 import logging
-import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,18 @@ from embed.ava import paths_by_id, read_ava_labels, split_from_lists
 from embed.dataset_options import KINDS, PATHS, TEST_SHARE, check_options, format_toml
 from embed.image_files import IMAGE_SUFFIXES, counted, natural_key
 from embed.sources import FolderSource, ImageFile, RemoteSource, Source, TarSource, open_source
-from embed.tables import DatasetError, match_files, read_ratings
+from embed.tables import DatasetError, Ratings, match_files, read_ratings
 from embed.urls import is_url
 from store.digests import digest_of_strings
 from store.durable import make_folder, publish
-from store.errors import UnsafeNameError
+from store.errors import TableError, UnsafeNameError
 from store.names import dataset_folder
+from store.text import read_toml
 
 logger = logging.getLogger(__name__)
+
+_N_COMPARED = 2000
+"""Files looked through for names like those that were not found."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +136,11 @@ def add_dataset(
         raise DatasetError("'demo' cannot name another data set: demo is built in")
     folder = _folder_of(data_root, name)
     cleaned = {k: _from_here(v) if k in PATHS else v for k, v in options.items() if v is not None}
-    config = DatasetConfig(name, kind, cleaned, folder)
-    check_options(kind, config.options, folder / "dataset.toml")
     existing = folder / "dataset.toml"
+    if kind == "table" and "ids" not in cleaned and not _had_stems(data_root, name):
+        cleaned["ids"] = "path"
+    config = DatasetConfig(name, kind, cleaned, folder)
+    check_options(kind, config.options, existing)
     if existing.exists() and not overwrite:
         found = load_config(data_root, name)
         if (found.kind, found.options) != (kind, cleaned):
@@ -151,6 +157,18 @@ def add_dataset(
     return config
 
 
+def _had_stems(data_root: Path, name: str) -> bool:
+    """True for a data set of before `ids` was written down: its ids stay, so that nothing is embedded
+    again."""
+    if not (data_root / name / "dataset.toml").is_file():
+        return False
+    try:
+        found = load_config(data_root, name)
+    except DatasetError:  # said where it is not replaced
+        return False
+    return found.kind == "table" and "ids" not in found.options
+
+
 def load_config(data_root: Path, name: str) -> DatasetConfig:
     """The configuration of a data set; `demo` needs none. Raises DatasetError for an unknown name."""
     folder = _folder_of(data_root, name)
@@ -164,9 +182,9 @@ def load_config(data_root: Path, name: str) -> DatasetConfig:
             f"Add it: iaa dataset add {name} --images DIR --kind folder, or table or ava with --ratings FILE"
         )
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file} is not valid TOML: {error}") from error
+        content = read_toml(file)
+    except TableError as error:
+        raise DatasetError(str(error)) from error
     kind = content.pop("kind", None)
     if kind not in KINDS:
         raise DatasetError(f"{file}: kind is {kind!r}, expected one of {', '.join(KINDS)}")
@@ -261,13 +279,21 @@ def _folder_table(config: DatasetConfig, source: Source) -> ImageTable:
 
 
 def _rated_table(config: DatasetConfig, source: Source) -> ImageTable:
-    ratings = read_ratings(config.resolve(config.options["ratings"]), config.options)
+    test_ratings = config.options.get("test_ratings")
+    ratings = read_ratings(
+        config.resolve(config.options["ratings"]),
+        config.options,
+        config.resolve(test_ratings) if test_ratings else None,
+    )
     files = source.files
     root = source.root if isinstance(source, FolderSource) else None
-    found = match_files(root, ratings.path.tolist(), files)
+    found, notes = match_files(root, ratings.path.tolist(), files)
     there = np.array([path is not None for path in found], dtype=bool)
-    _require_some(config, there, source.location, ratings.path, len(files))
+    _require_some(config, there, source.location, ratings.path, files)
     path = np.array([p for p in found if p is not None], dtype=str)
+    image_id = ratings.image_id
+    if not ratings.has_ids and config.options.get("ids") == "path":
+        image_id = np.array([p or i for p, i in zip(found, image_id.tolist(), strict=True)], dtype=str)
     split, split_name = ratings.split, "given"
     wanted = config.options.get("split", "random" if split is None else "given")
     if wanted == "given" and not {"test_share", "split_seed"}.isdisjoint(config.options):
@@ -278,7 +304,7 @@ def _rated_table(config: DatasetConfig, source: Source) -> ImageTable:
     if wanted == "none":
         split, split_name = np.full(len(there), "", dtype="U5"), "none"
     elif wanted == "random":
-        split, split_name = _random_split(config, ratings.image_id), "random"
+        split, split_name = _random_split(config, image_id), "random"
     elif split is None:
         raise DatasetError(
             f'{config.name}: split = "given", but the ratings have no column split. '
@@ -289,16 +315,17 @@ def _rated_table(config: DatasetConfig, source: Source) -> ImageTable:
     return ImageTable(
         dataset=config.name,
         root=config.folder,
-        image_id=ratings.image_id[there],
+        image_id=image_id[there],
         path=path,
         votes=None if ratings.votes is None else ratings.votes[there],
         scores=scores,
         split=split[there],
         split_name=split_name,
-        threshold=_threshold(config, ratings.votes, scores, split[there] == "train"),
+        threshold=_threshold(config, ratings, scores, split[there] == "train"),
         columns={name: values[there] for name, values in ratings.columns.items()},
         missing_files=ratings.path[~there].tolist(),
         unlabelled_files=sorted(set(files).difference(path.tolist()), key=natural_key),
+        notes=(*ratings.notes, *notes),
     )
 
 
@@ -308,7 +335,7 @@ def _ava_table(config: DatasetConfig, source: Source) -> ImageTable:
     files = source.files
     by_id = paths_by_id(source.location, files, ids)
     there = np.array([i in by_id for i in ids], dtype=bool)
-    _require_some(config, there, source.location, np.array([f"{i}.jpg" for i in ids[:1]]), len(files))
+    _require_some(config, there, source.location, np.array([f"{i}.jpg" for i in ids[:3]]), files)
     split_name = str(config.options.get("split", "random"))
     notes: list[str] = []
     if split_name == "random":
@@ -326,11 +353,11 @@ def _ava_table(config: DatasetConfig, source: Source) -> ImageTable:
         votes=labels.votes[there],
         split=split[there],
         split_name=split_name,
-        threshold=_threshold(config, labels.votes, None, split == "train"),
-        columns={name: getattr(labels, name)[there] for name in ("challenge", "tag_1", "tag_2")},
+        threshold=float(config.options.get("threshold", default_threshold(labels.votes.shape[1]))),
+        columns={name: values[there] for name, values in labels.columns.items()},
         missing_files=labels.image_id[~there].tolist(),
         unlabelled_files=sorted(set(files).difference(path.tolist()), key=natural_key),
-        notes=tuple(notes),
+        notes=(*labels.notes, *notes),
     )
 
 
@@ -342,23 +369,38 @@ def _random_split(config: DatasetConfig, image_id: np.ndarray) -> np.ndarray:
 
 
 def _require_some(
-    config: DatasetConfig, there: np.ndarray, location: str, path: np.ndarray, n_files: int
+    config: DatasetConfig, there: np.ndarray, location: str, listed: np.ndarray, files: Sequence[str]
 ) -> None:
-    if not there.any():
-        first = f", the first {str(path[0])!r}" if len(path) else ""
-        raise DatasetError(
-            f"none of the {len(there):,} rated images of {config.name!r}{first} is in {location}, which "
-            f"holds {n_files:,} image files. Right folder? File names must be relative to it"
+    """Raise DatasetError, with what either side is called, where no rated image has a file."""
+    if there.any():
+        return
+    message = f"none of the {len(there):,} rated images of {config.name!r} is in {location}, which holds "
+    names = listed[:3].tolist()
+    message += f"{len(files):,} image files. Rated: {', '.join(map(repr, names))}, ..."
+    if files:
+        some = sorted(files, key=natural_key)[:_N_COMPARED]
+        close = [n for name in names for n in get_close_matches(name, some, 1, 0.5)]
+        shown = dict.fromkeys([*close, *some[:3]])
+        message += f" Files: {', '.join(map(repr, list(shown)[:3]))}, ..."
+    if len(names):
+        message += (
+            " Right folder? Names must be relative to it, and those of AVA are ids. Another column: -o "
+            "file_column=NAME"
+            if config.kind == "table"
+            else " Right folder? File names must be relative to it"
         )
+    raise DatasetError(message)
 
 
 def _threshold(
-    config: DatasetConfig, votes: np.ndarray | None, scores: np.ndarray | None, train: np.ndarray
+    config: DatasetConfig, ratings: Ratings, scores: np.ndarray | None, train: np.ndarray
 ) -> float:
     if "threshold" in config.options:
         return float(config.options["threshold"])
-    if votes is not None:
-        return default_threshold(votes.shape[1])
+    if ratings.votes is not None:
+        return default_threshold(ratings.votes.shape[1])
+    if ratings.n_levels is not None:
+        return default_threshold(ratings.n_levels)
     assert scores is not None
     return float(np.median(scores[train] if train.any() else scores))
 

@@ -4,7 +4,6 @@ A prompt set says which texts are encoded; encoding them is `embed.text`. The pa
 are in `PROMPT_SETS`, a user's own comes from a TOML file (docs/prompting.md shows one).
 """
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from string import Formatter
 import numpy as np
 
 from store.digests import digest_of_strings
-from store.errors import UnsafeNameError
+from store.errors import MissingFileError, TableError, UnsafeNameError
 from store.names import check_name
+from store.text import read_lines, read_toml
 
 #: Section 4.1: synonyms in WordNet (here 3.0) of "great", with "beautiful" and "pretty", and of "ugly": 27
 #: and 12 words, which the paper counts and does not list.
@@ -222,12 +222,11 @@ def load_prompt_file(path: str | Path) -> PromptSet:
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "no such prompt file" if missing else f"not a readable file: {error.strerror}"
+        table = read_toml(path)
+    except MissingFileError as error:
+        reason = "not a readable file" if path.exists() else "no such prompt file"
         raise PromptSetError(reason, where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except TableError as error:
         raise PromptSetError(f"not a readable TOML file: {error}", where=str(path)) from error
     unknown = sorted(set(table) - set(_FILE_KEYS))
     problems = [f"unknown keys {unknown}; known: {', '.join(_FILE_KEYS)}"] if unknown else []
@@ -274,9 +273,9 @@ def _contents(table: dict[str, object], path: Path, problems: list[str]) -> tupl
         )
         return ()
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        problems.append(f"{file} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8")
+        lines = [line.strip() for line in read_lines(file)]
+    except TableError as error:
+        problems.append(str(error))
         return ()
     names = tuple(line for line in lines if line and not line.startswith("# "))
     if not names:

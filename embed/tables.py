@@ -1,171 +1,310 @@
-"""Ratings from a CSV or Parquet file: a file column, votes or a score, optionally ids and a split."""
+"""Ratings from CSV or Parquet files: a file column, votes or scores or raters, optionally ids and a split."""
 
-import csv
-import math
 import os
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
-FILE_COLUMNS = ("file", "filename", "path", "image")
-SCORE_COLUMNS = ("score", "mos", "mean")
+from embed.columns import (
+    FILE_COLUMNS,
+    ID_COLUMNS,
+    MORE_FILE_COLUMNS,
+    MORE_ID_COLUMNS,
+    MORE_SCORE_COLUMNS,
+    RATER_COLUMNS,
+    SCORE_COLUMNS,
+    SPLIT_COLUMNS,
+    DatasetError,
+    Sheet,
+    are_shares,
+    is_number,
+    likely_raters,
+    likely_votes,
+    numeric_columns,
+    pick,
+    rater_columns,
+    unused_ratings,
+    vote_columns,
+)
+from embed.votes import Votes, count_votes, counted, numbers, shares
+from store.errors import StoreError
+from store.matching import CLOSE, WIDE, match_names
+from store.tables import PARQUET_ENDINGS, column_text, plain, read_table
+
+__all__ = ["DatasetError", "Ratings", "match_files", "read_ratings"]
+
 SPLITS = ("train", "test", "")
-_VOTES = re.compile(r"votes_([0-9]+)")
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    "": "",
+}
 _DRIVE = re.compile(r"[A-Za-z]:")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,14})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]+)?")
-
-
-class DatasetError(Exception):
-    """A data set's files or settings are not as they must be."""
+_FLOAT_ID = re.compile(r"[0-9]+\.0")
 
 
 @dataclass(frozen=True)
 class Ratings:
-    """The rows of a ratings file, in its order."""
+    """The images of a ratings file, in the order of their first rows."""
 
     image_id: np.ndarray
+    """What the id column says; without one, the file without its ending where that is unique."""
     path: np.ndarray
+    """The file as it is listed."""
     votes: np.ndarray | None
     scores: np.ndarray | None
     split: np.ndarray | None
     columns: dict[str, np.ndarray]
+    has_ids: bool = False
+    """True if the ratings have a column of ids."""
+    n_levels: int | None = None
+    """Where scores are the means of votes of which only the shares are known: their number of levels."""
+    notes: tuple[str, ...] = field(default=())
+    """How the table was understood where it says so in no usual way, and what of it is not used."""
 
 
-def read_table(path: Path) -> pa.Table:
-    """A CSV (comma, semicolon or tab; UTF-8, with or without a byte order mark) or Parquet file.
+def read_ratings(path: Path, options: Mapping[str, Any], test_path: Path | None = None) -> Ratings:
+    """The ratings of a file, every cell checked; with `test_path`, of two files, train and test.
 
-    Every cell of a CSV is text: 007 is a name until somebody asks for a number.
+    Options: see `embed.dataset_options`. Columns are found by their usual names, or named by an option.
+
+    Raises:
+        DatasetError: no table, a missing column, a bad vote or score, an image rated twice, an unknown split
+            word; the message names the row (counted from 1, without the header), the value and what helps.
     """
-    if not path.is_file():
-        raise DatasetError(f"{path} does not exist; expected a CSV or Parquet file with ratings")
+    sheet = _open(path, test_path, options)
+    is_new = "ids" in options  # data sets of before know fewer names, and their ids must not change
+    id_column = pick(
+        sheet, options.get("id_column"), ID_COLUMNS, MORE_ID_COLUMNS if is_new else (), "id_column"
+    )
+    file_column = pick(sheet, options.get("file_column"), FILE_COLUMNS, MORE_FILE_COLUMNS, "file_column")
+    file_column = file_column or id_column
+    if file_column is None:
+        raise DatasetError(
+            f"{sheet.name} has no file column ({', '.join(FILE_COLUMNS)}, image_name, ... or image_id); "
+            f"{sheet.seen()}. Name it: -o file_column=NAME{_header_hint(sheet)}"
+        )
+    files = _relative_paths(sheet, _names(sheet, file_column))
+    first_rows, row_of, rater_column = _images(sheet, files, file_column, options)
+    is_by_vote = len(first_rows) < len(files)
+    found, used = _ratings(
+        sheet, options, row_of, first_rows, is_by_vote, [file_column, id_column, rater_column]
+    )
+    split_column = _split_column(sheet, options)
+    split = None
+    if test_path is not None:
+        split = np.where(np.arange(len(files)) < sheet.starts[1], "train", "test").astype("U5")
+    elif split_column:
+        split = _split(sheet, sheet.text(split_column), options.get("validation"))
+    ids = _names(sheet, id_column) if id_column else None
+    if ids is not None and id_column is not None:
+        _check_filled(sheet, ids, id_column)
+    others = _others(sheet, [c for c in sheet.columns if c not in {*used, split_column}])
+    if is_by_vote:
+        _check_one(sheet, row_of, first_rows, split, "split")
+        _check_one(sheet, row_of, first_rows, ids, "id")
+        others = _constant(sheet, others, row_of, first_rows)
+        split = None if split is None else split[first_rows]
+        ids = None if ids is None else [ids[i] for i in first_rows.tolist()]
+        files = [files[i] for i in first_rows.tolist()]
+    if ids is None:
+        stems = [str(PurePosixPath(f).with_suffix("")) for f in files]
+        n_uses = Counter(stems)
+        image_id = [s if n_uses[s] == 1 else f for s, f in zip(stems, files, strict=True)]
+    else:
+        image_id = ids
+        _check_distinct(sheet, ids, first_rows, "id")
+    return Ratings(
+        np.array(image_id, dtype=str), np.array(files, dtype=str), found.votes, found.scores, split, others,
+        ids is not None, found.n_levels, tuple(sheet.notes),
+    )  # fmt: skip
+
+
+def _open(path: Path, test_path: Path | None, options: Mapping[str, Any]) -> Sheet:
+    """The table of one file, or of two that have the same columns, one below the other."""
+    paths = [path] if test_path is None else [path, test_path]
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            table = pyarrow.parquet.read_table(path)
-        else:
-            table = _read_csv(path)
-    except (pa.ArrowException, csv.Error, UnicodeDecodeError, OSError) as error:
-        raise DatasetError(f"{path} cannot be read as a table: {error}") from error
-    names = [n.strip() or f"column_{i}" for i, n in enumerate(table.column_names, start=1)]
-    if len(set(names)) != len(names):
-        raise DatasetError(f"{path} has two columns of one name: {names}")
-    if table.num_rows == 0:
-        raise DatasetError(f"{path} has column names and no rows")
-    return table.rename_columns(names)
+        tables = [read_table(p, options.get("encoding")) for p in paths]
+    except StoreError as error:
+        raise DatasetError(str(error)) from error
+    if len(tables) == 2:
+        if set(tables[0].column_names) != set(tables[1].column_names):
+            alone = sorted(set(tables[0].column_names) ^ set(tables[1].column_names))
+            raise DatasetError(f"{path} and {test_path} must have the same columns; only one has {alone}")
+        tables[1] = tables[1].select(tables[0].column_names)
+        try:
+            joined = pa.concat_tables(tables)
+        except pa.ArrowInvalid as error:
+            raise DatasetError(f"{path} and {test_path} have columns of different types: {error}") from error
+        return Sheet(joined, [str(p) for p in paths], [0, tables[0].num_rows])
+    return Sheet(tables[0], [str(path)], [0])
 
 
-def _read_csv(path: Path) -> pa.Table:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-    if not header.strip():
-        raise DatasetError(f"{path} is empty, expected column names in its first line")
-    delimiter = max(",;\t", key=lambda d: len(next(csv.reader([header], delimiter=d))))
-    names = next(csv.reader([header], delimiter=delimiter))
-    return pyarrow.csv.read_csv(
-        path,
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types={n: pa.string() for n in names}, strings_can_be_null=False
-        ),
+def _names(sheet: Sheet, column: str) -> list[str]:
+    """Cells that name images; numbers that a program has made floats (52662.0) as the whole ones they
+    were."""
+    cells = sheet.text(column)
+    if all(_FLOAT_ID.fullmatch(cell) for cell in cells):
+        note = f"{column} holds whole numbers written as {cells[0]}: read as {cells[0][:-2]}"
+        if note not in sheet.notes:
+            sheet.notes.append(note)
+        return [cell[:-2] for cell in cells]
+    return cells
+
+
+def _images(
+    sheet: Sheet, files: list[str], file_column: str, options: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray, str | None]:
+    """First row of each image, the image of each row, and the column of raters where rows are votes.
+
+    Rows are votes if the settings say so, or there is a rater column and images have several rows.
+    """
+    number: dict[str, int] = {}
+    row_of = np.array([number.setdefault(file, len(number)) for file in files])
+    _, first_rows = np.unique(row_of, return_index=True)
+    rater = pick(sheet, options.get("rater_column"), (), RATER_COLUMNS, "rater_column")
+    if len(number) == len(files):
+        return first_rows, row_of, rater if options.get("rater_column") else None
+    rows = options.get("rows", "votes" if rater else "images")
+    if rows == "votes":
+        return first_rows, row_of, rater
+    second = next(i for i in range(len(files)) if i != first_rows[row_of[i]])
+    raise DatasetError(
+        f"{sheet.rows(int(first_rows[row_of[second]]), second)}: the same file {files[second]!r} "
+        f"({file_column}). "
+        "If every row is one person's vote: -o rows=votes; else leave one of them out"
     )
 
 
-def read_ratings(path: Path, options: dict[str, Any]) -> Ratings:
-    """The ratings of a file, every cell checked.
-
-    Options: `file_column`, `id_column`, `score_column`, `split_column` where the names are not the usual.
-
-    Raises:
-        DatasetError: a missing column, a bad vote or score, a file named twice, an unknown split word;
-            the message names the row (counted from 1, without the header) and the value.
-    """
-    table = read_table(path)
-    names = table.column_names
-    file_column = _pick(path, names, options.get("file_column"), FILE_COLUMNS, "a file column")
-    assert file_column is not None
-    files = _relative_paths(path, _strings(table, file_column))
-    _check_distinct(path, files, "file")
-    vote_columns = sorted((c for c in names if _VOTES.fullmatch(c)), key=lambda c: int(c.split("_")[1]))
-    score_column = None
-    if options.get("score_column") or not vote_columns:
-        score_column = _pick(path, names, options.get("score_column"), SCORE_COLUMNS, None)
-    if not vote_columns and score_column is None:
+def _ratings(
+    sheet: Sheet,
+    options: Mapping[str, Any],
+    row_of: np.ndarray,
+    first_rows: np.ndarray,
+    is_by_vote: bool,
+    known: Sequence[str | None],
+) -> tuple[Votes, list[str]]:
+    """Votes or scores of the images, and all columns used for them or for anything else."""
+    used = [c for c in known if c]
+    n_levels = options.get("n_levels")
+    named = [k for k in ("score_column", "votes_prefix", "rater_columns") if options.get(k)]
+    if len(named) > 1:
         raise DatasetError(
-            f"{path} has neither votes_1..votes_k nor a score column ({', '.join(SCORE_COLUMNS)}); "
-            f"its columns are {', '.join(names)}. Name it: -o score_column=NAME"
+            f"{sheet.name}: {named[0]} and {named[1]} both say where the ratings are: leave one out"
         )
-    votes = None if score_column else _votes(path, table, vote_columns)
-    scores = _scores(path, table, score_column) if score_column else None
-    split_column = _pick(path, names, options.get("split_column"), ("split",), None)
-    split = _split(path, _strings(table, split_column)) if split_column else None
-    id_column = _pick(path, names, options.get("id_column"), ("image_id", "id"), None)
-    if id_column:
-        ids = _strings(table, id_column)
-        _check_filled(path, ids, id_column)
-    else:
-        stems = [str(PurePosixPath(f).with_suffix("")) for f in files]
-        n_uses = Counter(stems)
-        ids = [s if n_uses[s] == 1 else f for s, f in zip(stems, files, strict=True)]
-    _check_distinct(path, ids, "id")
-    used = {file_column, score_column, split_column, id_column, *vote_columns}
-    is_text_file = path.suffix.lower() not in (".parquet", ".pq")
-    others = {n: _column(table, n, is_text_file) for n in names if n not in used}
-    others = {_storable(n, names): values for n, values in others.items()}
-    return Ratings(np.array(ids, dtype=str), np.array(files, dtype=str), votes, scores, split, others)
-
-
-def _pick(path: Path, names: list[str], given: Any, usual: tuple[str, ...], needed: str | None) -> str | None:
-    if given:
-        if given not in names:
-            raise DatasetError(f"{path} has no column {given!r}; its columns are {', '.join(names)}")
-        return str(given)
-    found = [n for n in usual if n in names]
-    if not found and needed:
+    usual = next((c for c in SCORE_COLUMNS if c in sheet.columns), None)
+    votes = raters = None
+    if not is_by_vote:
+        if options.get("rater_columns"):
+            raters = rater_columns(sheet, options["rater_columns"])
+        elif not options.get("score_column"):
+            votes = vote_columns(sheet, options.get("votes_prefix")) or (
+                likely_votes(sheet) if not usual else None
+            )
+            raters = likely_raters(sheet) if not votes and not usual else None
+    elif options.get("votes_prefix") or options.get("rater_columns"):
         raise DatasetError(
-            f"{path} has no {needed.removeprefix('a ')} ({', '.join(usual)}); "
-            f"its columns are {', '.join(names)}. "
-            "Name it: -o file_column=NAME"
+            f"{sheet.name}: {named[0]} is for one row per image, but images have several rows. Name the "
+            "column "
+            "of the votes: -o score_column=NAME"
         )
-    return found[0] if found else None
+    if votes:
+        if are_shares(sheet, votes) and not all(c == round(c) for c in numbers(sheet, votes[0])):
+            sheet.notes.append(
+                f"{votes[0]} to {votes[-1]} are shares of the votes: their mean is used as a score, since "
+                "the counts "
+                "are not known"
+            )
+            return shares(sheet, votes), [*used, *votes]
+        if not votes[0].startswith("votes_"):
+            sheet.notes.append(f"{votes[0]} to {votes[-1]} are read as counts of the votes 1 to {len(votes)}")
+        return counted(sheet, votes), [*used, *votes]
+    if raters:
+        cells = np.column_stack([numbers(sheet, c, may_be_empty=True) for c in raters])
+        images = np.repeat(np.arange(len(cells)), len(raters))
+        sheet.notes.append(
+            f"{raters[0]} to {raters[-1]} ({len(raters)} columns) are read as one rater's votes each"
+        )
+        return count_votes(sheet, images, cells.ravel(), len(cells), n_levels, len(raters)), [*used, *raters]
+    score = pick(sheet, options.get("score_column"), SCORE_COLUMNS, MORE_SCORE_COLUMNS, "score_column")
+    if score is None or score in used:
+        raise DatasetError(_no_ratings(sheet, used))
+    if is_by_vote:
+        cells = numbers(sheet, score)
+        sheet.notes.append(
+            f"{len(cells):,} rows are read as one vote each ({score}) for {len(first_rows):,} images"
+        )
+        return count_votes(sheet, row_of, cells, len(first_rows), n_levels, 1), [*used, score]
+    sheet.notes += unused_ratings(sheet, [*used, score], score)
+    return Votes(None, _scores(sheet, score)), [*used, score]
 
 
-def match_files(root: Path | None, listed: Sequence[str], files: Iterable[str]) -> list[str | None]:
-    """The file each listed path means, relative to `root`; None where there is none.
+def _no_ratings(sheet: Sheet, used: Sequence[str]) -> str:
+    usual = ", ".join(SCORE_COLUMNS)
+    message = f"{sheet.name} has neither votes_1..votes_k nor a score column ({usual}); {sheet.seen()}. "
+    numeric = numeric_columns(sheet, used)
+    if len(numeric) > 1:
+        listed = ",".join(numeric[:20])
+        return message + (
+            f"These hold numbers: {listed}. If each is one rater's: -o rater_columns={listed} (* stands "
+            "for any "
+            "letters); if they count votes, their common name: -o votes_prefix=NAME; if one is the score: "
+            "-o score_column=NAME"
+        )
+    return message + "Name it: -o score_column=NAME" + _header_hint(sheet)
+
+
+def _header_hint(sheet: Sheet) -> str:
+    """What to say where the header looks like a row."""
+    if any(is_number(c) or re.search(r"\.(jpe?g|png|webp|tiff?)$", c, re.IGNORECASE) for c in sheet.columns):
+        return ". Its first line looks like a row: put a line of column names above, such as file,score"
+    if len(sheet.columns) == 1 and " " in sheet.columns[0]:
+        return ". If its columns are separated by spaces: put commas or tabs there"
+    return ""
+
+
+def match_files(
+    root: Path | None, listed: Sequence[str], files: Iterable[str]
+) -> tuple[list[str | None], list[str]]:
+    """The file each listed name means, relative to `root`, None where there is none; and how they were
+    matched.
 
     `files` are those known to be there; others are looked up below `root` (None: nowhere), so that a table
-    may name any image.
-    Names that differ only in how an accented letter is encoded (as between macOS and Linux) are the
-    same name, unless two files answer to it.
+    may name any image. Names may differ from the file's in the encoding of accents, in upper and lower case,
+    in having no ending or other folders, unless two files answer to one (see `store.matching`).
     """
-    known = set(files)
-    found = [
-        path if path in known or (root is not None and os.path.isfile(root / path)) else None
-        for path in listed
+    known = list(files)
+    close = match_names(listed, known, CLOSE)
+    found: list[str | None] = [known[i] if i >= 0 else None for i in close.row.tolist()]
+    missing = [
+        row
+        for row, path in enumerate(found)
+        if path is None and not (root is not None and os.path.isfile(root / listed[row]))
     ]
-    if None not in found:
-        return found
-    composed = Counter(unicodedata.normalize("NFC", path) for path in known)
-    by_composed = {unicodedata.normalize("NFC", path): path for path in known}
-    taken = set(found)
-    for row, path in enumerate(listed):
-        name = unicodedata.normalize("NFC", path)
-        if found[row] is None and composed[name] == 1 and by_composed[name] not in taken:
-            found[row] = by_composed[name]
-            taken.add(by_composed[name])
-    return found
+    for row in set(np.flatnonzero(close.row < 0).tolist()).difference(missing):
+        found[row] = listed[row]
+    taken = [i for i in close.row.tolist() if i >= 0]
+    wide = match_names([listed[row] for row in missing], known, WIDE, taken)
+    for row, i in zip(missing, wide.row.tolist(), strict=True):
+        found[row] = known[i] if i >= 0 else None
+    notes = close.notes + wide.notes
+    if wide.n_ambiguous:
+        notes.append(f"{wide.n_ambiguous:,} listed names could mean several files, and are not guessed")
+    return found, notes
 
 
-def _strings(table: pa.Table, name: str) -> list[str]:
-    return ["" if v is None else str(v).strip() for v in table.column(name).to_pylist()]
+def _others(sheet: Sheet, names: Sequence[str]) -> dict[str, np.ndarray]:
+    is_text_file = not any(p.lower().endswith(PARQUET_ENDINGS) for p in sheet.paths)
+    return {_storable(n, sheet.columns): _column(sheet.table, n, is_text_file) for n in names}
 
 
 def _column(table: pa.Table, name: str, is_text_file: bool) -> np.ndarray:
@@ -176,10 +315,10 @@ def _column(table: pa.Table, name: str, is_text_file: bool) -> np.ndarray:
         return np.array(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
     if not is_text_file and pa.types.is_integer(kind) and column.null_count == 0:
         return np.array(column.to_numpy())
-    cells = _strings(table, name)
+    cells = column_text(table, name)
     filled = [cell for cell in cells if cell]
-    is_number = is_text_file or pa.types.is_integer(kind)
-    if is_number and filled and all(_NUMBER.fullmatch(cell) for cell in filled):
+    is_numeric = is_text_file or pa.types.is_integer(kind)
+    if is_numeric and filled and all(_NUMBER.fullmatch(cell) for cell in filled):
         if len(filled) == len(cells) and all(_INTEGER.fullmatch(cell) for cell in cells):
             return np.array([int(cell) for cell in cells], dtype=np.int64)
         return np.array([float(cell) if cell else np.nan for cell in cells])
@@ -195,86 +334,104 @@ def _storable(name: str, names: Sequence[str]) -> str:
     return safe
 
 
-def _relative_paths(path: Path, files: Sequence[str]) -> list[str]:
+def _constant(
+    sheet: Sheet, columns: Mapping[str, np.ndarray], row_of: np.ndarray, first_rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Of tables with a row per vote, the columns that say one thing per image; the others are named."""
+    kept: dict[str, np.ndarray] = {}
+    left_out: list[str] = []
+    for name, values in columns.items():
+        first = values[first_rows]
+        same = values == first[row_of]
+        if values.dtype.kind == "f":
+            same |= np.isnan(values) & np.isnan(first[row_of])
+        if same.all():
+            kept[name] = first
+        else:
+            left_out.append(name)
+    if left_out:
+        sheet.notes.append(f"left out, since they differ between the rows of an image: {', '.join(left_out)}")
+    return kept
+
+
+def _check_one(
+    sheet: Sheet,
+    row_of: np.ndarray,
+    first_rows: np.ndarray,
+    values: Sequence[str] | np.ndarray | None,
+    what: str,
+) -> None:
+    """Raise DatasetError where the rows of an image differ in what an image has one of."""
+    if values is None:
+        return
+    cells = np.asarray(values, dtype=object)
+    differing = np.flatnonzero(cells != cells[first_rows][row_of])
+    if len(differing):
+        row = int(differing[0])
+        first = int(first_rows[row_of[row]])
+        raise DatasetError(
+            f"{sheet.rows(first, row)}: rows of one image, but its {what} is {cells[first]!r} "
+            f"and {cells[row]!r}"
+        )
+
+
+def _relative_paths(sheet: Sheet, files: Sequence[str]) -> list[str]:
     """The paths in one spelling: './a.jpg' and 'a.jpg' are the same file."""
-    for number, file in enumerate(files, start=1):
+    for row, file in enumerate(files):
         pure = PurePosixPath(file)
         outside = not pure.parts or pure.is_absolute() or ".." in pure.parts or _DRIVE.match(file)
-        if outside or "\0" in file or "\\" in file:
+        if outside or any(character in file for character in "\0\\\n"):
             raise DatasetError(
-                f"{path} row {number}: file {file!r} must be a path below the image folder, "
+                f"{sheet.row(row)}: file {file!r} must be a path below the image folder, "
                 "written with forward slashes"
             )
     return [str(PurePosixPath(file)) for file in files]
 
 
-def _check_filled(path: Path, ids: Sequence[str], column: str) -> None:
-    for number, image_id in enumerate(ids, start=1):
-        if not image_id or "\0" in image_id:
-            raise DatasetError(f"{path} row {number}: {column} is {image_id!r}, expected an id")
+def _check_filled(sheet: Sheet, ids: Sequence[str], column: str) -> None:
+    for row, image_id in enumerate(ids):
+        if not image_id or "\0" in image_id or "\n" in image_id:
+            raise DatasetError(f"{sheet.row(row)}: {column} is {image_id!r}, expected an id")
 
 
-def _check_distinct(path: Path, values: list[str], what: str) -> None:
+def _check_distinct(sheet: Sheet, values: Sequence[str], rows: np.ndarray, what: str) -> None:
     seen: dict[str, int] = {}
-    for number, value in enumerate(values, start=1):
+    for row, value in zip(rows.tolist(), values, strict=True):
         if value in seen:
-            raise DatasetError(f"{path} rows {seen[value]} and {number}: the same {what} {value!r}")
-        seen[value] = number
+            raise DatasetError(f"{sheet.rows(seen[value], row)}: the same {what} {value!r}")
+        seen[value] = row
 
 
-def _votes(path: Path, table: pa.Table, columns: list[str]) -> np.ndarray:
-    expected = [f"votes_{i}" for i in range(1, len(columns) + 1)]
-    if columns != expected or len(columns) < 2:
-        raise DatasetError(f"{path}: vote columns must be votes_1, votes_2, ... without gaps; got {columns}")
-    counts = np.column_stack([_numbers(path, table, c) for c in columns])
-    bad = ~(np.isfinite(counts) & (counts >= 0) & (counts == np.floor(counts)))
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise DatasetError(
-            f"{path} row {row + 1}: {columns[column]} is {counts[row, column]:g}, "
-            "expected a count of 0 or more"
-        )
-    empty = np.flatnonzero(counts.sum(axis=1) == 0)
-    if len(empty):
-        raise DatasetError(f"{path} row {empty[0] + 1}: no votes at all ({len(empty)} such rows)")
-    return np.asarray(counts.astype(np.int64))
-
-
-def _scores(path: Path, table: pa.Table, column: str) -> np.ndarray:
-    scores = _numbers(path, table, column)
+def _scores(sheet: Sheet, column: str) -> np.ndarray:
+    scores = numbers(sheet, column)
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
-        raise DatasetError(f"{path} row {bad[0] + 1}: {column} is {scores[bad[0]]}, expected a number")
+        raise DatasetError(f"{sheet.row(bad[0])}: {column} is {scores[bad[0]]}, expected a number")
     return scores
 
 
-def _numbers(path: Path, table: pa.Table, name: str) -> np.ndarray:
-    column = table.column(name)
-    try:
-        return np.array(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
-    except pa.ArrowInvalid as error:
-        cells = _strings(table, name)
-        row = next((i for i, cell in enumerate(cells, start=1) if not _is_number(cell)), None)
-        if row is None:
-            return np.array([float(cell) for cell in cells])
-        raise DatasetError(
-            f"{path}: column {name} is not all numbers: row {row} has {cells[row - 1]!r}, "
-            "expected a number such as 4.5 (with a point)"
-        ) from error
+def _split_column(sheet: Sheet, options: Mapping[str, Any]) -> str | None:
+    """The column of the split: named, or called so, or one of similar name that holds split words only."""
+    found = pick(sheet, options.get("split_column"), ("split",), (), "split_column")
+    if found or "ids" not in options:  # see read_ratings
+        return found
+    for column in sheet.columns:
+        if plain(column) in SPLIT_COLUMNS and all(w.casefold() in _SPLIT_WORDS for w in sheet.text(column)):
+            sheet.notes.append(f"{column} is read as the split")
+            return column
+    return None
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell)) and "_" not in cell
-    except ValueError:
-        return False
-
-
-def _split(path: Path, words: list[str]) -> np.ndarray:
-    for number, word in enumerate(words, start=1):
-        if word not in SPLITS:
+def _split(sheet: Sheet, words: list[str], validation: Any) -> np.ndarray:
+    side = {"train": "train", "test": "test", "none": "", None: None}[validation]
+    split: list[str] = []
+    for row, word in enumerate(words):
+        meant = _SPLIT_WORDS.get(word.casefold())
+        if meant is None or (meant == "validation" and side is None):
+            advice = ". Say what validation images are for: -o validation=train (or test, or none)"
             raise DatasetError(
-                f"{path} row {number}: split is {word!r}, expected 'train', 'test' or nothing "
-                "(rows without a split are embedded but take no part in fits)"
+                f"{sheet.row(row)}: split is {word!r}, expected 'train', 'test' or nothing "
+                f"(rows without a split are embedded but take no part in fits){advice if meant else ''}"
             )
-    return np.array(words, dtype=str)
+        split.append(str(side) if meant == "validation" else meant)
+    return np.array(split, dtype="U5")

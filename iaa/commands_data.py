@@ -34,7 +34,8 @@ def add(
     ratings: Annotated[
         Path | None,
         typer.Option(
-            help="table: CSV/Parquet with a file column and votes_1..votes_k or a score. ava: AVA.txt."
+            help="table: CSV or Parquet of files with votes_1..votes_k, a score, or raters. "
+            "ava: AVA.txt, or its table from Kaggle."
         ),
     ] = None,
     option: Annotated[
@@ -59,7 +60,7 @@ def add(
         key, separator, value = entry.partition("=")
         if not separator:
             raise typer.BadParameter(f"--option takes KEY=VALUE, got {entry!r}")
-        more[key] = value if key == "exclude" else _parse(value)
+        more[key] = _parse(key, value)
     if ratings is not None:
         more["ratings"] = ratings
     root = data_root(data)
@@ -177,10 +178,13 @@ def _note_gaps(table: Any) -> None:
         note(f"files without a label: {len(table.unlabelled_files):,}, the first: {first}")
 
 
-def _parse(value: str) -> Any:
-    if value.lower() in ("true", "false"):
+def _parse(key: str, value: str) -> Any:
+    """A flag or a number where the setting is one; all else is text, also a column called 2020."""
+    from embed.dataset_options import FLAGS, NUMBERS
+
+    if key in FLAGS and value.lower() in ("true", "false"):
         return value.lower() == "true"
-    for kind in (int, float):
+    for kind in (int, float) if key in NUMBERS else ():
         try:
             return kind(value)
         except ValueError:

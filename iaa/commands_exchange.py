@@ -17,8 +17,17 @@ class Format(enum.StrEnum):
     """What `iaa export` writes."""
 
     parquet = "parquet"
+    csv = "csv"
     clip_retrieval = "clip-retrieval"
     safetensors = "safetensors"
+
+
+_ENDINGS = {
+    ".parquet": Format.parquet,
+    ".pq": Format.parquet,
+    ".csv": Format.csv,
+    ".safetensors": Format.safetensors,
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +45,14 @@ def export(
             "--backbone", "-b", help="Backbone id. Default: the only one embedded.", show_default=False
         ),
     ] = None,
-    to: Annotated[Format, typer.Option("--to", help="What to write; see docs/exchange.md.")] = Format.parquet,
+    to: Annotated[
+        Format | None,
+        typer.Option(
+            "--to",
+            help="What to write. Default: what the file's ending says, else Parquet.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         list[str] | None,
         typer.Option("--output", help="Output; repeatable. Default: all.", show_default=False),
@@ -50,12 +66,13 @@ def export(
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write a feature file as Parquet, safetensors, or npy and Parquet in clip-retrieval's layout.
+    """Write a feature file as Parquet, CSV, safetensors, or npy and Parquet in clip-retrieval's layout.
 
     Example: iaa export vectors.parquet --dataset mine --backbone efficientnet_lite0.in1k
     """
-    from store.exports import export_clip_retrieval, export_parquet, export_safetensors
+    from store.exports import export_clip_retrieval, export_csv, export_parquet, export_safetensors
 
+    to = _format_of(out, to)
     if only_ok and to is not Format.clip_retrieval:
         raise typer.BadParameter(f"--only-ok is for clip-retrieval; {to} marks failed rows, so they stay")
     layout = Layout(data_root(data), dataset)
@@ -69,6 +86,8 @@ def export(
             n_rows = export_clip_retrieval(features, out, names[0], unit, paths, only_ok)
         elif to is Format.parquet:
             n_rows = export_parquet(features, out, names, unit, paths)
+        elif to is Format.csv:
+            n_rows = export_csv(features, out, names, unit, paths)
         else:
             n_rows = export_safetensors(features, out, names, unit)
         n_failed = int((~features.ok).sum())
@@ -77,6 +96,25 @@ def export(
         return
     fate = "left out" if only_ok else "kept as failed rows"
     note(f"wrote {out}: {n_rows:,} rows of {', '.join(names)}; {n_failed:,} failed images {fate}")
+
+
+def _format_of(out: Path, to: Format | None) -> Format:
+    """The format that `--to` or the file's ending says. Raises typer.BadParameter where the two
+    contradict."""
+    ending = out.suffix.lower()
+    said = _ENDINGS.get(ending)
+    if ending in (".npy", ".npz", ".tsv", ".xlsx", ".json", ".jsonl", ".h5", ".hdf5", ".pt", ".tar"):
+        known = ", ".join(_ENDINGS)
+        raise typer.BadParameter(
+            f"{out}: {ending} files are not written; there are {known}, and a folder of .npy with Parquet: "
+            "--to clip-retrieval"
+        )
+    if to is not None and said is not None and said is not to:
+        raise typer.BadParameter(
+            f"{out} ends as a file of {said} does, but --to says {to}. Leave --to out, or call the file "
+            "otherwise"
+        )
+    return to or said or Format.parquet
 
 
 def import_(
@@ -119,6 +157,8 @@ def import_(
         what = "--ids is for a .npy file; clip-retrieval's folder has its own"
         raise typer.BadParameter(what if ids else f"{source} is no folder; a .npy file needs --ids FILE")
     found = read_clip_retrieval(source, id_column) if ids is None else read_npy(source, ids, id_column)
+    for remark in found.notes:
+        note(remark)
     layout = Layout(data_root(data), dataset)
     path = layout.features_of(backbone)
     more: dict[str, Any] = {}

@@ -1,6 +1,5 @@
 """The steps that several commands share: load a data set, keep its targets, load backbones."""
 
-import csv
 import json
 import math
 import time
@@ -12,6 +11,7 @@ import typer
 from iaa.console import note
 from iaa.paths import Layout
 from store import Features, MissingFileError, Targets, open_features, write_targets
+from store.csv_files import write_rows
 from store.targets import images_of_targets
 
 if TYPE_CHECKING:
@@ -217,12 +217,10 @@ def check_file_place(path: Path | None, option: str = "--csv") -> None:
 
 
 def write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    """Write `--csv`; a file that cannot be written is a typer.BadParameter."""
+    """Write `--csv`, safe to open in a spreadsheet; a file that cannot be written is a typer.BadParameter."""
     try:
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
-            writer = csv.DictWriter(handle, columns)
-            writer.writeheader()
-            writer.writerows(rows)
+            write_rows(handle, columns, ([row[column] for column in columns] for row in rows))
     except OSError as error:
         raise typer.BadParameter(f"--csv {path} cannot be written: {error.strerror}") from error
     note(f"wrote {len(rows):,} rows: {path}")

@@ -31,3 +31,7 @@ class SpaceError(StoreError):
 
 class UnsafeNameError(StoreError):
     """A name that cannot become a file or folder of the store."""
+
+
+class TableError(SchemaError):
+    """A table or list that somebody wrote cannot be read without guessing."""

@@ -1,11 +1,12 @@
-"""Ways out: feature files as Parquet, as clip-retrieval's npy + Parquet, as safetensors (docs/exchange.md).
+"""Ways out: feature files as Parquet or CSV, as clip-retrieval's npy + Parquet, as safetensors
+(docs/exchange.md).
 
 Every row goes out, in order; a failed row stays one. Rows are checked against their digests as they are read.
 """
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 
+from store.csv_files import write_rows
 from store.digests import BLOCK_ROWS
 from store.durable import fsync_folder, make_folder, publish, space_error
 from store.errors import StoreError
@@ -62,6 +64,42 @@ def export_parquet(
 
     _write_new(path, write)
     return features.n_images
+
+
+def export_csv(
+    features: Features,
+    path: Path,
+    outputs: list[str],
+    unit_norm: bool = False,
+    paths: np.ndarray | None = None,
+) -> int:
+    """Write one CSV file and return its number of rows.
+
+    Columns as of Parquet, with one per number of a vector: `embedding_0`, `embedding_1`, ...; those of
+    failed rows are empty. A number has the digits that give the same float32 back. Text is safe to open
+    in a spreadsheet. """
+    widths = {name: _dim(features, name) for name in outputs}
+    about = _columns(features, paths, slice(0, 0)).column_names
+    header = [*about, *[f"{name}_{i}" for name, dim in widths.items() for i in range(dim)]]
+
+    def write(partial: Path) -> None:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            write_rows(file, header, _csv_rows(features, outputs, unit_norm, paths))
+
+    _write_new(path, write)
+    return features.n_images
+
+
+def _csv_rows(
+    features: Features, outputs: list[str], unit_norm: bool, paths: np.ndarray | None
+) -> Iterator[list[Any]]:
+    for start in range(0, features.n_images, BLOCK_ROWS):
+        rows = slice(start, min(start + BLOCK_ROWS, features.n_images))
+        cells = [column.to_pylist() for column in _columns(features, paths, rows).itercolumns()]
+        vectors = [features.read(name, rows, unit_norm) for name in outputs]
+        for i, is_ok in enumerate(features.ok[rows].tolist()):
+            numbers = [str(x) if is_ok else "" for matrix in vectors for x in matrix[i]]
+            yield [column[i] for column in cells] + numbers
 
 
 def export_safetensors(features: Features, path: Path, outputs: list[str], unit_norm: bool = False) -> int:

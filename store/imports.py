@@ -11,23 +11,33 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 from jaxtyping import Float32
 
 from store.digests import digest_of_strings
 from store.errors import MissingFileError, SchemaError, StoreError
 from store.features import FEATURES_SCHEMA, Status
+from store.matching import match_names
 from store.names import check_name, file_stem
 from store.sealed import write_sealed
+from store.tables import PARQUET_ENDINGS, column_text, plain, read_table
+from store.text import read_lines
 
 UNIT_TOLERANCE = {"float16": 2e-3, "float32": 1e-5}
 """How far a length may be from 1, by the type the vectors came in."""
 ID_COLUMNS = ("image_id", "image_path", "key", "id")
+_MORE_ID_COLUMNS = ("imageid", "imagepath", "key", "id", "file", "filename", "path", "filepath", "imagename")
+#: What numpy raises for a .npy file whose header is damaged, by how it is.
+_BAD_NPY = (
+    ValueError, OSError, EOFError, MemoryError, OverflowError, SyntaxError, TypeError, RecursionError,
+    TokenError,
+)  # fmt: skip
+_KINDS = {np.dtype(np.float16), np.dtype(np.float32)}
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ class Imported:
     id_column: str = ""
     output: str = ""
     """Name of the output, where it was exported from a feature file."""
+    notes: tuple[str, ...] = ()
+    """What is odd about the files and no error, one sentence each."""
 
 
 def read_clip_retrieval(folder: Path, id_column: str | None = None) -> Imported:
@@ -64,22 +76,39 @@ def read_clip_retrieval(folder: Path, id_column: str | None = None) -> Imported:
     numbers = sorted(matrices, key=int)
     arrays = [_load_matrix(matrices[n]) for n in numbers]
     rows = [_load_table(tables[n], len(array), matrices[n]) for n, array in zip(numbers, arrays, strict=True)]
-    column = id_column or next((c for c in ID_COLUMNS if c in rows[0].column_names), None)
+    column = _id_column(tables[numbers[0]], rows[0], id_column)
     for table, number in zip(rows, numbers, strict=True):
-        if column is None or column not in table.column_names:
+        if column not in table.column_names:
             raise SchemaError(
-                f"{tables[number]} has no column {column or ' or '.join(ID_COLUMNS)}; its columns are "
-                f"{', '.join(table.column_names)}. Name it: --id-column NAME"
+                f"{tables[number]} has no column {column} as {tables[numbers[0]].name} has; its columns are "
+                f"{', '.join(table.column_names)}. Copy the folder again, or name another: --id-column NAME"
             )
     reasons: list[str | None] = []
     for table in rows:
         has_reason = "failure" in table.column_names
-        reasons += table.column("failure").to_pylist() if has_reason else [None] * table.num_rows
-    ids = [i for table in rows for i in table.column(str(column)).to_pylist()]
+        reasons += [t or None for t in column_text(table, "failure")] if has_reason else [None] * len(table)
+    ids = [i for table, n in zip(rows, numbers, strict=True) for i in _as_ids(table, column, tables[n])]
     paths = [f for n in numbers for f in (matrices[n], tables[n])]
-    found = _imported("clip-retrieval", ids, matrices, numbers, arrays, reasons, paths, str(column))
-    about = json.loads((rows[0].schema.metadata or {}).get(b"iaa", b"{}"))
-    return replace(found, output=str(about.get("output", "")))
+    found = _imported("clip-retrieval", ids, matrices, numbers, arrays, reasons, paths, column)
+    notes = []
+    if absent := sorted(set(range(int(numbers[-1]) + 1)).difference(map(int, numbers))):
+        some = ", ".join(map(str, absent[:5])) + (", ..." if len(absent) > 5 else "")
+        notes.append(
+            f"{folder}: parts go from {numbers[0]} to {numbers[-1]}, without {some} ({len(absent):,} "
+            "numbers). Make "
+            "sure that they were empty and not forgotten"
+        )
+    return replace(found, output=_output_of(rows[0]), notes=tuple(notes))
+
+
+def _output_of(table: pa.Table) -> str:
+    """Name of the output that an exported table says, '' where another program wrote it."""
+    try:
+        about = json.loads((table.schema.metadata or {}).get(b"iaa", b"{}"))
+        output = about.get("output", "")
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return output if isinstance(output, str) else ""
 
 
 def read_npy(matrix: Path, ids: Path, id_column: str | None = None) -> Imported:
@@ -97,7 +126,8 @@ def join(imported: Imported, image_id: np.ndarray, keys: Mapping[str, np.ndarray
 
     `keys` names what an imported id, or its last part after slashes, may be (id, path, file name, ...) with
     its value per image; the kind that finds most rows is taken. A kind whose values are not unique says
-    nothing. Raises StoreError if none finds any.
+    nothing. Images that are left are matched by other forms of their path (see `store.matching`), which the name
+    says, too. Raises StoreError if none finds any.
     """
     names = imported.ids.tolist()
     positions = [("", {name: row for row, name in enumerate(names)})]
@@ -113,13 +143,24 @@ def join(imported: Imported, image_id: np.ndarray, keys: Mapping[str, np.ndarray
         n_found = int((found >= 0).sum())
         if n_found > n_best:
             best, best_name, n_best = found, prefix + name, n_found
-    if not n_best:
+    if "path" in keys:
+        left = np.flatnonzero(best < 0)
+        paths = [str(path) for path in keys["path"][left]]
+        forms = match_names(paths, names, taken=best[best >= 0].tolist())
+        best[left] = forms.row
+        best_name = "; ".join([*([best_name] if n_best else []), *forms.notes])
+    if not (best >= 0).any():
         raise StoreError(
-            f"none of the {len(names):,} imported ids (the first: {str(imported.ids[0])!r}) is an image "
-            f"of the data set (the first: {str(image_id[0])!r}). Right data set? Or name another column: "
+            f"none of the {len(names):,} imported ids (the first: {_some(names)}) is an image "
+            f"of the data set (the first: {_some(image_id.tolist())}). Right data set? Or name another "
+            "column: "
             "--id-column NAME"
         )
     return best, best_name
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(repr(str(name)) for name in names[:3])
 
 
 def write_imported(
@@ -203,7 +244,7 @@ def measure_lengths(imported: Imported) -> dict[str, Any]:
 
 def _imported(
     layout: str,
-    ids: list[Any],
+    ids: Sequence[str],
     matrices: Mapping[str, Path],
     numbers: Sequence[str],
     arrays: Sequence[np.ndarray],
@@ -212,16 +253,16 @@ def _imported(
     id_column: str,
 ) -> Imported:
     for number, array in zip(numbers, arrays, strict=True):
-        if array.shape[1] != arrays[0].shape[1] or array.dtype != arrays[0].dtype:
+        if array.shape[1] != arrays[0].shape[1] or _native(array) != _native(arrays[0]):
             raise SchemaError(
-                f"{matrices[number]} holds {array.shape[1]} columns of {array.dtype}, {matrices[numbers[0]]} "
-                f"{arrays[0].shape[1]} of {arrays[0].dtype}; one matrix is expected"
+                f"{matrices[number]} holds {array.shape[1]} columns of {_native(array)}, "
+                f"{matrices[numbers[0]]} {arrays[0].shape[1]} of {_native(arrays[0])}; one matrix is expected"
             )
-    names = ["" if i is None else str(i) for i in ids]
+    names = list(ids)
     seen: dict[str, int] = {}
     for row, name in enumerate(names):
-        if not name or "\0" in name:
-            raise SchemaError(f"{files[-1]}: row {row} has the id {name!r}; every row needs one")
+        if not name or "\0" in name or "\n" in name:
+            raise SchemaError(f"{files[-1]}: row {row} has the id {name!r}; every row needs one on one line")
         if name in seen:
             raise SchemaError(
                 f"{files[-1]}: rows {seen[name]} and {row} have the same id {name!r}; ids must be unique"
@@ -236,7 +277,7 @@ def _imported(
         failures.setdefault(row, "not finite in the imported file")
     hashes = {_name_of(f): _sha256(f) for f in files}
     return Imported(
-        layout, np.array(names, dtype=str), vectors, str(arrays[0].dtype), failures, hashes, id_column
+        layout, np.array(names, dtype=str), vectors, str(_native(arrays[0])), failures, hashes, id_column
     )
 
 
@@ -246,8 +287,17 @@ def _name_of(file: Path) -> str:
 
 def _numbered(folder: Path, stem: str, ending: str) -> dict[str, Path]:
     """Files `<stem>_<number>.<ending>` by their number."""
-    pattern = re.compile(rf"{stem}_([0-9]+)\.{ending}")
-    found = {m[1]: f for f in sorted(folder.glob(f"{stem}_*.{ending}")) if (m := pattern.fullmatch(f.name))}
+    pattern = re.compile(rf"{stem}_([0-9]{{1,9}})\.{ending}")
+    found: dict[str, Path] = {}
+    for file in sorted(folder.glob(f"{stem}_*.{ending}")):
+        if number := pattern.fullmatch(file.name):
+            if twin := next((f for n, f in found.items() if int(n) == int(number[1])), None):
+                raise SchemaError(
+                    f"{folder} has two files of number {int(number[1])}: {twin.name} and {file.name}, of "
+                    "two runs? "
+                    "Keep the one that belongs to the others"
+                )
+            found[number[1]] = file
     if not found:
         raise MissingFileError(
             f"{folder} has no {stem}_0.{ending}; expected clip-retrieval's folder with img_emb/ and metadata/"
@@ -255,17 +305,37 @@ def _numbered(folder: Path, stem: str, ending: str) -> dict[str, Path]:
     return found
 
 
-def _load_matrix(file: Path) -> np.ndarray:
+def _native(array: np.ndarray) -> np.dtype[Any]:
+    return array.dtype.newbyteorder("=")
+
+
+def _load_npy(file: Path) -> np.ndarray:
+    """The array of a .npy file, mapped; Python objects, which can run code when they are read, never are."""
     if not file.is_file():
         raise MissingFileError(f"{file} does not exist")
     try:
-        array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except _BAD_NPY as error:
+        if "pickle" in str(error) or "Python objects" in str(error):
+            raise SchemaError(
+                f"{file} is no .npy matrix of numbers: it holds Python objects, which are never read, "
+                "since they can "
+                "run code. Save an array of one type: numpy.save(FILE, array.astype('float32'))"
+            ) from error
         raise SchemaError(f"{file} is no .npy matrix: {error}") from error
-    if array.ndim != 2 or array.dtype.newbyteorder("=") not in (np.float16, np.float32):
+    if not isinstance(array, np.ndarray):
+        raise SchemaError(f"{file} is an archive of arrays (.npz); save the one that is meant as .npy")
+    return array
+
+
+def _load_matrix(file: Path) -> np.ndarray:
+    array = _load_npy(file)
+    if array.ndim != 2 or _native(array) not in _KINDS:
         raise SchemaError(
             f"{file} holds {array.dtype} of shape {array.shape}; expected float16 or float32, a row per image"
         )
+    if array.shape[1] == 0:
+        raise SchemaError(f"{file} holds rows of no numbers ({array.shape}); expected a vector per image")
     return array
 
 
@@ -281,30 +351,57 @@ def _load_table(file: Path, n_rows: int, matrix: Path) -> pa.Table:
     return table
 
 
-def _load_ids(file: Path, column: str | None) -> list[Any]:
+def _load_ids(file: Path, column: str | None) -> list[str]:
     if not file.is_file():
         raise MissingFileError(f"{file} does not exist; expected the ids of the rows, in their order")
+    ending = file.suffix.lower()
+    if ending == ".npy":
+        array = _load_npy(file)
+        if array.ndim != 1 or array.dtype.kind not in "iuU":
+            raise SchemaError(
+                f"{file} holds {array.dtype} of shape {array.shape}; expected one id per row, text or "
+                "whole numbers"
+            )
+        return [str(i) for i in array.tolist()]
+    if ending not in (".csv", ".tsv", *PARQUET_ENDINGS):
+        return [line.strip() for line in read_lines(file)]
+    table = read_table(file)
+    return _as_ids(table, _id_column(file, table, column), file)
+
+
+def _id_column(file: Path, table: pa.Table, given: str | None) -> str:
+    names = table.column_names
+    if given is None:
+        usual = [c for c in ID_COLUMNS if c in names]
+        close = [c for name in _MORE_ID_COLUMNS for c in names if plain(c) == name]
+        if usual or close:
+            return str((usual or close)[0])
+    elif given in names:
+        return given
+    hint = f". If its first line is an id: call it {file.stem}.txt" if len(names) == 1 else ""
+    raise SchemaError(
+        f"{file} has no column {given or ' or '.join(ID_COLUMNS)}; its columns are {', '.join(names)}. "
+        f"Name it: --id-column NAME{hint}"
+    )
+
+
+def _as_ids(table: pa.Table, column: str, file: Path) -> list[str]:
+    """The ids of a column: text, or whole numbers, also where a program has made floats of them."""
+    kind = table.column(column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_floating(kind):
+        values = table.column(column).to_pylist()
+        if all(v is not None and v == v and v == int(v) for v in values):
+            return [str(int(v)) for v in values]
+        raise SchemaError(f"{file}: column {column} holds {kind}; ids must be text or whole numbers")
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+    if not (is_text or pa.types.is_integer(kind) or pa.types.is_binary(kind)):
+        raise SchemaError(f"{file}: column {column} holds {kind}; ids must be text or whole numbers")
     try:
-        if file.suffix == ".npy":
-            return list(np.load(file, allow_pickle=False).tolist())
-        if file.suffix not in (".parquet", ".csv"):
-            return file.read_text(encoding="utf-8").splitlines()
-        if file.suffix == ".parquet":
-            table = pq.read_table(file)
-        else:
-            with file.open(encoding="utf-8-sig") as lines:
-                names = lines.readline().rstrip("\r\n").split(",")
-            as_text = pyarrow.csv.ConvertOptions(column_types={n: pa.string() for n in names})
-            table = pyarrow.csv.read_csv(file, convert_options=as_text)
-    except (pa.ArrowException, ValueError, OSError) as error:
-        raise SchemaError(f"{file} cannot be read as ids: {error}") from error
-    name = column or next((c for c in ID_COLUMNS if c in table.column_names), None)
-    if name not in table.column_names:
-        raise SchemaError(
-            f"{file} has no column {name or ' or '.join(ID_COLUMNS)}; its columns are "
-            f"{', '.join(table.column_names)}. Name it: --id-column NAME"
-        )
-    return list(table.column(name).to_pylist())
+        return column_text(table, column)
+    except pa.ArrowInvalid as error:
+        raise SchemaError(f"{file}: column {column} is not UTF-8 text: {error}") from error
 
 
 def _sha256(file: Path) -> str:

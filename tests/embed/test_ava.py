@@ -29,8 +29,8 @@ def test_labels_keep_the_order_of_the_file(tmp_path):
     labels = read_ava_labels(write_labels(tmp_path / "AVA.txt", [953619, 7, 10]))
     assert labels.image_id.tolist() == ["953619", "7", "10"]
     assert labels.votes.tolist() == [list(VOTES)] * 3
-    assert labels.tag_1.tolist() == [1] * 3 and labels.tag_2.tolist() == [22] * 3
-    assert labels.challenge.tolist() == [1396] * 3
+    assert labels.columns["tag_1"].tolist() == [1] * 3 and labels.columns["tag_2"].tolist() == [22] * 3
+    assert labels.columns["challenge"].tolist() == [1396] * 3
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_a_table_is_named_once_and_read_by_name(tmp_path, images):
     ratings = write(tmp_path / "r.csv", VOTES + "gone.jpg,1,1,1,train,w\n")
     add_dataset(tmp_path / "data", "mine", "table", images=images, ratings=ratings)
     table = build_table(load_config(tmp_path / "data", "mine"), tmp_path / "data")
-    assert table.image_id.tolist() == ["a", "b", "sub/c"]
+    assert table.image_id.tolist() == ["a.jpg", "b.jpg", "sub/c.JPG"]
     assert table.votes.tolist() == [[1, 2, 3], [0, 0, 4], [1, 0, 0]]
     assert table.split.tolist() == ["train", "test", ""]
     assert (table.split_name, table.threshold) == ("given", 2.0)

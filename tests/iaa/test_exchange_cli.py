@@ -105,6 +105,39 @@ def test_what_clip_retrieval_wrote_without_the_images(run, tmp_path):
     assert code == 2 and "--backbone cr.b32 or --backbone demo_clip" in err
 
 
+def test_the_ending_says_what_is_written(run, tmp_path):
+    where = ["-d", "mine", "-b", "demo_clip", "--output", "embedding"]
+    code, out, _ = run("export", tmp_path / "x.csv", *where, "--json")
+    assert code == 0 and json.loads(out)["format"] == "csv"
+    lines = (tmp_path / "x.csv").read_text().splitlines()
+    assert len(lines) == 6 and lines[0].startswith("image_id,image_path,status,failure,embedding_0,")
+    assert run("export", tmp_path / "x.safetensors", *where)[0] == 0
+    assert (tmp_path / "x.safetensors").read_bytes()[8:9] == b"{"
+    assert run("export", tmp_path / "x", *where)[0] == 0
+    assert pq.read_table(tmp_path / "x").num_rows == 5
+    code, _, err = run("export", tmp_path / "y.csv", *where, "--to", "parquet")
+    assert code == 2 and "ends as a file of csv does, but --to says parquet" in err
+    code, _, err = run("export", tmp_path / "y.npy", *where)
+    assert code == 2 and ".npy files are not written" in err and "--to clip-retrieval" in err
+    assert not (tmp_path / "y.csv").exists() and not (tmp_path / "y.npy").exists()
+
+
+def test_ids_with_leading_zeros_and_a_gap_in_the_parts(run, tmp_path):
+    np.save(tmp_path / "m.npy", np.eye(3, 8, dtype=np.float32))
+    (tmp_path / "ids.csv").write_text('"id","x"\n"0001","1"\n"0002","1"\n"0003","1"\n')
+    code, _, _ = run("import", tmp_path / "m.npy", "--ids", tmp_path / "ids.csv", "-d", "new", "-b", "m")
+    assert code == 0
+    with open_features(tmp_path / "data/new/features/m.h5") as features:
+        assert features.image_id.tolist() == ["0001", "0002", "0003"]
+    (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbf0.PNG\r\n1.png\r\n2\r\n")
+    code, out, _ = run(
+        "import", tmp_path / "m.npy", "--ids", tmp_path / "ids.txt", "-d", "mine", "-b", "m", "--json"
+    )
+    assert code == 0 and json.loads(out)["n_ok"] == 3
+    with open_features(tmp_path / "data/mine/features/m.h5") as features:
+        assert "'0.png' is '0.PNG'" in features.provenance["joined_on"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

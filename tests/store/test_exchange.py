@@ -1,5 +1,6 @@
 """Ways in and out: bytes survive the round trip, failed rows stay failed, wrong counts are refused."""
 
+import csv
 import json
 
 import numpy as np
@@ -10,7 +11,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from store import MissingFileError, SchemaError, Status, StoreError, open_features, unit_rows, verify_file
-from store.exports import export_clip_retrieval, export_parquet, export_safetensors
+from store.csv_files import safe_cell, unsafe_cell
+from store.exports import export_clip_retrieval, export_csv, export_parquet, export_safetensors
 from store.features import FEATURES_SCHEMA
 from store.imports import join, measure_lengths, read_clip_retrieval, read_npy, write_imported
 from store.sealed import write_sealed
@@ -215,3 +217,197 @@ def test_what_does_not_correspond_is_refused(tmp_path, features):
     with pytest.raises(StoreError, match="exists already and is left alone"):
         export_clip_retrieval(features, tmp_path / "there", "embedding")
     assert not (tmp_path / "x.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "ids"),
+    [
+        ("ids.csv", b'"id","x"\n"0001","1"\n"0002","1"\n', ["0001", "0002"]),
+        ("ids.csv", b'"image_id"\n1.10\n2.10\n', ["1.10", "2.10"]),
+        ("ids.csv", b"\xef\xbb\xbfImage ID;x\r\n0001;1\r\n0002;1\r\n", ["0001", "0002"]),
+        ("ids.CSV", b"key\n007\nNA\n", ["007", "NA"]),
+        ("ids.tsv", b"a\tfile\n1\tx, y.jpg\n2\tz.jpg\n", ["x, y.jpg", "z.jpg"]),
+        ("ids.txt", b"\xef\xbb\xbf0001.jpg\r\n0002.jpg\r\n\r\n", ["0001.jpg", "0002.jpg"]),
+        ("ids.txt", "0001.jpg\na\u2028b.jpg".encode(), ["0001.jpg", "a\u2028b.jpg"]),
+        ("ids.txt", "\ufeff0001.jpg\r\né.jpg\r\n".encode("utf-16-le"), ["0001.jpg", "é.jpg"]),
+    ],
+)
+def test_ids_are_text_whoever_wrote_them(tmp_path, name, content, ids):
+    np.save(tmp_path / "m.npy", np.eye(2, 4, dtype=np.float32))
+    (tmp_path / name).write_bytes(content)
+    assert read_npy(tmp_path / "m.npy", tmp_path / name).ids.tolist() == ids
+
+
+def test_ids_of_typed_files(tmp_path):
+    np.save(tmp_path / "m.npy", np.eye(2, 4, dtype=np.float32))
+    for column, ids in [
+        (pa.array([7, 8], pa.int64()), ["7", "8"]),
+        (pa.array([52662.0, 40779.0]), ["52662", "40779"]),
+        (pa.array(["007", "8"]).dictionary_encode(), ["007", "8"]),
+        (pa.array([b"007", b"8"]), ["007", "8"]),
+        (pa.array(["007", "8"], pa.large_string()), ["007", "8"]),
+    ]:
+        pq.write_table(pa.table({"image_id": column}), tmp_path / "i.parquet")
+        assert read_npy(tmp_path / "m.npy", tmp_path / "i.parquet").ids.tolist() == ids
+    for column, message in [
+        (pa.array([1.5, 2.0]), "holds double; ids must be text or whole numbers"),
+        (pa.array([[1], [2]]), "holds list<"),
+        (pa.array([True, False]), "holds bool"),
+        (pa.array([b"\xff", b"8"]), "is not UTF-8 text"),
+        (pa.array(["a", None]), "row 1 has the id ''"),
+        (pa.array(["a", "b\nc"]), "row 1 has the id 'b\\\\nc'"),
+    ]:
+        pq.write_table(pa.table({"image_id": column}), tmp_path / "i.parquet")
+        with pytest.raises(SchemaError, match=message):
+            read_npy(tmp_path / "m.npy", tmp_path / "i.parquet")
+    np.save(tmp_path / "i.npy", np.array([7, 8]))
+    assert read_npy(tmp_path / "m.npy", tmp_path / "i.npy").ids.tolist() == ["7", "8"]
+    for bad in (np.array([b"a", b"b"]), np.array([1.0, 2.0]), np.array([["a"], ["b"]])):
+        np.save(tmp_path / "i.npy", bad)
+        with pytest.raises(SchemaError, match="expected one id per row, text or whole numbers"):
+            read_npy(tmp_path / "m.npy", tmp_path / "i.npy")
+    (tmp_path / "i.csv").write_text("0001.jpg\n0002.jpg\n")
+    with pytest.raises(SchemaError, match=r"no column .*its columns are 0001.jpg.*call it i.txt"):
+        read_npy(tmp_path / "m.npy", tmp_path / "i.csv")
+    (tmp_path / "i.csv").write_text('id,t\na,"x\nb,y\n')
+    with pytest.raises(StoreError, match="line 2 .*quote"):
+        read_npy(tmp_path / "m.npy", tmp_path / "i.csv")
+
+
+def test_matrices_of_any_layout_give_the_same_vectors(tmp_path):
+    matrix = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
+    (tmp_path / "ids").write_text("a\nb\nc\n")
+    for written in (matrix, np.asfortranarray(matrix), matrix.astype(">f4")):
+        np.save(tmp_path / "m.npy", written)
+        found = read_npy(tmp_path / "m.npy", tmp_path / "ids")
+        assert found.dtype == "float32" and same(found.vectors, matrix)
+        assert not measure_lengths(found)["is_unit_length"]
+    np.save(tmp_path / "m.npy", matrix.astype(">f2"))
+    found = read_npy(tmp_path / "m.npy", tmp_path / "ids")
+    assert found.dtype == "float16" and same(found.vectors, matrix.astype(np.float16).astype(np.float32))
+    np.save(tmp_path / "m.npy", np.full((3, 4), np.nan, np.float32))
+    found = read_npy(tmp_path / "m.npy", tmp_path / "ids")
+    assert len(found.failures) == 3 and measure_lengths(found)["length_max"] == 0
+
+
+class Runs:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self):
+        return (open, ("/nowhere/ran", "w"))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([[1, Runs()]], object), "Python objects, which are never read, since they can run code"),
+        (np.zeros(1, [("a", "f4"), ("b", "O")]), "Python objects"),
+        (np.zeros((2, 0), np.float32), "rows of no numbers"),
+        (np.zeros((0, 4), np.float32), "has 0 rows"),
+        (np.zeros(4, np.float32), r"of shape \(4,\); expected float16 or float32"),
+        (np.zeros((2, 2), np.int8), "holds int8"),
+        (np.zeros((2, 2), np.complex64), "holds complex64"),
+        (np.zeros(2, [("a", "f4")]), "expected float16 or float32"),
+        (np.zeros((2, 2, 2), np.float32), "expected float16 or float32"),
+    ],
+)
+def test_matrices_that_hold_no_vectors(tmp_path, array, message):
+    np.save(tmp_path / "m.npy", array, allow_pickle=True)
+    (tmp_path / "ids").write_text("a\nb\n")
+    with pytest.raises(SchemaError, match=message) as caught:
+        read_npy(tmp_path / "m.npy", tmp_path / "ids")
+    assert "allow_pickle" not in str(caught.value)
+
+
+def test_npy_headers_that_lie(tmp_path):
+    (tmp_path / "ids").write_text("a\nb\n")
+    np.savez(tmp_path / "m.npz", a=np.zeros(2))
+    (tmp_path / "m.npz").rename(tmp_path / "m.npy")
+    with pytest.raises(SchemaError, match="archive of arrays"):
+        read_npy(tmp_path / "m.npy", tmp_path / "ids")
+    for shape in ("(99999999999999, 512)", "(99999999999999999999, 512)", "(-1, 4)", "(2, 4", "'x'"):
+        text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        (tmp_path / "m.npy").write_bytes(
+            b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + b"\0" * 32
+        )
+        with pytest.raises(SchemaError, match="is no .npy matrix"):
+            read_npy(tmp_path / "m.npy", tmp_path / "ids")
+
+
+def test_folders_that_contradict_themselves(tmp_path):
+    for number in ("0", "2", "5"):
+        foreign(tmp_path / "gap", number=number)
+    (note,) = read_clip_retrieval(tmp_path / "gap").notes
+    assert "parts go from 0 to 5, without 1, 3, 4 (3 numbers)" in note
+    assert not read_clip_retrieval_notes(tmp_path / "whole")
+    foreign(tmp_path / "twice", number="0")
+    foreign(tmp_path / "twice", number="00")
+    with pytest.raises(SchemaError, match=r"two files of number 0: img_emb_0.npy and img_emb_00.npy"):
+        read_clip_retrieval(tmp_path / "twice")
+    foreign(tmp_path / "mixed", number="0")
+    foreign(tmp_path / "mixed", number="1")
+    pq.write_table(
+        pa.table({"url": [f"{i}" for i in range(5)]}), tmp_path / "mixed/metadata/metadata_1.parquet"
+    )
+    with pytest.raises(
+        SchemaError, match=r"metadata_1.parquet has no column image_path as metadata_0.parquet has"
+    ):
+        read_clip_retrieval(tmp_path / "mixed")
+    foreign(tmp_path / "about")
+    table = pa.table({"image_path": [f"{i}" for i in range(5)]})
+    for about in (b"{", b"[]", b'{"output": 7}', b"[" * 100_000):
+        file = tmp_path / "about/metadata/metadata_0.parquet"
+        pq.write_table(table.replace_schema_metadata({b"iaa": about}), file)
+        assert read_clip_retrieval(tmp_path / "about").output == ""
+
+
+def read_clip_retrieval_notes(folder):
+    for number in ("0", "1"):
+        foreign(folder, number=number)
+    return read_clip_retrieval(folder).notes
+
+
+def test_images_that_are_left_are_matched_by_other_forms_of_their_path(tmp_path):
+    foreign(tmp_path / "cr", 4, paths=["a.jpg", "B.JPG", "c", "elsewhere/d.jpg"])
+    found = read_clip_retrieval(tmp_path / "cr")
+    paths = np.array(["a.jpg", "b.jpg", "c.png", "here/d.jpg"])
+    rows, joined_on = join(found, paths, {"image_id": paths, "path": paths})
+    assert rows.tolist() == [0, 1, 2, -1]
+    assert joined_on.startswith("image_id; 1 names are matched by upper and lower case, the first: 'b.jpg'")
+
+
+def test_csv_holds_every_number_exactly(features, tmp_path):
+    file = tmp_path / "v.csv"
+    paths = np.array([f"=p/{i}.jpg" for i in range(N)])
+    assert export_csv(features, file, ["embedding", "pre_projection"], paths=paths) == N
+    with file.open(newline="", encoding="utf-8") as opened:
+        header, *rows = list(csv.reader(opened))
+    assert header[:5] == ["image_id", "image_path", "status", "failure", "embedding_0"] and len(header) == 14
+    assert [row[0] for row in rows] == features.image_id.tolist() and rows[7][1] == "'=p/7.jpg"
+    assert rows[3][2:5] == ["failed", "empty file", ""]
+    numbers = np.array([row[4:10] for i, row in enumerate(rows) if i not in FAILED], np.float32)
+    assert same(numbers, features.read("embedding", features.ok))
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1.jpg", "'+1.jpg"),
+        ("-a.jpg", "'-a.jpg"),
+        ("@x", "'@x"),
+        ("\tx", "'\tx"),
+        ("＝x", "'＝x"),
+        ("'=x", "''=x"),
+        ("'x", "'x"),
+        ("a=b", "a=b"),
+        ("-1.5e-3", "-1.5e-3"),
+        ("+0.01", "+0.01"),
+        (-1.5, -1.5),
+        (None, None),
+    ],
+)
+def test_cells_that_a_spreadsheet_would_run(cell, written):
+    assert safe_cell(cell) == written
+    if isinstance(cell, str):
+        assert unsafe_cell(written) == cell or cell == written
