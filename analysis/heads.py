@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from analysis.bootstrap import Prediction, bootstrap_metrics
 from analysis.gram import accumulate
 from analysis.probes import Probe, ProbeFit, Rows
 from analysis.results import METRICS, MethodResult
+from analysis.twins import first_equal_rows, tie
 from store.features import Features
 from store.sealed import publish, write_json
 from store.targets import Targets
@@ -101,7 +103,7 @@ def head_importance(head: Head, std: Float[np.ndarray, " dim"]) -> Float[np.ndar
 
 
 def score_features(head: Head, features: Features) -> Float[np.ndarray, " n_images"]:
-    """Scores of all images of a feature file, NaN for failed rows.
+    """Scores of all images of a feature file, NaN for failed rows; equal vectors have equal scores.
 
     Raises HeadError unless backbone and output are the head's; features are brought to unit length if, and
     only if, the head expects that. A head on other features gives numbers that mean nothing.
@@ -111,7 +113,7 @@ def score_features(head: Head, features: Features) -> Float[np.ndarray, " n_imag
     for start, rows in features.blocks(head.output, head.unit_norm):
         scores[start : start + len(rows)] = head.score(rows)
     scores[~features.ok] = np.nan
-    return scores
+    return tie(scores, first_equal_rows(partial(features.read, head.output), features.n_images))
 
 
 def check_features(head: Head, features: Features) -> None:
