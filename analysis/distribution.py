@@ -11,6 +11,7 @@ from analysis.metrics import emd_r2, plcc, srcc
 from analysis.probes import Features, ProbeFit, predict_rows, probe_of
 from analysis.results import METRICS, MethodResult, Metric
 from analysis.spectrum import gcv_error
+from analysis.twins import product
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class DistributionFit:
     @property
     def mean(self) -> Float[np.ndarray, " n_test"]:
         """Mean of the predicted distribution, in vote units."""
-        return np.asarray(self.predicted @ self.levels)
+        return product(self.predicted, self.levels)
 
 
 def project_simplex(rows: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:

@@ -17,6 +17,7 @@ from analysis.predictions import Predicted
 from analysis.probes import ProbeFit, join_rows
 from analysis.published import BEST_EPOCH
 from analysis.results import METRICS, MethodResult, Metric
+from analysis.twins import product
 from store.features import Features
 from store.rows import align
 from store.targets import Targets
@@ -161,7 +162,7 @@ def predict_finetuned(features: Features, targets: Targets) -> Predicted:
     threshold."""
     shares, levels = read_distributions(features)
     rows = join_rows(features, targets)
-    mean = shares[rows.test].astype(np.float64) @ levels
+    mean = product(shares[rows.test].astype(np.float64), levels)
     prediction = Prediction(mean, mean > targets.threshold)
     y, is_high = rows.y[rows.test, 0], rows.is_high[rows.test]
     return Predicted(features.image_id[rows.test], y, is_high, prediction)
@@ -201,7 +202,7 @@ def compare_finetuned(
     for features in tuned:
         features.check_images(targets.images)
         shares, levels = read_distributions(features)
-        mean = shares[align(features.image_id, first.test_id)].astype(np.float64) @ levels
+        mean = product(shares[align(features.image_id, first.test_id)].astype(np.float64), levels)
         predictions[features.backbone] = Prediction(mean, mean > targets.threshold)
         base = features.provenance["finetune"]["identity"]
         pairs.append((features.backbone, probes[base["backbone"]]))

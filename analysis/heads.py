@@ -9,6 +9,7 @@ one.
 import hashlib
 import os
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from analysis.bootstrap import Prediction, bootstrap_metrics
 from analysis.gram import accumulate
 from analysis.probes import Probe, ProbeFit, Rows
 from analysis.results import METRICS, MethodResult
+from analysis.twins import first_equal_rows, tie
 from store.errors import StoreError
 from store.features import Features
 from store.sealed import publish, write_json
@@ -111,7 +113,7 @@ def head_importance(head: Head, std: Float[np.ndarray, " dim"]) -> Float[np.ndar
 
 
 def score_features(head: Head, features: Features) -> Float[np.ndarray, " n_images"]:
-    """Scores of all images of a feature file, NaN for failed rows.
+    """Scores of all images of a feature file, NaN for failed rows; equal vectors have equal scores.
 
     Raises HeadError unless backbone and output are the head's, and where scores are not finite; features are
     brought to unit length if, and only if, the head expects that. A head on other features gives numbers that
@@ -128,7 +130,7 @@ def score_features(head: Head, features: Features) -> Float[np.ndarray, " n_imag
             f"images of {features.path} a score that is not finite: its weights are too large, or features "
             "are not finite. Fit or import it again; check the file: iaa verify"
         )
-    return scores
+    return tie(scores, first_equal_rows(partial(features.read, head.output), features.n_images))
 
 
 def check_features(head: Head, features: Features) -> None:

@@ -12,6 +12,7 @@ from analysis.bootstrap import Prediction, bootstrap_replicates, interval
 from analysis.probes import Probe
 from analysis.results import Metric
 from analysis.spectrum import Path, residual_variance
+from analysis.twins import product
 
 
 def feature_importance(probe: Probe) -> Float[np.ndarray, " dim"]:
@@ -212,7 +213,7 @@ def keep_top(
     predictions, done = {}, 0
     for k in steps:
         new = order[done:k]
-        kept = kept + (features[:, new].astype(np.float64) - mean[new]) @ probe.weights[new]
+        kept = kept + product(features[:, new].astype(np.float64) - mean[new], probe.weights[new])
         predictions[str(k)] = Prediction(kept, kept > threshold)
         done = k
     names = ("accuracy", "srcc")

@@ -40,6 +40,7 @@ from analysis.spectrum import (
     leave_out_roots,
     root_path,
 )
+from analysis.twins import first_equal_rows, product, tie
 from store.digests import BLOCK_ROWS
 from store.names import cache_stem
 from store.rows import Rows as Selection
@@ -91,7 +92,7 @@ class Probe:
 
     def predict(self, features: Float[np.ndarray, "n_images dim"]) -> Float[np.ndarray, " n_images"]:
         """Predicted mean vote, in vote units; not clipped to the scale."""
-        return np.asarray(features @ self.weights + self.bias, dtype=np.float64)
+        return np.asarray(product(features, self.weights) + self.bias, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -338,7 +339,8 @@ def probe_of(path: Path, alpha: float, unit_norm: bool, target: int = 0) -> Prob
 def predict_rows(
     features: Features, output: str, rows: Int[np.ndarray, " n_rows"], probes: Mapping[str, Probe]
 ) -> dict[str, Float[np.ndarray, " n_rows"]]:
-    """Predictions of several probes of one output for some rows, in the order of `rows` (ascending)."""
+    """Predictions of several probes of one output for some rows, in the order of `rows` (ascending); equal
+    vectors have equal ones."""
     weights = np.stack([probe.weights for probe in probes.values()], axis=1)
     bias = np.array([probe.bias for probe in probes.values()])
     (unit_norm,) = {probe.unit_norm for probe in probes.values()}
@@ -351,6 +353,7 @@ def predict_rows(
         return np.asarray(block.astype(np.float64) @ weights + bias)
 
     predicted = np.concatenate(map_threads(predict, starts.tolist(), n_workers(len(starts))))
+    predicted = tie(predicted, first_equal_rows(lambda some: features.read(output, rows[some]), len(rows)))
     return {name: predicted[:, column] for column, name in enumerate(probes)}
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Float64
 
 from analysis.pair_search import PairTable, VoteRanks
 from analysis.prompting import LabelScores
+from analysis.twins import product
 
 GreedyMetric = Literal["accuracy", "srcc"]
 
@@ -97,8 +98,7 @@ class BottleneckProbe:
     def predict(self, scores: LabelScores) -> Float64[np.ndarray, " n_images"]:
         """Predicted mean vote."""
         standardised = (scores.strength.astype(np.float64) - self.mean) / self.std
-        predicted: np.ndarray = standardised @ self.weight + self.intercept
-        return predicted
+        return product(standardised, self.weight) + self.intercept
 
 
 def fit_bottleneck(

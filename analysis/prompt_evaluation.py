@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from analysis.prompting import (
     unit_rows,
 )
 from analysis.results import METRICS, MethodResult
+from analysis.twins import first_equal_rows
 from store import Features, Prompts, Targets, align
 
 #: Pairs averaged by CLIP-IQA here: the best on train that share no label.
@@ -118,11 +120,8 @@ def score_methods(
         indices["ensemble_mean_of_raw"] = indices["ensemble_mean_of_unit"] = index
     if not texts:
         return {}
-    stacked = cosines(
-        features.blocks(output),
-        features.n_images,
-        np.concatenate(list(texts.values())),
-    )
+    first_equal = first_equal_rows(partial(features.read, output), features.n_images)
+    stacked = cosines(features.blocks(output), first_equal, np.concatenate(list(texts.values())))
     scores: dict[str, LabelScores] = {}
     first = 0
     for method, text in texts.items():
@@ -155,7 +154,8 @@ def score_prompts(
     index = index_labels(prompts.label.tolist(), prompts.polarity)
     mode: EnsembleMode = "mean_of_raw" if method.endswith("raw") else "mean_of_unit"
     vectors = ensemble_vectors(prompts.read("embedding"), index, mode)
-    similarity = cosines(features.blocks(output), features.n_images, vectors)
+    first_equal = first_equal_rows(partial(features.read, output), features.n_images)
+    similarity = cosines(features.blocks(output), first_equal, vectors)
     return one_prompt_per_label(method, similarity, index)
 
 

@@ -12,7 +12,8 @@ depend on the number of threads.
 
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ from jaxtyping import Float32, Int32
 from threadpoolctl import threadpool_limits
 
 from analysis.prompting import LabelIndex, LabelScores, available_cores, index_labels, label_means, row_norms
+from analysis.twins import first_equal_rows, tie
 from store import Features, Prompts, load_derived, save_derived
+from store.rows import first_of_equal
 
 #: Part of the cache's key: raise it when the meaning or the rounding of the arrays changes.
 MAXIMA_VERSION = 1
@@ -137,8 +140,21 @@ def load_context_maxima(
 ) -> ContextMaxima:
     """The maxima of a feature file and a prompt file, from the cache where it holds just these.
 
-    Without a cache path they are computed and not kept.
+    Without a cache path they are computed and not kept. Equal images have equal ones, and of a label's equal
+    texts the first wins.
     """
+    found = _load_or_compute(features, output, prompts, cache, n_threads)
+    first = first_equal_rows(partial(features.read, output), features.n_images)
+    label_and_text = list(zip(prompts.label.tolist(), prompts.text.tolist(), strict=True))
+    winner = np.append(first_of_equal(label_and_text), -1).astype(np.int32)[found.winner]
+    return replace(
+        found, maximum=tie(found.maximum, first), winner=tie(winner, first), mean=tie(found.mean, first)
+    )
+
+
+def _load_or_compute(
+    features: Features, output: str, prompts: Prompts, cache: Path | None, n_threads: int | None
+) -> ContextMaxima:
     key = maxima_key(features, output, prompts)
     kept = load_derived(cache, key) if cache is not None else None
     index = index_labels(prompts.label.tolist(), prompts.polarity)

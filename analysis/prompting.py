@@ -22,6 +22,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from threadpoolctl import threadpool_limits
 
+from analysis.twins import first_equal_rows, tie
+
 EnsembleMode = Literal["mean_of_raw", "mean_of_unit"]
 
 #: CLIP's learned logit scale, exp(4.6052); open_clip and OpenAI clamp it to this value.
@@ -140,13 +142,15 @@ def ensemble_vectors(
 
 def cosines(
     blocks: Iterable[tuple[int, Float32[np.ndarray, "n_rows dim"]]],
-    n_images: int,
+    first: Int[np.ndarray, " n_images"],
     text: Float32[np.ndarray, "n_text dim"],
 ) -> Float32[np.ndarray, "n_images n_text"]:
     """Cosines of raw image rows, given as (first row, rows) block by block, with unit text rows, -1 to 1.
 
-    The products are divided by the lengths of the image rows, which saves scaling every row first.
+    The products are divided by the lengths of the image rows, which saves scaling every row first. `first`
+    is the images' `first_equal_rows`: equal images have equal cosines, and so have equal texts.
     """
+    n_images = len(first)
     products = np.full((n_images, len(text)), np.nan, dtype=np.float32)
 
     def multiply(start: int, block: np.ndarray) -> None:
@@ -158,7 +162,8 @@ def cosines(
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_cores()) as pool:
         for future in [pool.submit(multiply, start, block) for start, block in blocks]:
             future.result()
-    return products
+    same_text = first_equal_rows(text.__getitem__, len(text))
+    return tie(tie(products.T, same_text).T, first)
 
 
 def available_cores() -> int:
@@ -196,7 +201,7 @@ def score_fixed(
 ) -> LabelScores:
     """Cosines with one prompt per label, -1 to 1 (section 4.1, fixed prompts)."""
     index = index_labels(label, polarity)
-    similarity = cosines(row_blocks(image_features), len(image_features), unit_rows(text_features))
+    similarity = _cosines_in_memory(image_features, unit_rows(text_features))
     return one_prompt_per_label("fixed", similarity, index)
 
 
@@ -210,8 +215,14 @@ def score_ensemble(
     """Cosines with each label's averaged context vector, -1 to 1 (section 4.1, ensemble)."""
     index = index_labels(label, polarity)
     vectors = ensemble_vectors(text_features, index, mode)
-    similarity = cosines(row_blocks(image_features), len(image_features), vectors)
+    similarity = _cosines_in_memory(image_features, vectors)
     return one_prompt_per_label(f"ensemble_{mode}", similarity, index)
+
+
+def _cosines_in_memory(
+    images: Float[np.ndarray, "n_images dim"], text: Float32[np.ndarray, "n_text dim"]
+) -> Float32[np.ndarray, "n_images n_text"]:
+    return cosines(row_blocks(images), first_equal_rows(images.__getitem__, len(images)), text)
 
 
 def predict_is_high(
@@ -275,8 +286,10 @@ def winning_prompt(scores: LabelScores, high: str, low: str) -> Int[np.ndarray, 
 
 @dataclass(frozen=True)
 class ImageRanking:
-    """Images from best to worst: row, score, and percentile (100 for the best, 0 for the worst)."""
+    """Images from best to worst: rank (1 for the best), row, score, and percentile (100 for the best, 0 for
+    the worst)."""
 
+    rank: Int[np.ndarray, " n_ranked"]
     row: Int[np.ndarray, " n_ranked"]
     score: Float[np.ndarray, " n_ranked"]
     percentile: Float[np.ndarray, " n_ranked"]
@@ -285,6 +298,7 @@ class ImageRanking:
 def rank_images(score: Float[np.ndarray, " n_images"]) -> ImageRanking:
     """The images with a score from highest to lowest; failed ones (NaN) are left out.
 
+    The rank is 1 and the number of images with a higher score, so images with one score share it: 1, 2, 2, 4.
     The percentile is the share of the other images with a lower score, ties counted half.
     """
     rows = np.flatnonzero(np.isfinite(score))
@@ -292,6 +306,7 @@ def rank_images(score: Float[np.ndarray, " n_images"]) -> ImageRanking:
     ranked = score[order]
     ascending = ranked[::-1]
     below = np.searchsorted(ascending, ranked, side="left")
-    tied = np.searchsorted(ascending, ranked, side="right") - below - 1
+    not_above = np.searchsorted(ascending, ranked, side="right")
+    tied = not_above - below - 1
     percentile = 100 * (below + 0.5 * tied) / max(len(ranked) - 1, 1)
-    return ImageRanking(order, ranked, percentile)
+    return ImageRanking(1 + len(ranked) - not_above, order, ranked, percentile)

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from analysis.pair_search import search_pairs
 from analysis.prompt_maxima import load_context_maxima
 from analysis.prompting import available_cores, cosines, index_labels, one_prompt_per_label, unit_rows
+from analysis.twins import first_equal_rows
 from embed.prompt_sets import PAPER_HIGH, PAPER_LOW
 from store import open_features, open_prompts
 from store.features import FEATURES_SCHEMA
@@ -93,7 +95,8 @@ def time_pair_search(folder: Path, n_train: int) -> dict[str, float]:
     started = time.perf_counter()
     with open_features(folder / "features.h5") as features, open_prompts(folder / "fixed.h5") as prompts:
         text = unit_rows(prompts.read())
-        similarity = cosines(features.blocks("embedding"), features.n_images, text)
+        first = first_equal_rows(partial(features.read, "embedding"), features.n_images)
+        similarity = cosines(features.blocks("embedding"), first, text)
         index = index_labels(prompts.label.tolist(), prompts.polarity)
     scores = one_prompt_per_label("fixed", similarity, index).take(slice(0, n_train))  # type: ignore[arg-type]
     read = time.perf_counter() - started

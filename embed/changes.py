@@ -96,13 +96,15 @@ class Changes:
     def rows_by_content(
         self, rows: Int[np.ndarray, " n"], file: SealedFile, usable: Bool[np.ndarray, " n_old"]
     ) -> Int[np.ndarray, " n"]:
-        """Old row, among the usable ones, of an image with the same bytes under whatever name; else -1.
+        """First old row, among the usable ones, of an image with the same bytes under whatever name; else -1.
 
         Only images of which an old one has the size are read.
         """
         old = np.flatnonzero(usable)
         size, sha256 = file.view("source_size")[old], file.take("source_sha256", old)
-        row_of = {bytes(sha256[n]): row for n, row in enumerate(old.tolist())}
+        row_of: dict[bytes, int] = {}
+        for n, row in enumerate(old.tolist()):
+            row_of.setdefault(bytes(sha256[n]), row)
         now = self.now[rows, 0]
         asked = np.flatnonzero(np.isin(now, size) | (now < 0))
         found = np.full(len(rows), -1)

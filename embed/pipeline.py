@@ -187,7 +187,7 @@ def merge_run(table: ImageTable, path: Path) -> Outcome:
                 f"{path}: {_n_rows(plan, missing):,} of {plan.n_rows:,} rows are still to be made "
                 f"({len(missing)} of {len(plan.parts)} parts). {_who_is_at_work(path)}"
             )
-        merge_parts(plan)
+        merge_parts(plan, "source_sha256")
     return _outcome(plan, 0)
 
 
@@ -220,7 +220,7 @@ def _finish(plan: Plan, n_new: int) -> Outcome:
             backbone_id = str(plan.identity["backbone"])
             return Outcome(backbone_id, plan.path, "", plan.n_rows, n_failed, n_new, _n_rows(plan, missing))
         try:
-            merge_parts(plan)
+            merge_parts(plan, "source_sha256")
         except (StoreError, OSError):
             # Where locks do not work, another worker may have merged the same parts meanwhile.
             if plan.folder.exists() or not _is_finished(plan, overwrite=False):

@@ -79,7 +79,7 @@ def embed_prompts(
             start, stop = plan.parts[index]
             vectors = encode_part(backbone, texts[start:stop], on_rows)
             write_part(plan, index, {"outputs/embedding": vectors})
-        return merge_parts(plan)
+        return merge_parts(plan, "text")
 
 
 def encode_part(

@@ -105,6 +105,7 @@ def _update(
             is_known = changes.now[:, 0] >= 0
             if some is not None:
                 is_known[_keep_unreadable(table, old, some, old_row, new_row)] = False
+                _keep_equal(old, some, old_row, new_row)
             plan.seen_path.unlink(missing_ok=True)  # it is of the old list
             outcomes.append(_join(plan, old, some, old_row, new_row))
             changes.note(plan.seen_path, np.flatnonzero(is_known).tolist())
@@ -187,6 +188,24 @@ def _keep_unreadable(
         )  # fmt: skip
     old_row[unreadable], new_row[unreadable] = rows, -1
     return unreadable
+
+
+def _keep_equal(
+    old: Features,
+    new: Features,
+    old_row: Int[np.ndarray, " n_images"],
+    new_row: Int[np.ndarray, " n_images"],
+) -> None:
+    """Give a new row the old one of a file with the same bytes: equal files share one vector, and the one
+    that is there does not move. Most were found before they were embedded; not files that changed meanwhile.
+    """
+    made = np.flatnonzero(new_row >= 0)
+    made = made[new.ok[new_row[made]]]
+    contents = [row.tobytes() for row in old.file.view("source_sha256")]
+    first = {contents[row]: row for row in np.flatnonzero(old.ok)[::-1].tolist()}
+    found = new.file.take("source_sha256", new_row[made])
+    same = np.array([first.get(row.tobytes(), -1) for row in found], np.int64)
+    old_row[made[same >= 0]], new_row[made[same >= 0]] = same[same >= 0], -1
 
 
 def _discard_run_of_another_list(plan: Plan) -> None:

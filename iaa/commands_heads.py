@@ -75,7 +75,7 @@ def score(
         ids = features.image_id[ranking.row].tolist()
         n_failed = len(features.failures)
         columns: dict[str, list[Any]] = {
-            "rank": list(range(1, len(ids) + 1)),
+            "rank": ranking.rank.tolist(),
             "image_id": ids,
             "score": ranking.score.tolist(),
             "percentile": ranking.percentile.tolist(),

@@ -180,7 +180,7 @@ def _rank(
     score, is_high, scores = _score(features, stored, method, one_each, high, low, cache)
     ranking = rank_images(score)
     columns: dict[str, list[Any]] = {
-        "rank": list(range(1, len(ranking.row) + 1)),
+        "rank": ranking.rank.tolist(),
         "image_id": features.image_id[ranking.row].tolist(),
         "score": ranking.score.tolist(),
         "percentile": ranking.percentile.tolist(),

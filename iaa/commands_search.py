@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -84,6 +85,7 @@ def search(
     """
     from analysis.prompting import rank_images
     from analysis.similarity import cosines_with
+    from analysis.twins import first_equal_rows
 
     text = _text_of(words)
     _check_usage(text, like, output, weights)
@@ -102,12 +104,12 @@ def search(
             output = output or min(features.outputs, key=lambda name: name != "embedding")
             row = _row_of(like, ids, files, layout.dataset, features.backbone)
             query = _read_query(features, output, row, files[row] or ids[row])
-        blocks = features.blocks(output, unit_norm=True)
-        ranking = rank_images(cosines_with(blocks, features.n_images, query, row))
+        first = first_equal_rows(partial(features.read, output), features.n_images)
+        ranking = rank_images(cosines_with(features.blocks(output, unit_norm=True), first, query, row))
         n_failed = len(features.failures)
         n_unscored = features.n_images - n_failed - len(ranking.row) - (row is not None)
         columns: dict[str, list[Any]] = {
-            "rank": list(range(1, len(ranking.row) + 1)),
+            "rank": ranking.rank.tolist(),
             "image_id": [ids[i] for i in ranking.row.tolist()],
             "cosine": ranking.score.tolist(),
             "percentile": ranking.percentile.tolist(),

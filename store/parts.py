@@ -3,12 +3,16 @@
 A run is a folder `<final>.parts/` with `plan.json` (what is being made) and `part-00000.h5`, ... of
 BLOCK_ROWS rows each. A part is there complete or not at all, so a killed run loses at most the parts in
 flight. `merge_parts` joins them into the final file with the same durability.
+
+A backbone may give equal inputs vectors that differ in their last bits: which kernel a row meets depends on
+its place in the batch, and on the processor. So rows of equal inputs are given the vectors of the first of
+them when parts are joined.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
@@ -16,12 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
-from store.digests import BLOCK_ROWS, block_bounds, digest_of_json
+from store.digests import BLOCK_ROWS, block_bounds, digest_block, digest_of_json
 from store.durable import remove_folder, space_error, write_json
 from store.errors import IntegrityError, MissingFileError, StoreError
+from store.features import Status
 from store.identity import check_identity, differences
 from store.json_files import read_json
+from store.rows import first_of_equal
 from store.sealed import SealedFile, Streamed, write_sealed
 
 logger = logging.getLogger(__name__)
@@ -197,21 +204,25 @@ def open_part(plan: Plan, index: int) -> SealedFile:
     return file
 
 
-def merge_parts(plan: Plan) -> str:
+def merge_parts(plan: Plan, equal_by: str = "") -> str:
     """Join all parts into the final file, remove them, and return the content digest.
 
     Matrices (`outputs/...`) are streamed block by block and checked on the way; their digests are the
     parts' own, so a bit that flips between part and file is found. Raises StoreError if a part is missing.
+
+    `equal_by` names the array that tells which rows were made from the same input, such as `source_sha256`
+    or `text`: they get the vectors of the first of them that did not fail. Memory holds those of one output.
     """
     numbers = range(len(plan.parts))
     parts = [open_part(plan, index) for index in numbers]
     arrays: dict[str, np.ndarray | Streamed] = dict(plan.ids)
     if parts:
+        first = _first_of_equal(equal_by, parts, plan) if equal_by else np.arange(plan.n_rows)
         for name in parts[0].arrays:
             if name.startswith("failures/"):
                 arrays[name] = _join_failures(name, parts, plan)
             elif name.startswith("outputs/"):
-                arrays[name] = _stream(name, parts, plan.n_rows)
+                arrays[name] = _stream(name, parts, plan.n_rows, first)
             else:
                 arrays[name] = np.concatenate([part.view(name) for part in parts])
     notes: dict[str, list[Any]] = {}
@@ -234,13 +245,49 @@ def _join_failures(name: str, parts: Sequence[SealedFile], plan: Plan) -> np.nda
     return np.concatenate([part.strings(name) for part in parts])
 
 
-def _stream(name: str, parts: Sequence[SealedFile], n_rows: int) -> Streamed:
+def _first_of_equal(name: str, parts: Sequence[SealedFile], plan: Plan) -> Int[np.ndarray, " n_rows"]:
+    """For each row the first that has the same in an array of numbers or strings; for a failed row itself."""
+    cells = plan.ids[name] if name in plan.ids else np.concatenate([part.view(name) for part in parts])
+    keys = [cell.tobytes() for cell in cells] if cells.ndim > 1 else cells.tolist()
+    if "status" in parts[0].arrays:
+        status = np.concatenate([part.view("status") for part in parts]).tolist()
+        keys = [key if state == Status.OK else None for key, state in zip(keys, status, strict=True)]
+    return first_of_equal(keys)
+
+
+def _stream(name: str, parts: Sequence[SealedFile], n_rows: int, first: np.ndarray) -> Streamed:
     (_, *rest), dtype = parts[0].arrays[name]
-    digests = np.concatenate([part.block_digests(name) for part in parts])
-    return Streamed((n_rows, *rest), dtype, digests, _part_rows(name, parts))
+    if (first == np.arange(n_rows)).all():
+        digests = np.concatenate([part.block_digests(name) for part in parts])
+        return Streamed((n_rows, *rest), dtype, digests, _part_rows(name, parts))
+    found = b"".join(digest_block(rows) for rows in _shared(_part_rows(name, parts), first))
+    digests = np.frombuffer(found, np.uint8).reshape(-1, 32)
+    return Streamed((n_rows, *rest), dtype, digests, _shared(_part_rows(name, parts), first))
 
 
 def _part_rows(name: str, parts: Sequence[SealedFile]) -> Iterator[np.ndarray]:
     for part in parts:
         yield part.view(name)
         part.close()
+
+
+def _shared(blocks: Iterable[np.ndarray], first: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows of consecutive blocks, row r replaced by row `first[r]`, which comes before it.
+
+    Rows that will be asked for again are kept as they pass.
+    """
+    leaders = np.unique(first[first != np.arange(len(first))])
+    kept: np.ndarray | None = None
+    start = 0
+    for rows in blocks:
+        if kept is None:
+            kept = np.empty((len(leaders), *rows.shape[1:]), rows.dtype)
+        stop = start + len(rows)
+        low, high = np.searchsorted(leaders, (start, stop))
+        kept[low:high] = rows[leaders[low:high] - start]
+        followers = start + np.flatnonzero(first[start:stop] != np.arange(start, stop))
+        if len(followers):
+            rows = rows.copy()
+            rows[followers - start] = kept[np.searchsorted(leaders, first[followers])]
+        yield rows
+        start = stop

@@ -1,5 +1,7 @@
 """Reading rows by slice, index or mask, and joining two files on their ids."""
 
+from collections.abc import Hashable, Iterable
+
 import numpy as np
 from jaxtyping import Float32, Int
 
@@ -64,3 +66,13 @@ def align(ids: np.ndarray, wanted: np.ndarray) -> Int[np.ndarray, " n_wanted"]:
             "Embedded before images were added? Run: iaa embed --update"
         )
     return np.asarray(order[position])
+
+
+def first_of_equal(keys: Iterable[Hashable]) -> Int[np.ndarray, " n_keys"]:
+    """Position of the first key that is equal, for each key: its own where none before it is.
+
+    None is equal to nothing.
+    """
+    first: dict[Hashable, int] = {}
+    places = (row if key is None else first.setdefault(key, row) for row, key in enumerate(keys))
+    return np.fromiter(places, np.int64)

@@ -315,7 +315,8 @@ def test_with_caches_no_training_row_is_read_again(
     with open_features(rated_world / "features" / "sharp.h5") as features:
         original = type(features).read
         monkeypatch.setattr(type(features), "read", counting)
-        for expected in (700 + 139, 139):  # all blocks and the test images; the test images alone
+        # All blocks and the test images, then these alone; they are read twice, to find equal ones.
+        for expected in (700 + 2 * 139, 2 * 139):
             read.clear()
             fit = probes.fit_probes(features, targets, "pooled", n_folds=5, cache=tmp_path)
             assert sum(read) == expected and len(fit.rows.test) == 139
