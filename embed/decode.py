@@ -155,11 +155,18 @@ def _complaint(data: bytes, kind: str) -> Exception | None:
 
 
 def _reason(kind: str, error: BaseException) -> str:
+    """The row's reason, with the format's name: damaged, or of a kind that nobody here reads."""
+    if isinstance(error, SyntaxError) and error.__cause__ is not None:  # Pillow's wrapping
+        error = error.__cause__
     detail = " ".join(str(error).split())
-    if not detail or type(error) in (KeyError, IndexError, TypeError, UnidentifiedImageError):
-        detail = "" if isinstance(error, UnidentifiedImageError) else f"{type(error).__name__} {error}".rstrip()
+    if isinstance(error, UnidentifiedImageError):
+        detail = ""
+    elif isinstance(error, KeyError):  # the plug-ins look codes up in tables
+        detail = f"unknown value {detail}"
+    elif not detail or isinstance(error, IndexError | TypeError):
+        detail = f"{type(error).__name__} {detail}".rstrip()
     what = f"this kind of {kind} is not read" if _NOT_READ.search(detail) else f"damaged {kind}"
-    return f"cannot decode: {what if kind else 'damaged'}{': ' * bool(detail)}{detail}"
+    return f"cannot decode: {what if kind else 'damaged'}{': ' if detail else ''}{detail}"
 
 
 def _decode_raw(data: bytes, exif_rotate: bool, max_pixels: int) -> Image.Image:

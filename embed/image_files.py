@@ -62,10 +62,10 @@ class Sieve:
         name = path.rpartition("/")[2]
         if name.startswith(".") and name.casefold() not in self._wanted.names:
             return True
-        name, path = name.casefold(), path.casefold()
-        if not self._excluded.match(name, path) or self._wanted.match(name, path):
+        one_case = name.casefold(), path.casefold()
+        if not self._excluded.match(*one_case) or self._wanted.match(*one_case):
             return False
-        self.left_out[path.rpartition("/")[2]] += 1
+        self.left_out[name] += 1
         return True
 
     def takes(self, name: str) -> bool:

@@ -18,6 +18,7 @@ PAUSE = 0.5
 """Seconds before the second try; twice as many before the third."""
 MAX_WEB_FOLDERS, MAX_WEB_DEPTH = 20_000, 32
 """A web server may link its folders in circles that never end."""
+_MAX_DETAIL = 300
 _Result = TypeVar("_Result")
 
 
@@ -160,7 +161,8 @@ def _fetch(read: Callable[[], _Result]) -> _Result:
             if isinstance(error, OSError) and n_tries == 1:
                 raise
             tries = f" ({n_tries} tries)" if n_tries > 1 else ""
-            raise OSError(f"{type(error).__name__}: {error}".rstrip(": ") + tries) from error
+            detail = " ".join(str(error).split())[:_MAX_DETAIL]
+            raise OSError(f"{type(error).__name__}: {detail}".rstrip(": ") + tries) from error
     raise AssertionError("unreachable")
 
 

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed.image_files import list_image_files, natural_key
+from embed.image_files import (
+    EXCLUDED,
+    Sieve,
+    colliding_names,
+    counted,
+    list_image_files,
+    listing_notes,
+    natural_key,
+    without_raw_twins,
+)
 from embed.tables import DatasetError
 
 
@@ -68,3 +77,66 @@ def test_the_order_does_not_depend_on_how_the_system_lists(names, random):
     shuffled = names.copy()
     random.shuffle(shuffled)
     assert sorted(shuffled, key=natural_key) == sorted(names, key=natural_key)
+
+
+def test_every_name_of_a_photograph_is_found_and_all_others_are_counted(tmp_path):
+    found = [f"{i}{ending}" for i, ending in enumerate((
+        ".JPG", ".jfif", ".jpe", ".jif", ".mpo", ".jp2", ".j2k", ".jpx", ".jpf", ".ppm", ".pgm", ".pbm", ".pnm",
+        ".heic", ".HIF", ".avif", ".CR2", ".cr3", ".NEF", ".arw", ".dng", ".raf", ".orf", ".rw2",
+    ))]  # fmt: skip
+    others = ["a.mov", "b.MOV", "c.xmp", "README", "d.tar.gz", "e.\x1b[31m"]
+    root = make_folder(tmp_path / "r", *found, *others, ".hidden.jpg", ".git/x.jpg")
+    os.mkfifo(root / "pipe.jpg")
+    sieve = Sieve()
+    assert sorted(list_image_files(root, sieve)) == sorted(found)
+    assert sieve.passed_over == {
+        ".mov": 2, ".xmp": 1, ".gz": 1, "no ending": 1, "odd endings": 1, "pipes and devices": 1,
+    }  # fmt: skip
+    assert counted(sieve.passed_over, 2) == ".mov 2, .gz 1, others 4"
+
+
+@pytest.mark.parametrize("name", EXCLUDED)
+def test_previews_and_waste_are_left_out_in_any_case_and_said(tmp_path, name):
+    root = make_folder(tmp_path / "r", "a.jpg", f"s/{name}/t.jpg", f"{name.upper()}/deep/u.jpg", "b/Thumbsup.jpg")
+    sieve = Sieve()
+    assert sorted(list_image_files(root, sieve)) == ["a.jpg", "b/Thumbsup.jpg"]
+    if not name.startswith("."):  # hidden ones are not spoken of
+        assert set(sieve.left_out) == {name, name.upper()} and sieve.left_out.total() == 2
+        assert sieve.notes()[0].startswith("left out by name: ") and name in sieve.notes()[0]
+    back = Sieve([f"!{name}"])
+    assert len(list_image_files(root, back)) == 4 and not back.notes()
+    assert list_image_files(root / "s" / name) == ["t.jpg"], "a folder that is named is meant"
+
+
+@pytest.mark.parametrize(
+    ("exclude", "kept"),
+    [
+        (["Drafts"], ["a.jpg", "a_small.jpg", "b/c.jpg"]),
+        (["*_small.*"], ["a.jpg", "b/c.jpg", "b/drafts/d.jpg"]),
+        (["b/*.jpg"], ["a.jpg", "a_small.jpg"]),
+        (["b/drafts/"], ["a.jpg", "a_small.jpg", "b/c.jpg"]),
+        (["*", "!a*"], ["a.jpg", "a_small.jpg"]),
+    ],
+)
+def test_patterns_of_ones_own(tmp_path, exclude, kept):
+    root = make_folder(tmp_path / "r", "a.jpg", "a_small.jpg", "b/c.jpg", "b/drafts/d.jpg")
+    files = list_image_files(root, Sieve(exclude))
+    assert sorted(files) == kept
+    every = ["a.jpg", "a_small.jpg", "b/c.jpg", "b/drafts/d.jpg"]
+    sieve = Sieve(exclude)
+    assert [path for path in every if sieve.takes_path(path)] == kept, "the same in a tar"
+
+
+def test_a_raw_file_beside_its_jpeg_is_one_photograph():
+    files = ["1.CR2", "1.jpg", "2.cr3", "2.HIF", "3.nef", "a/3.jpg", "4.dng", "4.tif", "IMG.ARW", "img.jpeg"]
+    assert without_raw_twins(files) == (["1.jpg", "2.HIF", "3.nef", "a/3.jpg", "4.dng", "4.tif", "img.jpeg"], 3)
+
+
+def test_names_that_differ_in_case_or_unicode_form_are_said():
+    composed, decomposed = "caf\u00e9.jpg", "cafe\u0301.jpg"
+    files = ["a.jpg", "A.JPG", "s/a.jpg", composed, decomposed, "STRASSE.png", "stra\u00dfe.png", "b.jpg"]
+    groups = colliding_names(files)
+    assert groups == [["A.JPG", "a.jpg"], ["STRASSE.png", "stra\u00dfe.png"], sorted([composed, decomposed])]
+    notes = listing_notes(files, Sieve(), 0)
+    assert notes[0].startswith("3 names stand several times, different only in case or in the Unicode form")
+    assert listing_notes(["a.jpg", "b.jpg"], Sieve(), 0) == ()

@@ -1,6 +1,5 @@
 """Every kind of image file that people have, and what becomes of it (the table of docs/reliability.md)."""
 
-import importlib.util
 import io
 import os
 import re
@@ -112,15 +111,15 @@ BAD = {
     "empty": (b"", "^empty file$"),
     "text": (b"hello, this is no picture\n", "^not an image of a known format .starts with b'hello"),
     "HTML named jpg": (b"<!DOCTYPE html><html><body>404</body></html>", "starts with b'<!DOCTYPE html"),
-    "HEIC without plug-in": (HEIC, "^HEIC needs a plug-in: pip install pillow-heif$"),
+    "HEIC cut": (HEIC, "^cannot decode: damaged HEIC: "),
     "PNG bomb": (
         raw_png(60_000, 60_000, 8, 2, [b"\0"]),
         "^60000 x 60000 pixels, more than the limit of 200000000$",
     ),
     "PNG cut": (encoded(PHOTO, "PNG")[:-900], "^cannot decode: "),
-    "WebP cut": (encoded(PHOTO, "WEBP")[:-300], "^(cannot decode|not an image of a known format)"),
+    "WebP cut": (encoded(PHOTO, "WEBP")[:-300], "^cannot decode: damaged WebP"),
     "GIF cut": (encoded(PHOTO, "GIF")[:-1500], "^cannot decode: "),
-    "JPEG header alone": (JPEG[:200], "^cannot decode: |^not an image"),
+    "JPEG header alone": (JPEG[:200], "^cannot decode: damaged JPEG"),
     "float TIFF": (encoded(Image.fromarray(np.zeros((9, 9), np.float32)), "TIFF"), "^floating-point pixels"),
     "1 x 5000": (
         encoded(Image.new("RGB", (1, 5000)), "PNG"),
@@ -165,8 +164,8 @@ def test_kinds_that_are_read(tmp_path, steps, kind, is_exact):
 @pytest.mark.parametrize("is_exact", [False, True])
 @pytest.mark.parametrize("kind", BAD)
 def test_kinds_that_are_failed_rows_with_a_reason(tmp_path, steps, kind, is_exact):
-    if kind.startswith("HEIC") and importlib.util.find_spec("pillow_heif"):
-        pytest.skip("a HEIC plug-in is here")
+    if kind.startswith("HEIC"):
+        pytest.importorskip("pillow_heif", reason="no HEIC plug-in on this system")
     data, reason = BAD[kind]
     row = load(tmp_path, data, steps, is_exact)
     assert row.pixels is None and row.size == len(data)

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import tarfile
+import tracemalloc
 
 import fsspec
 import numpy as np
@@ -253,3 +254,136 @@ def test_vectors_from_tars_are_those_from_files_bit_for_bit(tmp_path, shared_dat
     assert one.identity == other.identity
     for output in one.outputs:
         assert one.read(output).tobytes() == other.read(output).tobytes()
+
+
+def member(name, data=b"", **fields):
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for key, value in fields.items():
+        setattr(info, key, value)
+    return info, data
+
+
+def write_tar(path, *members, format=tarfile.GNU_FORMAT):
+    with tarfile.open(path, "w", format=format) as archive:
+        for info, data in members:
+            archive.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+def test_member_names_that_lead_elsewhere_are_paths_below(tmp_path):
+    tar = write_tar(
+        tmp_path / "a.tar", member("../../etc/1.jpg", b"1"), member("/abs/2.jpg", b"2"), member("a/../3.jpg", b"3"),
+        member("a..b/4..jpg", b"4"), member("..", b""), member("//5.jpg", b"5"),
+    )  # fmt: skip
+    source = open_source(tar, "d")
+    assert sorted(source.files) == ["3.jpg", "5.jpg", "a..b/4..jpg", "abs/2.jpg", "etc/1.jpg"]
+    assert source.at("etc/1.jpg").read_bytes() == b"1"
+    assert source.notes == ("2 tar members have '..' in their names; they are called by what follows it",)
+    write_tar(tmp_path / "a.tar", member("../1.jpg", b"1"), member("1.jpg", b"other"))
+    with pytest.raises(DatasetError, match="'1.jpg' stands in .* with different bytes"):
+        open_source(tar, "d")
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "a link"),
+        ({"type": tarfile.LNKTYPE, "linkname": "0.jpg"}, "a link"),
+        ({"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 5}, "a device or pipe"),
+        ({"type": tarfile.BLKTYPE}, "a device or pipe"),
+        ({"type": tarfile.FIFOTYPE}, "a device or pipe"),
+    ],
+)
+def test_members_that_are_no_files_are_failed_rows(tmp_path, fields, what):
+    tar = write_tar(tmp_path / "a.tar", member("0.jpg", jpeg(0)), member("1.jpg", **fields))
+    row = load_row(open_source(tar, "d").at("1.jpg"), [], False, 10**6, False)
+    assert row.pixels is None and row.reason == f"cannot read: it is {what} inside the tar file, not an image"
+
+
+def test_a_sparse_member_is_a_failed_row(tmp_path):
+    write_tar(
+        tmp_path / "a.tar",
+        member("1.jpg", b"5\n", pax_headers={"GNU.sparse.map": "0,2", "GNU.sparse.size": "1000000000000"}),
+        format=tarfile.PAX_FORMAT,
+    )
+    with pytest.raises(OSError, match="a sparse member"):
+        open_source(str(tmp_path / "a.tar"), "d").at("1.jpg").read_bytes()
+
+
+def test_names_in_any_bytes_and_another_case(tmp_path):
+    odd = os.fsdecode(b"raw\xff.jpg")
+    tar = write_tar(tmp_path / "a.tar", member(odd, b"1"), member("A.jpg", b"2"), member("a.JPG", b"3"))
+    source = open_source(tar, "d")
+    assert sorted(source.files) == sorted([odd, "A.jpg", "a.JPG"])
+    assert source.at(odd).read_bytes() == b"1"
+    assert "1 names stand several times, different only in case" in source.notes[0]
+    nul = write_tar(tmp_path / "b.tar", member("a.jpg", pax_headers={"path": "a\0b.jpg"}), format=tarfile.PAX_FORMAT)
+    with pytest.raises(DatasetError, match="no file can have that name"):
+        open_source(nul, "d")
+
+
+def test_headers_that_would_fill_the_memory_are_refused(tmp_path):
+    for kind in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE):
+        header = tarfile.TarInfo("x")
+        header.type, header.size = kind, 5 * 2**30
+        path = tmp_path / "a.tar"
+        path.write_bytes(header.tobuf(tarfile.GNU_FORMAT))
+        with open(path, "r+b") as file:
+            file.truncate(6 * 2**30)  # holes: it takes no room
+        with pytest.raises(DatasetError, match="a header says that it has 5,368,709,120 bytes, more than"):
+            open_source(str(path), "d")
+    chain = b""
+    for _ in range(5000):
+        pax = tarfile.TarInfo("x")
+        pax.type = tarfile.XHDTYPE
+        pax.size = 12
+        chain += pax.tobuf(tarfile.GNU_FORMAT) + b"12 path=a.a\n".ljust(512, b"\0")
+    path.write_bytes(chain + bytes(1024))
+    with pytest.raises(DatasetError, match="cannot be listed after 0 members"):
+        open_source(str(path), "d")
+
+
+def test_a_header_that_leads_backwards_ends(tmp_path):
+    header = bytearray(member("a.jpg")[0].tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\xff" * 10 + b"\xfc\0"  # a negative size, base 256
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "a.tar").write_bytes(bytes(header) * 3 + bytes(1024))
+    with pytest.raises(DatasetError, match=r"a\.tar (cannot be listed|has no end mark)"):
+        open_source(str(tmp_path / "a.tar"), "d")
+
+
+def test_listing_many_members_keeps_little_of_each(tmp_path):
+    block = bytearray()
+    for i in range(20_000):
+        block += member(f"{i:06}.jpg")[0].tobuf(tarfile.USTAR_FORMAT)
+    (tmp_path / "a.tar").write_bytes(bytes(block) + bytes(1024))
+    tracemalloc.start()
+    try:
+        assert len(open_source(str(tmp_path / "a.tar"), "d").files) == 20_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak / 20_000 < 700, "bytes per member: its name and place, not tarfile's 2 KB"
+
+
+def test_braces_are_bounded_before_they_are_taken_apart():
+    with pytest.raises(DatasetError, match="stands for 100,000,000,000 names, more than the limit of 1,000,000"):
+        expand_braces("x/{00000000000..99999999999}.tar")
+    with pytest.raises(DatasetError, match="stands for 1,000,000,000,000 names"):
+        expand_braces("{0..9999}/{0..9999}/{0..9999}.tar")
+    assert expand_braces("{10..8}") == ["8", "9", "10"]
+    assert expand_braces("{" + "9" * 5000 + ".." + "9" * 5000 + "}")[0].startswith("999"), "no number: a name"
+
+
+def test_excluded_names_and_raw_twins_in_tars(tmp_path):
+    tar = make_tar(
+        tmp_path / "a.tar", ("a.jpg", b"1"), ("a.CR2", b"2"), ("__MACOSX/b.jpg", b"3"), ("x/@eaDir/c.jpg/d.jpg", b"4"),
+        ("x/@eaDir/e.jpg", b"5"), ("drafts/f.jpg", b"6"), ("a.json", b"{}"), ("a.txt", b""), ("b.txt", b""),
+    )  # fmt: skip
+    source = open_source(str(tar), "d", exclude=["drafts"])
+    assert source.files == ["a.jpg"]
+    assert source.passed_over == {".json": 1, ".txt": 2}
+    assert source.notes[0].startswith("left out by name: @eaDir 1, __MACOSX 1, drafts 1")
+    assert source.notes[1].startswith("1 raw files lie beside a JPEG")

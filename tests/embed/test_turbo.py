@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from embed import turbo
@@ -112,3 +113,61 @@ def test_the_demo_backbones_steps_are_understood():
         backbone = load_backbone(name)
         pixels = turbo.apply_steps(pixel_steps(backbone.transform), scene(128, 160))
         assert pixels.shape == (64, 64, 3)
+
+
+def filled(data, filler):
+    """The JPEG with filler before its end marker."""
+    return data[:-2] + filler + data[-2:]
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 4}])
+@pytest.mark.parametrize("filler", [bytes(1), bytes(4), bytes(5000), b"\xff" * 7, b"\xff\0" * 9, b"\0\0\xff\0\0\0\0"])
+def test_filler_before_the_end_marker_costs_nothing(filler, options):
+    data = jpeg(Image.fromarray(scene(60, 90)), **options)
+    expected = turbo.decode_jpeg(data)
+    for bytes_ in (filled(data, filler), filled(data, filler) + b"more after the end"):
+        np.testing.assert_array_equal(turbo.decode_jpeg(bytes_), expected)
+        np.testing.assert_array_equal(np.asarray(decode_image(bytes_)), expected)
+
+
+def test_filler_after_every_scan_of_a_progressive_picture():
+    data = jpeg(Image.fromarray(scene(60, 90)), progressive=True)
+    scans = data.split(b"\xff\xda")
+    assert len(scans) > 5
+    filled_scans = [scans[0]]
+    for scan in scans[1:]:
+        markers = [scan.find(marker, 12) for marker in (b"\xff\xc4", b"\xff\xd9") if scan.find(marker, 12) > 0]
+        end = min(markers, default=len(scan))
+        filled_scans.append(scan[:end] + bytes(20) + scan[end:])
+    np.testing.assert_array_equal(
+        turbo.decode_jpeg(b"\xff\xda".join(filled_scans)), turbo.decode_jpeg(data)
+    )
+
+
+def test_scan_headers_with_numbers_that_a_sequential_picture_does_not_use():
+    data = bytearray(jpeg(Image.fromarray(scene(60, 90))))
+    start = data.find(b"\xff\xda")
+    end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    expected = turbo.decode_jpeg(bytes(data))
+    data[end - 3 : end] = b"\0\0\0"
+    np.testing.assert_array_equal(turbo.decode_jpeg(bytes(data)), expected)
+
+
+def test_damage_in_a_scan_is_found_as_strictly_as_by_libjpeg_itself():
+    """Whatever libjpeg-turbo warns of is a failed row, also where a damaged scan ends early or late."""
+    data = jpeg(Image.fromarray(scene(90, 120)))
+    start = data.find(b"\xff\xda") + 14
+    n_warned = 0
+    for _ in range(400):
+        damaged = bytearray(data)
+        damaged[RNG.integers(start, len(data) - 2)] ^= 1 << RNG.integers(8)
+        try:
+            simplejpeg.decode_jpeg(bytes(damaged), "RGB", strict=True)
+        except ValueError:
+            n_warned += 1
+            with pytest.raises(ImageError, match="damaged JPEG"):
+                turbo.decode_jpeg(bytes(damaged))
+    assert n_warned > 20
+    for stray in (b"\x12\x34\x56\x78" * 5, data[start : start + 40]):
+        with pytest.raises(ImageError, match="damaged JPEG: Corrupt JPEG data: .* extraneous bytes"):
+            turbo.decode_jpeg(filled(data, stray))
