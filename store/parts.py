@@ -1,8 +1,9 @@
 """Parts: a long run's finished work, kept in small sealed files until all rows are there.
 
 A run is a folder `<final>.parts/` with `plan.json` (what is being made) and `part-00000.h5`, ... of
-BLOCK_ROWS rows each. A part is there complete or not at all, so a killed run loses at most the parts in
-flight. `merge_parts` joins them into the final file with the same durability.
+`part_rows` rows each, at most BLOCK_ROWS. A part is there complete or not at all, so a killed run loses at
+most the parts in flight. `merge_parts` joins them into the final file with the same durability; the file does
+not depend on the size of the parts.
 """
 
 import json
@@ -12,12 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from store.digests import BLOCK_ROWS, block_bounds, digest_of_json
+from store.digests import BLOCK_ROWS, block_bounds, digest_block, digest_of_json
 from store.durable import remove_folder, space_error, write_json
 from store.errors import IntegrityError, StoreError
 from store.identity import check_identity, differences
@@ -42,6 +44,12 @@ class Plan:
     """Columns known beforehand (image_id; texts and labels), in row order."""
     tag: str = ""
     """Keeps the temporary files of several workers apart."""
+    part_rows: int = BLOCK_ROWS
+    """Rows of a part, 1 to BLOCK_ROWS."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.part_rows, int) or not 0 < self.part_rows <= BLOCK_ROWS:
+            raise ValueError(f"a part has 1 to {BLOCK_ROWS} rows, not {self.part_rows!r}")
 
     @property
     def folder(self) -> Path:
@@ -62,7 +70,7 @@ class Plan:
     @property
     def parts(self) -> list[tuple[int, int]]:
         """(first row, last row + 1) of each part."""
-        return list(block_bounds(self.n_rows))
+        return part_bounds(self.n_rows, self.part_rows)
 
     def described(self) -> dict[str, Any]:
         """The plan as it stands in plan.json."""
@@ -71,7 +79,7 @@ class Plan:
             "identity": dict(self.identity),
             "provenance": dict(self.provenance),
             "n_rows": self.n_rows,
-            "part_rows": BLOCK_ROWS,
+            "part_rows": self.part_rows,
         }
 
     def part_identity(self, index: int) -> dict[str, Any]:
@@ -81,6 +89,15 @@ class Plan:
     def part_path(self, index: int) -> Path:
         """File of one part."""
         return self.folder / f"part-{index:05d}.h5"
+
+
+def part_bounds(n_rows: int, part_rows: int) -> list[tuple[int, int]]:
+    """(first row, last row + 1) of each part; every digest block is cut anew, so none crosses its border."""
+    return [
+        (start, min(start + part_rows, stop))
+        for first, stop in block_bounds(n_rows)
+        for start in range(first, stop, part_rows)
+    ]
 
 
 def begin(plan: Plan) -> None:
@@ -116,9 +133,9 @@ def begun_plan(path: Path, ids: Mapping[str, np.ndarray], tag: str = "") -> Plan
         return None
     try:
         fields = (begun["schema"], begun["identity"], begun["provenance"], begun["n_rows"])
-        plan = Plan(path, *fields, ids, tag)
+        plan = Plan(path, *fields, ids, tag, begun["part_rows"])
         is_same = begun == _as_json(plan.described())
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{folder / PLAN_NOTE} is no plan. Start the run anew: --overwrite") from error
     if not is_same:
         raise IntegrityError(f"{folder / PLAN_NOTE} is of another version. Start the run anew: --overwrite")
@@ -144,6 +161,15 @@ def begun_provenance(path: Path) -> dict[str, Any]:
         return dict(_begun(path.with_name(path.name + ".parts"))["provenance"])
     except (StoreError, ValueError, KeyError, TypeError):
         return {}
+
+
+def begun_part_rows(path: Path) -> int | None:
+    """Rows per part (1 to BLOCK_ROWS) of the unfinished run that is to make `path`; None if none says so."""
+    try:
+        found = _begun(path.with_name(path.name + ".parts"))["part_rows"]
+    except (StoreError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, int) and 0 < found <= BLOCK_ROWS else None
 
 
 def discard(plan: Plan) -> None:
@@ -204,8 +230,9 @@ def open_part(plan: Plan, index: int) -> SealedFile:
 def merge_parts(plan: Plan) -> str:
     """Join all parts into the final file, remove them, and return the content digest.
 
-    Matrices (`outputs/...`) are streamed block by block and checked on the way; their digests are the
-    parts' own, so a bit that flips between part and file is found. Raises StoreError if a part is missing.
+    Matrices (`outputs/...`) are streamed block by block and checked on the way; where a part is a block, its
+    digest is the part's own, so a bit that flips between part and file is found. Raises StoreError if a part
+    is missing.
     """
     numbers = range(len(plan.parts))
     parts = [open_part(plan, index) for index in numbers]
@@ -215,7 +242,7 @@ def merge_parts(plan: Plan) -> str:
             if name.startswith("failures/"):
                 arrays[name] = _join_failures(name, parts, plan)
             elif name.startswith("outputs/"):
-                arrays[name] = _stream(name, parts, plan.n_rows)
+                arrays[name] = _stream(name, parts, plan)
             else:
                 arrays[name] = np.concatenate([part.view(name) for part in parts])
     notes: dict[str, list[Any]] = {}
@@ -238,13 +265,22 @@ def _join_failures(name: str, parts: Sequence[SealedFile], plan: Plan) -> np.nda
     return np.concatenate([part.strings(name) for part in parts])
 
 
-def _stream(name: str, parts: Sequence[SealedFile], n_rows: int) -> Streamed:
+def _stream(name: str, parts: Sequence[SealedFile], plan: Plan) -> Streamed:
     (_, *rest), dtype = parts[0].arrays[name]
-    digests = np.concatenate([part.block_digests(name) for part in parts])
-    return Streamed((n_rows, *rest), dtype, digests, _part_rows(name, parts))
+    if plan.part_rows == BLOCK_ROWS:
+        digests = np.concatenate([part.block_digests(name) for part in parts])
+    else:
+        found = b"".join(digest_block(block) for block in _blocks(name, parts, plan))
+        digests = np.frombuffer(found, np.uint8).reshape(-1, 32)
+    return Streamed((plan.n_rows, *rest), dtype, digests, _blocks(name, parts, plan))
 
 
-def _part_rows(name: str, parts: Sequence[SealedFile]) -> Iterator[np.ndarray]:
-    for part in parts:
-        yield part.view(name)
-        part.close()
+def _blocks(name: str, parts: Sequence[SealedFile], plan: Plan) -> Iterator[np.ndarray]:
+    """An array's digest blocks in order, each from the parts that lie in it."""
+    numbered = groupby(zip(plan.parts, parts, strict=True), lambda pair: pair[0][0] // BLOCK_ROWS)
+    for _, group in numbered:
+        inside = [part for _, part in group]
+        rows = [part.view(name) for part in inside]
+        yield rows[0] if len(rows) == 1 else np.concatenate(rows)
+        for part in inside:
+            part.close()
