@@ -13,6 +13,7 @@ from store.errors import StoreError
 from store.features import FEATURES_SCHEMA, Features
 from store.prompts import PROMPTS_SCHEMA, Prompts
 from store.sealed import SealedFile
+from store.system import n_cores, open_file, read_into
 from store.targets import TARGETS_SCHEMA
 
 READ_BYTES = 2**22
@@ -55,7 +56,7 @@ def verify_file(path: Path, n_threads: int | None = None) -> Verdict:
         return Verdict(path, "unknown", n_bytes, "", (str(error),))
     with file:
         try:
-            problems = _damaged_rows(file, n_threads or min(8, os.cpu_count() or 1))
+            problems = _damaged_rows(file, n_threads or min(8, n_cores()))
             if not problems and file.schema in _READERS:
                 _READERS[file.schema](file)
         except StoreError as error:
@@ -94,7 +95,7 @@ def _damaged_rows(file: SealedFile, n_threads: int) -> list[str]:
             if not reads or reads[-1].name != name or reads[-1].n_bytes >= READ_BYTES:
                 reads.append(_Read(name, position))
             reads[-1].add(start, stop, n_bytes, digest)
-    descriptor = os.open(file.path, os.O_RDONLY)
+    descriptor = open_file(file.path, os.O_RDONLY)
     try:
         with ThreadPoolExecutor(n_threads) as pool:
             found = pool.map(lambda read: read.damaged(descriptor), reads)
@@ -122,7 +123,7 @@ class _Read:
         n_read = 0
         try:
             while n_read < self.n_bytes:
-                got = os.preadv(descriptor, [data[n_read:]], self.position + n_read)
+                got = read_into(descriptor, data[n_read:], self.position + n_read)
                 if got == 0:
                     return [f"{where}: the file ends before them"]
                 n_read += got
