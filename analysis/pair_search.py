@@ -20,7 +20,8 @@ from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
-from analysis.prompting import LabelScores, available_cores
+from analysis.prompting import LabelScores
+from store.system import n_cores
 
 PairMetric = Literal["accuracy", "srcc", "plcc"]
 _CHUNK_IMAGES = 4096
@@ -89,7 +90,7 @@ def search_pairs(
     strength = np.ascontiguousarray(scores.strength.T)
     same = scores.decision is scores.strength
     decision = strength if same else np.ascontiguousarray(scores.decision.T)
-    n_threads = n_threads or available_cores()
+    n_threads = n_threads or n_cores()
     # A pair is one core's work, and so is a product of a few long rows: threads of the BLAS inside the
     # pool's threads, or beside other processes, wait for each other (40 times slower on two busy cores).
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_threads) as pool:

@@ -6,7 +6,6 @@ as well on an idle machine and does no harm on a busy one. NumPy's products and 
 threads run, SciPy's wrappers do not; so pieces that run here use NumPy's.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,15 +13,16 @@ from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from store.system import n_cores
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def n_workers(n_pieces: int, bytes_each: int = 0, budget: int = 300_000_000) -> int:
     """Threads worth starting, 1 to 4: no more than cores, pieces, and what the memory budget allows."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     affordable = budget // bytes_each if bytes_each else n_pieces
-    return max(1, min(4, cores, n_pieces, affordable))
+    return max(1, min(4, n_cores(), n_pieces, affordable))
 
 
 def map_threads(function: Callable[[T], R], pieces: Sequence[T], threads: int) -> list[R]:

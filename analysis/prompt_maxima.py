@@ -20,10 +20,11 @@ import numpy as np
 from jaxtyping import Float32, Int32
 from threadpoolctl import threadpool_limits
 
-from analysis.prompting import LabelIndex, LabelScores, available_cores, index_labels, label_means, row_norms
+from analysis.prompting import LabelIndex, LabelScores, index_labels, label_means, row_norms
 from analysis.twins import first_equal_rows, tie
 from store import Features, Prompts, load_derived, save_derived
 from store.rows import first_of_equal
+from store.system import n_cores
 
 #: Part of the cache's key: raise it when the meaning or the rounding of the arrays changes.
 MAXIMA_VERSION = 1
@@ -82,7 +83,7 @@ def compute_context_maxima(
             winner[here, column] = prompts_of[column][where]
         winner[here][np.isnan(maximum[here])] = -1
 
-    n_threads = n_threads or available_cores()
+    n_threads = n_threads or n_cores()
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_threads) as pool:
         waiting: list[Future[None]] = []
         for start, block in blocks:

@@ -12,7 +12,6 @@ labels' weights +1 and -1. All methods differ only in how the two come about:
     ensemble_mean_of_unit   cosine with the mean of the label's unit context vectors     the same
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from jaxtyping import Bool, Float, Float32, Int
 from threadpoolctl import threadpool_limits
 
 from analysis.twins import first_equal_rows, tie
+from store.system import n_cores
 
 EnsembleMode = Literal["mean_of_raw", "mean_of_unit"]
 
@@ -159,18 +159,11 @@ def cosines(
         here /= row_norms(block, start)[:, None]
 
     # Blocks are read and checked here while others are multiplied there, each by a BLAS of one thread.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_cores()) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_cores()) as pool:
         for future in [pool.submit(multiply, start, block) for start, block in blocks]:
             future.result()
     same_text = first_equal_rows(text.__getitem__, len(text))
     return tie(tie(products.T, same_text).T, first)
-
-
-def available_cores() -> int:
-    """Number of cores this process may use, at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def row_blocks(

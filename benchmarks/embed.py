@@ -28,11 +28,11 @@ from benchmarks.embedding.images import make_photographs, photograph_table  # no
 from benchmarks.embedding.models import four_small_vits, load_random, load_test_model  # noqa: E402
 from embed.backbones import BACKBONES  # noqa: E402
 from embed.datasets import ImageTable  # noqa: E402
-from embed.device import n_cores  # noqa: E402
 from embed.geometry import pixel_steps  # noqa: E402
 from embed.loading import Backbone, load_backbone  # noqa: E402
 from embed.pipeline import Options, embed_images  # noqa: E402
 from embed.reading import Batch, load_batches  # noqa: E402
+from store.system import n_cores  # noqa: E402
 
 SECTIONS = ("decode", "share", "compute", "alternatives", "memory", "precision", "gpu")
 

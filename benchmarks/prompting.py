@@ -28,13 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from analysis.pair_search import search_pairs
 from analysis.prompt_maxima import load_context_maxima
-from analysis.prompting import available_cores, cosines, index_labels, one_prompt_per_label, unit_rows
+from analysis.prompting import cosines, index_labels, one_prompt_per_label, unit_rows
 from analysis.twins import first_equal_rows
 from embed.prompt_sets import PAPER_HIGH, PAPER_LOW
 from store import open_features, open_prompts
 from store.features import FEATURES_SCHEMA
 from store.prompts import PROMPTS_SCHEMA
 from store.sealed import write_sealed
+from store.system import n_cores
 
 N_TRAIN, N_TEST, DIM, N_CONTENTS = 229_971, 25_551, 512, 1000
 LABELS = PAPER_HIGH + PAPER_LOW
@@ -262,7 +263,7 @@ def main() -> None:
         folder = options.folder or Path(scratch)
         n_images = N_TRAIN + N_TEST
         make_store(folder / "ava_size", n_images)
-        numbers = {"cores": float(available_cores()), "load_at_start": os.getloadavg()[0]}
+        numbers = {"cores": float(n_cores()), "load_at_start": os.getloadavg()[0]}
         if options.only in (None, "pairs"):
             numbers |= apart(time_pair_search, folder / "ava_size", N_TRAIN)
             numbers["times_faster_than_scipy"] = numbers["scipy_pairs_s"] / numbers["pair_search_s"]

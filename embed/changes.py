@@ -19,6 +19,7 @@ from jaxtyping import Bool, Int
 
 from embed.datasets import ImageTable
 from embed.decode import ImageError, read_bytes
+from store import system
 from store.durable import space_error
 from store.sealed import SealedFile
 
@@ -111,6 +112,15 @@ class Changes:
         found[asked] = [row_of.get(digest, -1) for digest in _sha256_of(self.table, rows[asked])]
         return found
 
+    def none_since(self, file: SealedFile, seen_path: Path) -> bool:
+        """True if every image has the size and time that were noted, and the size that is stored. Nothing is
+        read; False says only that somebody has to look."""
+        if "source_size" not in file.arrays or not _is_note(seen_path, len(self.table)):
+            return False
+        seen = _load_seen(seen_path, len(self.table), 0, len(self.table))
+        size = file.view("source_size")
+        return len(size) == len(seen) and bool((self.now == seen).all() and (self.now[:, 0] == size).all())
+
     def note(self, seen_path: Path, rows: Iterable[int]) -> None:
         """Note size and time of rows whose images are about to be read, or were found to be unchanged."""
         numbers = np.fromiter(rows, np.int64)
@@ -161,13 +171,13 @@ def _load_seen(path: Path, n_images: int, first: int, n_rows: int) -> np.ndarray
 def _write_seen(path: Path, rows: np.ndarray, now: np.ndarray) -> None:
     """Write single rows in place: several workers may do so, each in its own rows."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = system.open_file(path, os.O_RDWR | os.O_CREAT)
         try:
             if os.fstat(descriptor).st_size != now.nbytes:
                 os.ftruncate(descriptor, 0)
-                os.posix_fallocate(descriptor, 0, now.nbytes)
+                system.reserve(descriptor, now.nbytes)
             for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1):
-                os.pwrite(descriptor, now[run].tobytes(), int(run[0]) * _ROW_BYTES)
+                system.write_at(descriptor, now[run].tobytes(), int(run[0]) * _ROW_BYTES)
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ import numpy as np
 
 from embed.datasets import ImageTable
 from embed.sources import ImageFile
+from store.system import ended_by
 
 N_SLOTS = 256
 _NONE = -1
@@ -42,7 +42,7 @@ class CrashNotes:
         self.culprits: dict[int, str] = {}
         """Reason per row that must not be decoded."""
         if file.exists():
-            known = json.loads(file.read_text())
+            known = json.loads(file.read_text(encoding="utf-8"))
             if known["images"] == images:
                 self.culprits = {int(row): reason for row, reason in known["rows"].items()}
         self._slots = np.memmap(folder / "in-flight", np.int64, "w+", shape=(N_SLOTS,))
@@ -54,7 +54,7 @@ class CrashNotes:
         """Remember rows that crash their decoder, for this and the following starts."""
         self.culprits.update(culprits)
         known = {"images": self.images, "rows": self.culprits}
-        (self.folder / "culprits.json").write_text(json.dumps(known))
+        (self.folder / "culprits.json").write_text(json.dumps(known), encoding="utf-8")
 
     @contextmanager
     def watch(self, row: int) -> Iterator[None]:
@@ -103,9 +103,10 @@ def find_culprits(paths: Mapping[int, ImageFile], settings: Sequence[object]) ->
         n_survived = len(trial.stdout)
         if trial.returncode == 0 or n_survived == len(waiting):
             break
-        if trial.returncode > 0:
+        name = ended_by(trial.returncode)
+        if name is None:
             raise RuntimeError(f"trying images in a process apart failed with code {trial.returncode}")
-        culprits[waiting[n_survived][0]] = f"the decoder crashed ({signal.Signals(-trial.returncode).name})"
+        culprits[waiting[n_survived][0]] = f"the decoder crashed ({name})"
         waiting = waiting[n_survived + 1 :]
     return culprits
 

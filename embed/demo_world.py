@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from embed.demo_scenes import SUBJECTS, draw_scene, expose
+from store.system import n_cores
 
 #: Seed of the world that is shown, and of the other one, in which the demo backbones were trained.
 DEMO_SEED = 20220
@@ -276,7 +277,7 @@ def render_world(
         leftover.unlink()
     tasks = [missing[i : i + _IMAGES_PER_TASK] for i in range(0, len(missing), _IMAGES_PER_TASK)]
     if n_workers is None:
-        n_workers = min(len(os.sched_getaffinity(0)), 8, 1 + len(tasks) // 4)
+        n_workers = min(n_cores(), 8, 1 + len(tasks) // 4)
     render = partial(_render_files, (n_train, n_test, seed), folder)
     with _workers(n_workers) as run, _progress_bar(len(missing), progress) as advance:
         for n_done in run(render, tasks):

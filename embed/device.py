@@ -1,9 +1,10 @@
 """Which device computes, and what to call it."""
 
-import os
 
 import torch
 from threadpoolctl import threadpool_limits
+
+from store.system import n_cores
 
 
 class DeviceError(Exception):
@@ -37,13 +38,6 @@ def describe_device(device: torch.device) -> str:
         return f"{device} ({torch.cuda.get_device_name(device)})"
     gpu = "" if torch.cuda.is_available() else "; no GPU found"
     return f"{device} ({torch.get_num_threads()} threads of {n_cores()} cores{gpu})"
-
-
-def n_cores() -> int:
-    """Cores that this process may use, which containers and batch systems make fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def use_one_core() -> None:

@@ -39,12 +39,13 @@ def embed_parts(
     on_rows: Callable[[int, int, bool], None] | None,
     timings: Timings,
 ) -> None:
-    """Make the parts in `todo` (numbers per backbone id), each image decoded once for all that want it.
+    """Make the parts in `todo` (numbers per backbone id), each image decoded once for all that want it; the
+    plans of these backbones have parts of one size.
 
     Raises TooManyFailuresError if more than `max_failed_share` of at least 1,000 images failed.
     """
     parts = plans[backbones[0].id].parts
-    wanted = sorted(set().union(*todo.values()))
+    wanted = sorted(set().union(*(todo[b.id] for b in backbones)))
     geometries: list[Any] = []
     steps = []
     for backbone in backbones:

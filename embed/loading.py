@@ -5,7 +5,6 @@ timm with random weights, the file read without running code from it, and every 
 for. What provenance says is read off the loaded objects.
 """
 
-import importlib.metadata
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +30,7 @@ from embed.weights import (
     WeightsUnavailable,
     backbone_availability,
     file_sha256,
+    library_versions,
     locate_weights,
 )
 
@@ -47,11 +47,6 @@ logger = logging.getLogger(__name__)
 
 #: float32 is exact (TF32 off); the others are autocast, weights and outputs stay float32.
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-_VERSIONS_OF = {"open_clip": "open-clip-torch", "timm": "timm", "torch": "torch"} | {
-    "torchvision": "torchvision",
-    "pillow": "pillow",
-}
 
 
 class PromptTooLong(BackboneError):  # noqa: N818
@@ -183,10 +178,7 @@ class Backbone:
         return {
             "backbone": self.id,
             "library": self.spec.library,
-            "versions": {
-                name: importlib.metadata.version(package)
-                for name, package in sorted(_VERSIONS_OF.items())
-            },
+            "versions": library_versions(),
             "architecture": self.spec.architecture,
             "pretrained": self.pretrained,
             "activation": self.activation,

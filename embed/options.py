@@ -1,10 +1,10 @@
-"""How a run of the pipeline goes, and how long its stages took."""
+"""How a run of the pipeline goes, what it ended with, and how long its stages took."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from embed.decode import MAX_PIXELS
-from embed.device import n_cores
+from store.system import n_cores
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,21 @@ class Options:
             return range(n_parts)
         number, n_workers = self.worker
         return range(number - 1, n_parts, n_workers)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one backbone's run ended with."""
+
+    backbone: str
+    path: Path
+    digest: str
+    """Content digest, or '' where other workers still have rows to make."""
+    n_images: int
+    n_failed: int
+    n_new: int
+    n_left: int = 0
+    """Rows that are left to other workers; at 0 the file is finished."""
 
 
 @dataclass

@@ -2,13 +2,17 @@
 
 Several workers may share a run: each makes every n-th part, the last one to finish merges. Which worker makes
 which part is arithmetic, so no row depends on locks; beginning and merging take turns.
+
+Small jobs have small parts, so that a run which is stopped loses little and several workers have something to
+share. Batches lie on a grid of their own (it begins anew at every 2,048th row), and a part is a whole number
+of batches: the bytes of the file do not depend on the size of its parts.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,17 +24,18 @@ from embed.changes import Changes
 from embed.datasets import ImageTable
 from embed.decode import DECODER
 from embed.encoding import TooManyFailuresError, embed_parts
+from embed.finished import feature_path
 from embed.loading import Backbone
-from embed.options import Options, Timings
+from embed.options import Options, Outcome, Timings
 from store import BusyError, IdentityError, MissingFileError, StoreError, open_features
-from store.digests import digest_of_json
+from store.digests import BLOCK_ROWS, digest_of_json
 from store.features import FEATURES_SCHEMA
 from store.identity import differences
 from store.locks import lock_path, turn, worker_lock, write_lock
-from store.names import backbone_file
 from store.parts import (
     Plan,
     begin,
+    begun_part_rows,
     begun_plan,
     clean_up,
     discard,
@@ -48,28 +53,18 @@ __all__ = [
     "feature_path",
     "feature_plan",
     "merge_run",
+    "part_rows",
+    "rows_per_part",
     "unfinished_runs",
 ]
 
 LIST_FIELDS = {"images", "n_images"}
 """What an identity says about the list of images."""
 
+N_PARTS = 64
+"""Parts that a run has at least, unless they would be smaller than a batch."""
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one backbone's run ended with."""
-
-    backbone: str
-    path: Path
-    digest: str
-    """Content digest, or '' where other workers still have rows to make."""
-    n_images: int
-    n_failed: int
-    n_new: int
-    n_left: int = 0
-    """Rows that are left to other workers; at 0 the file is finished."""
 
 
 def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Options) -> Plan:
@@ -97,7 +92,27 @@ def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Opt
     }
     ids = {"image_id": table.image_id}
     tag = "" if options.worker is None else ".{}-of-{}".format(*options.worker)
-    return Plan(path, FEATURES_SCHEMA, identity, provenance, len(table), ids, tag)
+    n_part = part_rows(len(table), options.batch_size)
+    return Plan(path, FEATURES_SCHEMA, identity, provenance, len(table), ids, tag, n_part)
+
+
+def part_rows(n_images: int, batch_size: int) -> int:
+    """Images per part of a run over so many: about an N_PARTS-th in whole batches, at most BLOCK_ROWS."""
+    n_batches = max(1, -(-n_images // (N_PARTS * batch_size)))
+    return min(n_batches * batch_size, BLOCK_ROWS)
+
+
+def rows_per_part(
+    folder: Path, backbone_ids: Iterable[str], n_images: int, batch_size: int
+) -> dict[str, int]:
+    """Images per part for each backbone: as a run was begun, so that it goes on; the others follow it, so
+    that each image is decoded once for all."""
+    begun = {name: begun_part_rows(feature_path(folder, name)) for name in backbone_ids}
+    own = part_rows(n_images, batch_size)
+    # Any other size would cut batches, and so move vectors in their last bits.
+    usable = {name: n for name, n in begun.items() if n and (n == BLOCK_ROWS or n % batch_size == 0)}
+    common = next(iter(usable.values()), own)
+    return {name: usable.get(name, common) for name in begun}
 
 
 def embed_images(
@@ -122,7 +137,11 @@ def embed_images(
     """
     timings = timings if timings is not None else Timings()
     began = time.perf_counter()
-    plans = {b.id: feature_plan(table, b, feature_path(folder, b.id), options) for b in backbones}
+    n_part = rows_per_part(folder, [b.id for b in backbones], len(table), options.batch_size)
+    plans = {
+        b.id: replace(feature_plan(table, b, feature_path(folder, b.id), options), part_rows=n_part[b.id])
+        for b in backbones
+    }
     changes = Changes(table, options.check_content)
     with ExitStack() as locks:
         for plan in plans.values():
@@ -139,17 +158,18 @@ def embed_images(
                 todo[backbone_id] = parts_to_make(plan, share, changes)
                 rows = chain.from_iterable(range(*plan.parts[index]) for index in todo[backbone_id])
                 changes.note(plan.begun_seen_path, rows)
-        unfinished = [b for b in backbones if b.id in todo]
         outcomes = {}
-        if unfinished:
+        for size in dict.fromkeys(n_part[name] for name in todo):
+            unfinished = [b for b in backbones if b.id in todo and n_part[b.id] == size]
             if on_rows is not None:
                 plan = plans[unfinished[0].id]
-                done = set(options.share(len(plan.parts))).difference(*todo.values())
+                done = set(options.share(len(plan.parts))).difference(*(todo[b.id] for b in unfinished))
                 on_rows(_n_rows(plan, done), 0, False)
             embed_parts(table, unfinished, plans, todo, options, on_rows, timings)
             started = time.perf_counter()
-            for backbone_id, parts in todo.items():
-                outcomes[backbone_id] = _finish(plans[backbone_id], _n_rows(plans[backbone_id], parts))
+            for backbone in unfinished:
+                plan = plans[backbone.id]
+                outcomes[backbone.id] = _finish(plan, _n_rows(plan, todo[backbone.id]))
             timings.write += time.perf_counter() - started
     timings.wall = time.perf_counter() - began
     return [outcomes.get(b) or _outcome(plan, 0) for b, plan in plans.items()]
@@ -189,11 +209,6 @@ def merge_run(table: ImageTable, path: Path) -> Outcome:
             )
         merge_parts(plan, "source_sha256")
     return _outcome(plan, 0)
-
-
-def feature_path(folder: Path, backbone_id: str) -> Path:
-    """The feature file of a backbone below a folder. Raises UnsafeNameError."""
-    return backbone_file(folder, backbone_id)
 
 
 def _claim(plan: Plan, options: Options) -> AbstractContextManager[None]:

@@ -4,6 +4,7 @@ Whatever the origin, the answer is one local file; `embed.loading` reads it by o
 """
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -24,6 +25,11 @@ logger = logging.getLogger(__name__)
 
 #: Seconds to wait for a sign of life from the hub; its own client retries for 23 s without a network.
 HUB_TIMEOUT = 4.0
+
+_VERSIONS_OF = {"open_clip": "open-clip-torch", "timm": "timm", "torch": "torch"} | {
+    "torchvision": "torchvision",
+    "pillow": "pillow",
+}
 
 
 class WeightsUnavailable(BackboneError):  # noqa: N818
@@ -76,12 +82,7 @@ def locate_weights(spec: BackboneSpec, weights: Path | None = None) -> WeightsFi
     An explicit file is never replaced by another source; when it is missing, that is an error.
     """
     if weights is not None:
-        weights = Path(weights)
-        if not weights.is_file():
-            raise WeightsUnavailable(
-                f"backbone {spec.id!r}: the weights file {weights} does not exist or is no file"
-            )
-        return WeightsFile(weights, "file")
+        return _given(spec, Path(weights))
     packaged = _packaged(spec)
     if packaged is not None:
         if not packaged.path.is_file():
@@ -94,6 +95,26 @@ def locate_weights(spec: BackboneSpec, weights: Path | None = None) -> WeightsFi
     if not repo:
         raise WeightsUnavailable(_by_file_only(spec, url))
     return _download(spec, repo, files)
+
+
+def local_weights(spec: BackboneSpec, weights: Path | None = None) -> WeightsFile | None:
+    """As locate_weights where that needs neither a download nor the libraries' tables, else None."""
+    if weights is not None:
+        return _given(spec, Path(weights))
+    packaged = _packaged(spec)
+    if packaged is not None:
+        return packaged if packaged.path.is_file() else None
+    if not spec.registered:
+        return None
+    repo, files, _ = hub_location(spec)
+    return _cached(repo, files)
+
+
+def library_versions() -> dict[str, str]:
+    """Version of every library on which vectors depend, by its short name."""
+    return {
+        name: importlib.metadata.version(package) for name, package in sorted(_VERSIONS_OF.items())
+    }
 
 
 def backbone_availability(spec: BackboneSpec) -> tuple[bool, str]:
@@ -113,6 +134,14 @@ def backbone_availability(spec: BackboneSpec) -> tuple[bool, str]:
     if not repo:
         return False, _by_file_only(spec, url)
     return False, f"not in the hub cache: {_how_to_provide(repo, files)}"
+
+
+def _given(spec: BackboneSpec, weights: Path) -> WeightsFile:
+    if not weights.is_file():
+        raise WeightsUnavailable(
+            f"backbone {spec.id!r}: the weights file {weights} does not exist or is no file"
+        )
+    return WeightsFile(weights, "file")
 
 
 def _packaged(spec: BackboneSpec) -> WeightsFile | None:

@@ -1,7 +1,9 @@
 """The command line `iaa`."""
 
+import importlib.metadata
 import logging
 import os
+import platform
 import signal
 import sys
 import traceback
@@ -32,7 +34,6 @@ UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == 
 app = typer.Typer(
     name="iaa",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="""Photographs through frozen backbones into a verified store; aesthetics from the arrays.
@@ -65,9 +66,19 @@ commands_store.register(app)
 commands_report.register(app)
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        version = importlib.metadata.version("image-aesthetics-store")
+        print(f"iaa {version}, Python {platform.python_version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def _set_up(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what happens, on stderr."),
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_tell_version, help="Say which version this is."
+    ),
 ) -> None:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
@@ -101,7 +112,7 @@ def _run(arguments: list[str] | None) -> Any:
     command = next((word for word in typed if not word.startswith("-")), "")
     if command in ("embed", "finetune") and "--help" not in typed and crash_folder() is None:
         return supervise(typed)
-    code = app(arguments, standalone_mode=False)
+    code = app(arguments, standalone_mode=False, prog_name="iaa")
     if code == INTERRUPTED:  # typer's newer versions catch the interrupt and return this
         raise KeyboardInterrupt
     return code

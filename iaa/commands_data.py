@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from iaa import options
-from iaa.console import answer_json, answer_table, answers, note
+from iaa.console import answer_json, answer_table, answers, at_work, note
 from iaa.paths import Layout, data_root
 
 
@@ -64,8 +64,9 @@ def add(
     if ratings is not None:
         more["ratings"] = ratings
     root = data_root(data)
-    config = add_dataset(root, name, kind, images=images, overwrite=overwrite, **more)
-    table = build_table(config, root)
+    with at_work(f"listing the images of {name}"):
+        config = add_dataset(root, name, kind, images=images, overwrite=overwrite, **more)
+        table = build_table(config, root)
     note(f"wrote {Layout(root, name).folder / 'dataset.toml'}: {len(table):,} images")
     _note_gaps(table)
     note(f"Next: iaa embed --dataset {name} (--backbone ID for another than the default: iaa backbones)")
@@ -93,7 +94,8 @@ def show(
     from iaa.work import targets_of
 
     root = data_root(data)
-    table = build_table(load_config(root, name), root, progress=not as_json)
+    with at_work(f"listing the images of {name}"):
+        table = build_table(load_config(root, name), root, progress=not as_json)
     summary: dict[str, Any] = {
         "dataset": name,
         "images": table.location,

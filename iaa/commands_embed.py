@@ -18,8 +18,8 @@ from iaa.supervision import crash_folder
 from iaa.work import has_text, load_backbones, load_table, log_run
 from iaa.workers import arguments_of, choose_devices, local_device, parse_worker, run_workers
 from store import open_targets
-from store.digests import BLOCK_ROWS, block_bounds
-from store.parts import begun_provenance
+from store.parts import begun_provenance, part_bounds
+from store.system import n_cores
 
 RESUMING = "resuming: {} of {} images are done already"
 
@@ -104,11 +104,8 @@ def embed(
     Several processes share the work with --devices, or with --worker 1/3, --worker 2/3 and --worker 3/3;
     the last one to finish joins the parts. One that was stopped is started again by its own command.
     """
-    from embed.batching import largest_batch
-    from embed.device import n_cores
+    from embed.finished import feature_path, finished_already, note_finished
     from embed.options import Options
-    from embed.pipeline import feature_path
-    from embed.update import update_folder
 
     if sum([merge, devices is not None, worker is not None]) > 1:
         raise typer.BadParameter("--worker, --devices and --merge exclude each other: give one of them")
@@ -124,19 +121,14 @@ def embed(
     files = options.weight_files(ids, weights)
     n_per_batch = options.batch_size(batch_size)
     if devices is not None:
-        _embed_by_workers(context, layout, ids, choose_devices(devices), as_json)
+        _embed_by_workers(context, layout, ids, choose_devices(devices), n_per_batch, as_json)
         return
     share = None if update else parse_worker(worker, os.environ)
     config, table = load_table(layout, quiet=as_json, worker=share)
     note(f"data set {dataset}: {len(table):,} images in {table.location}")
-    chosen = local_device(device, os.environ) if worker is None else device
-    loaded = load_backbones(ids, files, chosen, precision.value, layout.root)
-    in_work = update_folder(layout.features) if update else layout.features
-    begun = [begun_provenance(feature_path(in_work, name)) for name in ids]
-    n_per_batch = n_per_batch or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
     n_siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if worker is None else 1
     run = Options(
-        batch_size=n_per_batch,
+        batch_size=n_per_batch or 1,
         exif_rotate=config.exif_rotate,
         max_pixels=max_pixels,
         n_threads=threads or max(1, min(32, n_cores() // n_siblings)),
@@ -147,7 +139,22 @@ def embed(
         crash_folder=crash_folder(),
         worker=share,
     )
-    _embed_here(layout, table, loaded, run, as_json, progress_lines, update)
+    asked = (files, run, precision.value)
+    found = finished_already(layout.finished, table, ids, layout.features, *asked, update)
+    if found is not None:
+        _tell_finished(layout, found, run, as_json, update)
+        return
+    from embed.batching import largest_batch
+    from embed.update import update_folder
+
+    chosen = local_device(device, os.environ) if worker is None else device
+    loaded = load_backbones(ids, files, chosen, precision.value, layout.root)
+    in_work = update_folder(layout.features) if update else layout.features
+    begun = [begun_provenance(feature_path(in_work, name)) for name in ids]
+    n_per_batch = n_per_batch or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
+    run = replace(run, batch_size=n_per_batch)
+    outcomes = _embed_here(layout, table, loaded, run, as_json, progress_lines, update)
+    note_finished(layout.finished, table, outcomes, *asked)
 
 
 def _embed_here(
@@ -158,13 +165,14 @@ def _embed_here(
     as_json: bool,
     progress_lines: bool,
     update: bool,
-) -> None:
+) -> list[Any]:
     from embed.options import Timings
-    from embed.pipeline import embed_images
+    from embed.pipeline import embed_images, rows_per_part
     from embed.update import update_images
 
     ids = [b.id for b in loaded]
-    parts = list(block_bounds(len(table)))
+    n_part = rows_per_part(layout.features, ids, len(table), run.batch_size)[ids[0]]
+    parts = part_bounds(len(table), n_part)
     share = [parts[i] for i in run.share(len(parts))]
     n_rows_here = sum(stop - start for start, stop in share)
     name = "worker {}/{}".format(*run.worker) if run.worker else ""
@@ -190,7 +198,7 @@ def _embed_here(
     log_run(layout, entry | ({"worker": name} if name else {}))
     if as_json:
         _answer_outcomes(layout, outcomes, rate, **how, seconds=seconds)
-        return
+        return outcomes
     _show_outcomes(outcomes)
     if n_new:
         answer_table(
@@ -205,25 +213,64 @@ def _embed_here(
             f"the parts. Start one that was stopped again. Should the parts stay apart: "
             f"iaa embed --dataset {layout.dataset} --merge"
         )
+        return outcomes
+    if not n_new:
+        _note_nothing_new(update)
+    _note_next(layout, ids)
+    return outcomes
+
+
+def _tell_finished(
+    layout: Layout, found: list[tuple[Any, dict[str, Any]]], run: Any, as_json: bool, update: bool
+) -> None:
+    """What a run that loads every model would say, too."""
+    outcomes = [outcome for outcome, _ in found]
+    how = {
+        "batch_size": found[0][1]["batch_size"],
+        "n_threads": run.n_threads,
+        "precision": sorted({made["precision"] for _, made in found}),
+        "device": sorted({made["device"] for _, made in found}),
+    }
+    seconds: dict[str, float] = {}
+    ids = [outcome.backbone for outcome in outcomes]
+    log_run(layout, {"command": "embed", "backbones": ids, "n_new": 0, **how, "seconds": seconds})
+    if as_json:
+        _answer_outcomes(layout, outcomes, 0.0, **how, seconds=seconds)
         return
-    if update and not n_new:
-        note("Nothing to embed: every image is the same file as before, or one that cannot be read.")
-    elif not n_new:
-        note("Nothing to do: every file is finished for exactly this combination.")
+    _show_outcomes(outcomes)
+    _note_nothing_new(update)
     _note_next(layout, ids)
 
 
+def _note_nothing_new(update: bool) -> None:
+    if update:
+        note("Nothing to embed: every image is the same file as before, or one that cannot be read.")
+    else:
+        note("Nothing to do: every file is finished for exactly this combination.")
+
+
 def _embed_by_workers(
-    context: typer.Context, layout: Layout, ids: list[str], devices: list[str], as_json: bool
+    context: typer.Context,
+    layout: Layout,
+    ids: list[str],
+    devices: list[str],
+    n_per_batch: int | None,
+    as_json: bool,
 ) -> None:
     """One worker process per device; their answers as one."""
-    from embed.pipeline import feature_path, merge_run
+    from embed.batching import CPU_BATCH, MAX_BATCH
+    from embed.pipeline import feature_path, merge_run, rows_per_part
 
     _, table = load_table(layout, quiet=as_json)
-    n_parts = -(-len(table) // BLOCK_ROWS)
+    begun = [begun_provenance(feature_path(layout.features, name)) for name in ids]
+    # A GPU may turn out to hold fewer images; then there are more parts than counted here.
+    likely = CPU_BATCH if devices[0] == "cpu" else MAX_BATCH
+    n_per_batch = n_per_batch or next((b["batch_size"] for b in begun if b), 0) or likely
+    n_part = rows_per_part(layout.features, ids, len(table), n_per_batch)[ids[0]]
+    n_parts = len(part_bounds(len(table), n_part))
     note(f"data set {layout.dataset}: {len(table):,} images in {table.location}")
     if n_parts < len(devices):
-        note(f"{n_parts} parts of {BLOCK_ROWS:,} images keep {n_parts} of {len(devices)} processes busy")
+        note(f"{n_parts} parts of {n_part:,} images keep {n_parts} of {len(devices)} processes busy")
         devices = devices[: max(1, n_parts)]
     note(f"starting {len(devices)} workers: {', '.join(devices)}")
     own = {"devices", "device", "worker", "merge", "data", "as_json", "progress_lines"}

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from iaa import options
-from iaa.console import answer_json, answer_table, note
+from iaa.console import answer_json, answer_table, at_work, note
 from iaa.paths import Layout, data_root
 from iaa.work import load_table, open_embedded, open_only_embedded
 from store import MissingFileError, StoreError, open_features, open_targets
@@ -76,7 +76,8 @@ def export(
     if only_ok and to is not Format.clip_retrieval:
         raise typer.BadParameter(f"--only-ok is for clip-retrieval; {to} marks failed rows, so they stay")
     layout = Layout(data_root(data), dataset)
-    with open_embedded(layout, backbone) if backbone else open_only_embedded(layout) as features:
+    opened = open_embedded(layout, backbone) if backbone else open_only_embedded(layout)
+    with opened as features, at_work(f"writing {out}"):
         names = list(dict.fromkeys(output or features.outputs))
         paths = _image_paths(layout, features)
         if to is Format.clip_retrieval:
@@ -156,7 +157,8 @@ def import_(
     if source.is_dir() == (ids is not None):
         what = "--ids is for a .npy file; clip-retrieval's folder has its own"
         raise typer.BadParameter(what if ids else f"{source} is no folder; a .npy file needs --ids FILE")
-    found = read_clip_retrieval(source, id_column) if ids is None else read_npy(source, ids, id_column)
+    with at_work(f"reading {source}"):
+        found = read_clip_retrieval(source, id_column) if ids is None else read_npy(source, ids, id_column)
     for remark in found.notes:
         note(remark)
     layout = Layout(data_root(data), dataset)
@@ -172,7 +174,8 @@ def import_(
     with write_lock(lock_path(path)):
         if path.exists() and not overwrite:
             raise StoreError(f"{path} exists already. Choose another --backbone, or replace it: --overwrite")
-        digest = write_imported(found, path, backbone, output or found.output or "embedding", **more)
+        with at_work(f"importing {source}"):
+            digest = write_imported(found, path, backbone, output or found.output or "embedding", **more)
     lengths = measure_lengths(found)
     with open_features(path) as features:
         n_ok, n_failed = int(features.ok.sum()), len(features.failures)

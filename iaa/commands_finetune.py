@@ -1,7 +1,7 @@
 """`iaa finetune`: a backbone trained end to end on the votes; its predictions go back into the store."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from iaa.paths import Layout, data_root
 from iaa.supervision import crash_folder
 from iaa.work import interval_cell, load_backbones, load_table, log_run
 from store import Features, open_features, open_targets
+from store.system import n_cores
 
 if TYPE_CHECKING:
     from embed.datasets import ImageTable
@@ -117,7 +118,6 @@ def finetune(
 
     Example: iaa finetune -d ava -b vit_b32.openai; watch it: tensorboard --logdir data/ava/finetuned
     """
-    from embed.device import n_cores
     from embed.options import Options as EmbedOptions
     from finetune.settings import make_settings
 
@@ -240,26 +240,23 @@ def _announce(n_bytes: int, n_free: int) -> None:
 def _bar(
     name: str,
 ) -> "Iterator[tuple[Callable[[Progress], None], Callable[[dict[str, float]], None]]]":
-    """A progress bar per epoch with loss and time left, and a line for each epoch that is done."""
-    from tqdm import tqdm
-
+    """Progress within each epoch with loss and time left, and a line for each epoch that is done."""
+    shown = ExitStack()
     bar: Any = None
 
-    def on_step(progress: "Progress") -> None:
+    def on_step(step: "Progress") -> None:
         nonlocal bar
         if bar is None:
-            with_unit = {"unit": " steps", "dynamic_ncols": True, "leave": False}
-            bar = tqdm(
-                total=progress.n_steps, initial=progress.step - 1, disable=None,
-                desc=f"{name}, epoch {progress.epoch}", **with_unit,
-            )  # fmt: skip
+            title = f"{name}, epoch {step.epoch}"
+            bar = shown.enter_context(
+                progress(title, step.n_steps, "steps", initial=step.step - 1, stays=False)
+            )
         bar.update(1)
-        bar.set_postfix_str(f"emd_r2 {progress.loss:.4f}")
+        bar.set_postfix_str(f"emd_r2 {step.loss:.4f}")
 
     def on_epoch(entry: dict[str, float]) -> None:
         nonlocal bar
-        if bar is not None:
-            bar.close()
+        shown.close()
         bar = None
         note(
             f"epoch {entry['epoch']:.0f}: emd_r2 {entry['train_loss']:.4f} train, "
@@ -267,8 +264,5 @@ def _bar(
             f"{entry['seconds']:,.0f} s"
         )
 
-    try:
+    with shown:
         yield on_step, on_epoch
-    finally:
-        if bar is not None:
-            bar.close()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from iaa import options
-from iaa.console import answer_json, answers, note
+from iaa.console import answer_json, answers, at_work, note
 from iaa.paths import Layout, data_root
 
 
@@ -39,19 +39,25 @@ def report(
     if not layout.targets.exists():
         raise MissingFileError(f"nothing is embedded for {dataset} yet. First: iaa embed --dataset {dataset}")
     started = time.perf_counter()
-    index = run_report(
-        layout.report.resolve(),
-        {
-            "dataset": dataset,
-            "dataset_dir": str(layout.folder.resolve()),
-            "images_dir": str(build_table(config, layout.root).root.resolve()),
-            "report_dir": str(layout.report.resolve()),
-            "backbones": ids,
-            "seed": seed,
-            "n_boot": n_boot,
-        },
-        on_page=lambda name, number, total: note(f"[{number}/{total}] {name}"),
-    )
+    with at_work("report") as lines:
+
+        def on_page(name: str, number: int, total: int) -> None:
+            note(f"[{number}/{total}] {name}")
+            lines.set_postfix_str(f"page {number} of {total}")
+
+        index = run_report(
+            layout.report.resolve(),
+            {
+                "dataset": dataset,
+                "dataset_dir": str(layout.folder.resolve()),
+                "images_dir": str(build_table(config, layout.root).root.resolve()),
+                "report_dir": str(layout.report.resolve()),
+                "backbones": ids,
+                "seed": seed,
+                "n_boot": n_boot,
+            },
+            on_page=on_page,
+        )
     seconds = time.perf_counter() - started
     if as_json:
         answer_json({"dataset": dataset, "index": str(index), "seconds": seconds})

@@ -79,6 +79,7 @@ def verify(
         for file in files:
             verdicts.append(verify_file(file))
             bar.update(file.stat().st_size)
+            bar.set_postfix_str(f"{sum(not v.is_intact for v in verdicts)} damaged")
     seconds = time.perf_counter() - started
     damaged = [v for v in verdicts if not v.is_intact]
     if as_json:

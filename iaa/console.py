@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
+from iaa.lines import Lines
+
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 # A table that goes into a file or a pipe is not squeezed into 80 columns.
 answers = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
@@ -42,18 +44,37 @@ def answer_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any
 
 
 @contextmanager
-def progress(description: str, total: int, unit: str, is_hidden: bool = False) -> Iterator[Any]:
-    """A progress bar with rate and time left on a terminal; nothing elsewhere, or if hidden."""
-    is_terminal = sys.stderr.isatty() and not is_hidden
+def progress(
+    description: str,
+    total: int,
+    unit: str,
+    is_hidden: bool = False,
+    initial: int = 0,
+    stays: bool = True,
+) -> Iterator[Any]:
+    """A progress bar with rate and time left on a terminal, lines elsewhere, nothing if hidden."""
+    if not is_hidden and not sys.stderr.isatty():
+        with Lines(description, total, unit, note, initial) as lines:
+            yield lines
+        return
     with tqdm(
         total=total,
         desc=description,
         unit=f" {unit}",
-        disable=not is_terminal,
+        disable=is_hidden,
         dynamic_ncols=True,
         smoothing=0.1,
+        initial=initial,
+        leave=stays,
     ) as bar:
         yield bar
+
+
+@contextmanager
+def at_work(description: str) -> Iterator[Lines]:
+    """A line now and then about work of which nobody knows how much it is."""
+    with Lines(description, 0, "", note) as lines:
+        yield lines
 
 
 def _cell(value: Any) -> str:

@@ -68,6 +68,11 @@ class Layout:
         return self.folder / "derived"
 
     @property
+    def finished(self) -> Path:
+        """Folder of notes by which finished files are known without loading a model."""
+        return self.folder / "derived" / "finished"
+
+    @property
     def finetuned(self) -> Path:
         """Folder of fine-tuning runs: checkpoints, logs and tuned backbones."""
         return self.folder / "finetuned"

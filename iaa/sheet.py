@@ -84,7 +84,7 @@ class Sheet:
 
         The file is the one that the ratings name for the rows; the data set may list others by now.
         """
-        from analysis.prompting import available_cores
+        from store.system import n_cores
 
         listed = set(self.table.path.tolist())
         sha256_of = content_hashes(features, [row["image_id"] for row in rows])
@@ -94,7 +94,7 @@ class Sheet:
                 return Thumbnail(None, "no longer in the data set")
             return load_thumbnail(self._at(row["file"]), self.exif_rotate, sha256_of.get(row["image_id"]))
 
-        pool = ThreadPoolExecutor(min(available_cores(), _MAX_THREADS))
+        pool = ThreadPoolExecutor(min(n_cores(), _MAX_THREADS))
         try:
             for thumbnail in pool.map(load, rows):
                 bar.update()

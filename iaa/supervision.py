@@ -1,6 +1,5 @@
 """A run in a process of its own: when a decoder crashes it, it is started again without the culprit."""
 
-import ctypes
 import os
 import shlex
 import signal
@@ -12,19 +11,18 @@ from pathlib import Path
 from types import FrameType
 
 from iaa.console import note
-from store.digests import BLOCK_ROWS
+from store import system
 
 INTERRUPTED = 130
-CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
 MAX_UNEXPLAINED = 3
-_VARIABLE = "IAA_SUPERVISED"
-_PR_SET_PDEATHSIG = 1
+VARIABLE = "IAA_SUPERVISED"
+"""Environment variable of a supervised child; nobody else may inherit it."""
 
 
 def crash_folder() -> Path | None:
     """Where a supervised run keeps its notes; None in a process that is not a supervisor's own child."""
-    supervisor, _, folder = os.environ.get(_VARIABLE, "").partition(":")
-    return Path(folder) if supervisor == str(os.getppid()) else None
+    supervisor, _, folder = os.environ.get(VARIABLE, "").partition(":")
+    return Path(folder) if supervisor.isdecimal() and system.is_parent(int(supervisor)) else None
 
 
 def supervise(arguments: list[str]) -> int:
@@ -33,19 +31,19 @@ def supervise(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="iaa-") as scratch:
         while True:
             code = _run_child(arguments, Path(scratch))
-            if code >= 0:
+            name = system.ended_by(code)
+            if name is None:
                 return code
-            if -code in (signal.SIGINT, signal.SIGTERM):  # before or after its own handlers stood
+            if name in ("SIGINT", "SIGTERM"):  # before or after its own handlers stood
                 note(f"Interrupted. {how_to_go_on(arguments)}")
                 return INTERRUPTED
-            name = signal.Signals(-code).name
             suspects = _rows_in_flight(Path(scratch))
             n_crashes.update(suspects)
             is_explained = suspects and max(n_crashes[row] for row in suspects) < MAX_UNEXPLAINED
-            if -code not in CRASHES or not is_explained:
-                hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+            if not system.is_crash(code) or not is_explained:
+                hint = " (out of memory?)" if name == "SIGKILL" else ""
                 note(f"The run was ended by {name}{hint}. {how_to_go_on(arguments)}")
-                return 128 - code
+                return 128 - code if code < 0 else 1
             note(
                 f"a decoder crashed the run ({name}); trying the {len(suspects)} images in flight one by one"
             )
@@ -60,7 +58,7 @@ def _rows_in_flight(folder: Path) -> list[int]:
 def how_to_go_on(arguments: list[str]) -> str:
     """What to tell people whose run has stopped before its end."""
     kept = {
-        "embed": f"Every finished part ({BLOCK_ROWS:,} images) is kept.",
+        "embed": "Every finished part is kept.",
         "finetune": "Every finished epoch is kept.",
     }
     command = next((word for word in arguments if not word.startswith("-")), "")
@@ -68,24 +66,13 @@ def how_to_go_on(arguments: list[str]) -> str:
 
 
 def _run_child(arguments: list[str], folder: Path) -> int:
-    """Exit code of one run, negative for a signal. The child has a process group of its own, so that an
-    interrupt reaches it once, through us; it ends with us."""
-    environment = {**os.environ, _VARIABLE: f"{os.getpid()}:{folder}"}
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-    def end_with_parent() -> None:
-        if libc is not None:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    child = subprocess.Popen(
-        [sys.executable, "-m", "iaa", *arguments],
-        env=environment,
-        process_group=0,
-        preexec_fn=end_with_parent,
-    )
+    """Exit code of one run, which tells a signal or a crash (`system.ended_by`)."""
+    environment = {**os.environ, VARIABLE: f"{os.getpid()}:{folder}"}
+    command = [sys.executable, "-m", "iaa", *arguments]
+    child = subprocess.Popen(command, env=environment, **system.own_group())
 
     def forward(number: int, frame: FrameType | None) -> None:
-        child.send_signal(number)
+        system.pass_on(child, number)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from iaa.console import note
+from iaa.console import at_work, note
 from iaa.paths import Layout
 from store import Features, MissingFileError, Targets, open_features, write_targets
 from store.csv_files import write_rows
@@ -46,7 +46,8 @@ def load_table(
     from embed.datasets import build_table, load_config
 
     config = load_config(layout.root, layout.dataset)
-    table = build_table(config, layout.root, progress=not quiet)
+    with at_work(f"listing the images of {layout.dataset}"):
+        table = build_table(config, layout.root, progress=not quiet)
     provenance = {"kind": config.kind, "exif_rotate": config.exif_rotate}
     tag = ".{}-of-{}".format(*worker) if worker else ""
     write_targets(layout.targets, targets_of(table), {"images": table.digest}, provenance, tag)

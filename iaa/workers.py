@@ -15,6 +15,8 @@ from typing import Any
 import typer
 
 from iaa.console import note
+from iaa.supervision import VARIABLE
+from store.system import ended_by, n_cores
 
 LAST_WORDS = 15
 
@@ -137,11 +139,10 @@ def run_workers(
 
 
 def _start(arguments: Sequence[str], number: int, device: str, n_workers: int) -> Worker:
-    from embed.device import n_cores
-
     environment = dict(os.environ)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", VARIABLE):
         environment.pop(name, None)
+    environment["PYTHONIOENCODING"] = "utf-8:surrogateescape"  # names of files, in whatever locale
     n_threads = max(1, n_cores() // n_workers)
     environment.setdefault("OMP_NUM_THREADS", str(n_threads))
     command = [sys.executable, "-m", "iaa", "embed", *arguments, "--device", device]
@@ -151,7 +152,8 @@ def _start(arguments: Sequence[str], number: int, device: str, n_workers: int) -
         [*command, "--worker", f"{number}/{n_workers}", "--json", "--progress-lines"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
         env=environment,
         start_new_session=True,  # Ctrl-C reaches the launcher alone, which tells them once
     )
@@ -172,6 +174,6 @@ def _take(worker: Worker, message: dict[str, Any], on_rows: Callable[[int, int, 
 
 
 def _how_it_ended(code: int) -> str:
-    if code < 0:
-        return f"was killed by signal {-code} ({signal.Signals(-code).name}); its last words"
+    if name := ended_by(code):
+        return f"was ended by {name}; its last words"
     return f"failed with exit code {code}; its last words"

@@ -2,11 +2,10 @@
 
 A file appears under its name complete or not at all, also after a power loss: its bytes are written under
 a temporary name, fsynced, renamed, and the folder is fsynced. Everything goes through the functions of `os`
-called here, so a test can record each call and replay what a kill would have left.
+called here and in `store.system`, so a test can record each call and replay what a kill would have left.
 """
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from store import system
 from store.errors import SpaceError
 
 Piece = tuple[int, bytes | np.ndarray]
@@ -37,7 +37,7 @@ def make_folder(folder: Path) -> None:
     except FileExistsError:
         if not folder.is_dir():
             raise
-    fsync_folder(folder.parent)
+    system.flush_folder(folder.parent)
 
 
 @contextmanager
@@ -45,24 +45,27 @@ def sole_writer(partial: Path) -> Iterator[None]:
     """Wait until no other process writes the file of this temporary name, and keep others waiting.
 
     Without it a second writer would cut off the file that the first one reads back (SIGBUS), or be renamed
-    half written in its place. The lock lies on the temporary file itself, so it needs no other file, and
-    the system releases it when its holder dies. Raises OSError.
+    half written in its place. The lock lies on the temporary file itself, so it needs no other file (but on
+    Windows, where it could not be renamed), and the system releases it when its holder dies. Raises OSError.
     """
+    locked = partial.with_name(partial.name + ".lock") if system.LOCKS_ARE_APART else partial
     while True:
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        descriptor = system.open_file(locked, os.O_RDWR | os.O_CREAT | system.NO_FOLLOW)
         try:
-            lock_file(descriptor, partial, fcntl.LOCK_EX)
-            if is_still(descriptor, partial):  # and not published or removed by who held it before
+            lock_file(descriptor, locked, waits=True)
+            if is_still(descriptor, locked):  # and not published or removed by who held it before
                 yield
                 return
         finally:
             os.close(descriptor)
+            if system.LOCKS_ARE_APART:
+                system.remove_open(locked)  # fails while another has it, who will
 
 
-def lock_file(descriptor: int, path: Path, kind: int) -> None:
-    """`flock`, or a warning where the file system has no locks. Raises BlockingIOError, OSError."""
+def lock_file(descriptor: int, path: Path, is_shared: bool = False, waits: bool = False) -> None:
+    """`system.lock`, or a warning where the file system has no locks. Raises BlockingIOError, OSError."""
     try:
-        fcntl.flock(descriptor, kind)
+        system.lock(descriptor, is_shared, waits)
     except BlockingIOError:
         raise
     except OSError as error:
@@ -74,47 +77,39 @@ def lock_file(descriptor: int, path: Path, kind: int) -> None:
 def is_still(descriptor: int, path: Path) -> bool:
     """True if an open file is still the one of this name."""
     try:
-        found = os.stat(path)
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-    held = os.fstat(descriptor)
-    return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
 
 
 def write_pieces(partial: Path, n_bytes: int, pieces: Iterable[Piece]) -> None:
     """Write a file of `n_bytes` from its pieces. The space is reserved first, so that a full disk is an
     OSError before anything is written; after any OSError the file is removed."""
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    descriptor = system.open_file(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | system.NO_FOLLOW)
+    is_removed = True
     try:
         if n_bytes:
-            os.posix_fallocate(descriptor, 0, n_bytes)
+            system.reserve(descriptor, n_bytes)
         for position, piece in pieces:
             _write_at(descriptor, position, piece)
     except OSError:
-        os.unlink(partial)
+        is_removed = system.remove_open(partial)
         raise
     finally:
         os.close(descriptor)
+        if not is_removed:
+            system.remove_open(partial)
 
 
 def publish(partial: Path, path: Path) -> None:
     """Give a finished file its final name so that it survives a power loss."""
-    descriptor = os.open(partial, os.O_RDONLY)
+    descriptor = system.open_file(partial, os.O_RDWR)
     try:
-        os.fsync(descriptor)
+        system.flush(descriptor)
     finally:
         os.close(descriptor)
     os.replace(partial, path)
-    fsync_folder(path.parent)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the creations, renames and removals inside a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    system.flush_folder(path.parent)
 
 
 def remove_folder(folder: Path) -> None:
@@ -128,7 +123,7 @@ def remove_folder(folder: Path) -> None:
     for name in sorted(os.listdir(folder)):
         os.unlink(folder / name)
     os.rmdir(folder)
-    fsync_folder(folder.parent)
+    system.flush_folder(folder.parent)
 
 
 def write_json(path: Path, value: Any, tag: str = "") -> None:
@@ -163,6 +158,6 @@ def _write_at(descriptor: int, position: int, piece: bytes | np.ndarray) -> None
     else:
         view = memoryview(piece)
     while view:
-        written = os.pwrite(descriptor, view, position)
+        written = system.write_at(descriptor, view, position)
         position += written
         view = view[written:]

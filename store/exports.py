@@ -17,9 +17,10 @@ import safetensors.numpy
 
 from store.csv_files import write_rows
 from store.digests import BLOCK_ROWS
-from store.durable import fsync_folder, make_folder, publish, space_error
+from store.durable import make_folder, publish, space_error
 from store.errors import StoreError
 from store.features import Features, Status
+from store.system import flush_folder
 
 ABOUT = "iaa"
 """Key under which an exported file says what it was made from."""
@@ -203,7 +204,7 @@ def _write_new(path: Path, write: Callable[[Path], None]) -> None:
         write(partial)
         if partial.is_dir():
             os.replace(partial, path)
-            fsync_folder(path.parent)
+            flush_folder(path.parent)
         else:
             publish(partial, path)
     except OSError as error:

@@ -4,13 +4,13 @@ Locks save work and give clear messages; no row depends on them. Where a file sy
 mounts), a warning is logged and the run goes on: docs/workers.md says what to see to then.
 """
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from store import system
 from store.durable import is_still, lock_file, make_folder
 from store.errors import BusyError, SpaceError
 
@@ -25,7 +25,7 @@ def write_lock(path: Path) -> Iterator[None]:
     """Hold the lock file `path` alone while the body runs; BusyError if another process holds it."""
     descriptor = _open(path)
     try:
-        if not _try_lock(descriptor, path, fcntl.LOCK_EX):
+        if not _try_lock(descriptor, path):
             raise _busy(descriptor, path)
         _write(descriptor, _this_process())
         yield
@@ -51,9 +51,9 @@ def worker_lock(path: Path, worker: tuple[int, int], run: str) -> Iterator[None]
         descriptor = _open(path)
         try:
             with turn(path):
-                if _try_lock(descriptor, path, fcntl.LOCK_EX):
+                if _try_lock(descriptor, path):
                     _write(descriptor, f"{n_workers} workers, the first {_this_process()}\n{run}")
-                if not _try_lock(descriptor, path, fcntl.LOCK_SH):
+                if not _try_lock(descriptor, path, is_shared=True):
                     raise _busy(descriptor, path)
                 holder, _, other_run = _read(descriptor).partition("\n")
                 n_others = holder.partition(" ")[0]
@@ -92,8 +92,9 @@ def _removed_lock(path: Path, is_patient: bool) -> Iterator[str | None]:
     """Hold a lock file that is removed afterwards; gives who holds it if that is somebody else."""
     while True:
         descriptor = _open(path)
+        is_removed = True
         try:
-            if not _try_lock(descriptor, path, fcntl.LOCK_EX, is_patient):
+            if not _try_lock(descriptor, path, waits=is_patient):
                 yield _read(descriptor)
                 return
             # Its last holder may have removed the file between our opening and our locking it.
@@ -103,28 +104,30 @@ def _removed_lock(path: Path, is_patient: bool) -> Iterator[str | None]:
             try:
                 yield None
             finally:
-                path.unlink(missing_ok=True)
+                is_removed = system.remove_open(path)
             return
         finally:
             os.close(descriptor)
+            if not is_removed:
+                system.remove_open(path)
 
 
 def _open(path: Path) -> int:
     try:
         make_folder(path.parent)
         try:
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            return system.open_file(path, os.O_RDWR | os.O_CREAT)
         except FileNotFoundError:  # another update has just removed the empty folder
             make_folder(path.parent)
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            return system.open_file(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise SpaceError(f"cannot write {path}: {error.strerror}. Choose another place: --data") from error
 
 
-def _try_lock(descriptor: int, path: Path, kind: int, is_patient: bool = False) -> bool:
+def _try_lock(descriptor: int, path: Path, is_shared: bool = False, waits: bool = False) -> bool:
     """False if another process holds the lock; True too where the file system has no locks."""
     try:
-        lock_file(descriptor, path, kind if is_patient else kind | fcntl.LOCK_NB)
+        lock_file(descriptor, path, is_shared, waits)
     except BlockingIOError:
         return False
     return True
@@ -136,11 +139,13 @@ def _this_process() -> str:
 
 def _write(descriptor: int, text: str) -> None:
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, text.encode("utf-8", "replace"), 0)
+    system.write_at(descriptor, text.encode("utf-8", "replace"), 0)
 
 
 def _read(descriptor: int) -> str:
-    return os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "unknown"
+    data = bytearray(1000)
+    n_read = system.read_into(descriptor, memoryview(data), 0)
+    return data[:n_read].decode("utf-8", "replace").strip() or "unknown"
 
 
 def _busy(descriptor: int, path: Path) -> BusyError:

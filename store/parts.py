@@ -1,8 +1,9 @@
 """Parts: a long run's finished work, kept in small sealed files until all rows are there.
 
 A run is a folder `<final>.parts/` with `plan.json` (what is being made) and `part-00000.h5`, ... of
-BLOCK_ROWS rows each. A part is there complete or not at all, so a killed run loses at most the parts in
-flight. `merge_parts` joins them into the final file with the same durability.
+`part_rows` rows each, at most BLOCK_ROWS. A part is there complete or not at all, so a killed run loses at
+most the parts in flight. `merge_parts` joins them into the final file with the same durability; the file does
+not depend on the size of the parts.
 
 A backbone may give equal inputs vectors that differ in their last bits: which kernel a row meets depends on
 its place in the batch, and on the processor. So rows of equal inputs are given the vectors of the first of
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,12 @@ class Plan:
     """Columns known beforehand (image_id; texts and labels), in row order."""
     tag: str = ""
     """Keeps the temporary files of several workers apart."""
+    part_rows: int = BLOCK_ROWS
+    """Rows of a part, 1 to BLOCK_ROWS."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.part_rows, int) or not 0 < self.part_rows <= BLOCK_ROWS:
+            raise ValueError(f"a part has 1 to {BLOCK_ROWS} rows, not {self.part_rows!r}")
 
     @property
     def folder(self) -> Path:
@@ -70,7 +78,7 @@ class Plan:
     @property
     def parts(self) -> list[tuple[int, int]]:
         """(first row, last row + 1) of each part."""
-        return list(block_bounds(self.n_rows))
+        return part_bounds(self.n_rows, self.part_rows)
 
     def described(self) -> dict[str, Any]:
         """The plan as it stands in plan.json."""
@@ -79,7 +87,7 @@ class Plan:
             "identity": dict(self.identity),
             "provenance": dict(self.provenance),
             "n_rows": self.n_rows,
-            "part_rows": BLOCK_ROWS,
+            "part_rows": self.part_rows,
         }
 
     def part_identity(self, index: int) -> dict[str, Any]:
@@ -89,6 +97,15 @@ class Plan:
     def part_path(self, index: int) -> Path:
         """File of one part."""
         return self.folder / f"part-{index:05d}.h5"
+
+
+def part_bounds(n_rows: int, part_rows: int) -> list[tuple[int, int]]:
+    """(first row, last row + 1) of each part; every digest block is cut anew, so none crosses its border."""
+    return [
+        (start, min(start + part_rows, stop))
+        for first, stop in block_bounds(n_rows)
+        for start in range(first, stop, part_rows)
+    ]
 
 
 def begin(plan: Plan) -> None:
@@ -124,9 +141,9 @@ def begun_plan(path: Path, ids: Mapping[str, np.ndarray], tag: str = "") -> Plan
         return None
     try:
         fields = (begun["schema"], begun["identity"], begun["provenance"], begun["n_rows"])
-        plan = Plan(path, *fields, ids, tag)
+        plan = Plan(path, *fields, ids, tag, begun["part_rows"])
         is_same = begun == _as_json(plan.described())
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(f"{folder / PLAN_NOTE} is no plan. Start the run anew: --overwrite") from error
     if not is_same:
         raise IntegrityError(f"{folder / PLAN_NOTE} is of another version. Start the run anew: --overwrite")
@@ -147,6 +164,15 @@ def begun_provenance(path: Path) -> dict[str, Any]:
         return dict(_begun(path.with_name(path.name + ".parts"))["provenance"])
     except (StoreError, ValueError, KeyError, TypeError):
         return {}
+
+
+def begun_part_rows(path: Path) -> int | None:
+    """Rows per part (1 to BLOCK_ROWS) of the unfinished run that is to make `path`; None if none says so."""
+    try:
+        found = _begun(path.with_name(path.name + ".parts"))["part_rows"]
+    except (StoreError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, int) and 0 < found <= BLOCK_ROWS else None
 
 
 def discard(plan: Plan) -> None:
@@ -207,8 +233,9 @@ def open_part(plan: Plan, index: int) -> SealedFile:
 def merge_parts(plan: Plan, equal_by: str = "") -> str:
     """Join all parts into the final file, remove them, and return the content digest.
 
-    Matrices (`outputs/...`) are streamed block by block and checked on the way; their digests are the
-    parts' own, so a bit that flips between part and file is found. Raises StoreError if a part is missing.
+    Matrices (`outputs/...`) are streamed block by block and checked on the way; where a part is a block and
+    keeps its rows, its digest is the part's own, so a bit that flips between part and file is found. Raises
+    StoreError if a part is missing.
 
     `equal_by` names the array that tells which rows were made from the same input, such as `source_sha256`
     or `text`: they get the vectors of the first of them that did not fail. Memory holds those of one output.
@@ -222,7 +249,7 @@ def merge_parts(plan: Plan, equal_by: str = "") -> str:
             if name.startswith("failures/"):
                 arrays[name] = _join_failures(name, parts, plan)
             elif name.startswith("outputs/"):
-                arrays[name] = _stream(name, parts, plan.n_rows, first)
+                arrays[name] = _stream(name, parts, plan, first)
             else:
                 arrays[name] = np.concatenate([part.view(name) for part in parts])
     notes: dict[str, list[Any]] = {}
@@ -255,20 +282,31 @@ def _first_of_equal(name: str, parts: Sequence[SealedFile], plan: Plan) -> Int[n
     return first_of_equal(keys)
 
 
-def _stream(name: str, parts: Sequence[SealedFile], n_rows: int, first: np.ndarray) -> Streamed:
+def _stream(name: str, parts: Sequence[SealedFile], plan: Plan, first: np.ndarray) -> Streamed:
     (_, *rest), dtype = parts[0].arrays[name]
-    if (first == np.arange(n_rows)).all():
+    shape = (plan.n_rows, *rest)
+    keeps_rows = bool((first == np.arange(plan.n_rows)).all())
+    if keeps_rows and plan.part_rows == BLOCK_ROWS:
         digests = np.concatenate([part.block_digests(name) for part in parts])
-        return Streamed((n_rows, *rest), dtype, digests, _part_rows(name, parts))
-    found = b"".join(digest_block(rows) for rows in _shared(_part_rows(name, parts), first))
-    digests = np.frombuffer(found, np.uint8).reshape(-1, 32)
-    return Streamed((n_rows, *rest), dtype, digests, _shared(_part_rows(name, parts), first))
+        return Streamed(shape, dtype, digests, _blocks(name, parts, plan))
+
+    def blocks() -> Iterator[np.ndarray]:
+        rows = _blocks(name, parts, plan)
+        return rows if keeps_rows else _shared(rows, first)
+
+    found = b"".join(digest_block(block) for block in blocks())
+    return Streamed(shape, dtype, np.frombuffer(found, np.uint8).reshape(-1, 32), blocks())
 
 
-def _part_rows(name: str, parts: Sequence[SealedFile]) -> Iterator[np.ndarray]:
-    for part in parts:
-        yield part.view(name)
-        part.close()
+def _blocks(name: str, parts: Sequence[SealedFile], plan: Plan) -> Iterator[np.ndarray]:
+    """An array's digest blocks in order, each from the parts that lie in it."""
+    numbered = groupby(zip(plan.parts, parts, strict=True), lambda pair: pair[0][0] // BLOCK_ROWS)
+    for _, group in numbered:
+        inside = [part for _, part in group]
+        rows = [part.view(name) for part in inside]
+        yield rows[0] if len(rows) == 1 else np.concatenate(rows)
+        for part in inside:
+            part.close()
 
 
 def _shared(blocks: Iterable[np.ndarray], first: np.ndarray) -> Iterator[np.ndarray]:

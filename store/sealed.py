@@ -8,7 +8,6 @@ but the rows; rows are checked block by block the first time they are read.
 
 import errno
 import io
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from store.durable import Piece, make_folder, publish, sole_writer, space_error,
 from store.errors import IntegrityError, SchemaError
 from store.sealed_file import SCHEMA_VERSION, SealedFile, root_digest
 from store.structure import MAX_DEPTH
+from store.system import free_bytes
 
 __all__ = ["SealedFile", "Streamed", "publish", "write_json", "write_sealed"]
 
@@ -120,8 +120,7 @@ def _prepare(array: np.ndarray | Streamed) -> Streamed:
 
 def _require_space(path: Path, n_bytes: int) -> None:
     needed = n_bytes + 2**20
-    filesystem = os.statvfs(path.parent)
-    free = filesystem.f_bavail * filesystem.f_frsize
+    free = free_bytes(path.parent)
     if free < needed:
         raise OSError(errno.ENOSPC, f"{needed / 2**20:.2f} MiB needed, {free / 2**20:.2f} MiB free")
 

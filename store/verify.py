@@ -12,6 +12,7 @@ from store.features import FEATURES_SCHEMA, Features
 from store.names import file_stem
 from store.prompts import PROMPTS_SCHEMA, Prompts
 from store.sealed import SealedFile
+from store.system import n_cores, open_file, read_into
 from store.targets import TARGETS_SCHEMA, open_targets
 
 READ_BYTES = 2**22
@@ -65,7 +66,7 @@ def verify_file(path: Path, n_threads: int | None = None) -> Verdict:
         return Verdict(path, "unknown", n_bytes, "", (str(error),))
     with file:
         try:
-            problems = _damaged_rows(file, n_threads or min(8, os.cpu_count() or 1))
+            problems = _damaged_rows(file, n_threads or min(8, n_cores()))
             if not problems and file.schema in _READERS:
                 _READERS[file.schema](file)
         except StoreError as error:
@@ -104,7 +105,7 @@ def _damaged_rows(file: SealedFile, n_threads: int) -> list[str]:
             if not reads or reads[-1].name != name or reads[-1].n_bytes >= READ_BYTES:
                 reads.append(_Read(name, position))
             reads[-1].add(start, stop, n_bytes, digest)
-    descriptor = os.open(file.path, os.O_RDONLY)
+    descriptor = open_file(file.path, os.O_RDONLY)
     try:
         with ThreadPoolExecutor(n_threads) as pool:
             found = pool.map(lambda read: read.damaged(descriptor), reads)
@@ -135,7 +136,7 @@ class _Read:
             end = position + n_bytes
             while position < end:  # a block may be larger than what is read at once
                 try:
-                    n_read = os.preadv(descriptor, [buffer[: end - position]], position)
+                    n_read = read_into(descriptor, buffer[: end - position], position)
                 except OSError as error:
                     return [f"{where}: cannot be read ({error.strerror})"]
                 if n_read == 0:

@@ -17,11 +17,12 @@ from benchmarks.embedding.images import linked_table
 from benchmarks.embedding.models import load_random
 from embed.batching import largest_batch
 from embed.datasets import ImageTable
-from embed.device import describe_device, n_cores
+from embed.device import describe_device
 from embed.geometry import pixel_steps
 from embed.loading import Backbone
 from embed.pipeline import Options, Timings, embed_images
 from embed.reading import Batch, load_batches
+from store.system import n_cores
 
 #: Two geometries: CLIP's 224, and augreg's 248 with a crop.
 BACKBONES = ("vit_b32.openai", "rn50.openai", "rn50.cc12m", "rn50.yfcc15m", "vit_b32.in21k")

@@ -25,8 +25,8 @@ from store.parts import begin, missing_parts
 sys.path.insert(0, str(Path(__file__).parent))
 import toy_worker
 
-N = 3 * BLOCK_ROWS + 300  # four parts: worker 1 of 3 has two of them
-FEW = BLOCK_ROWS + 60  # two parts
+N = 3 * BLOCK_ROWS + 300  # 26 parts of 256 or less: worker 1 of 3 has nine of them
+FEW = BLOCK_ROWS + 60  # nine parts
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def whole(photographs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def few(photographs, tmp_path_factory):
-    """The file of a single process on two parts."""
+    """The file of a single process on nine parts."""
     out = tmp_path_factory.mktemp("few")
     toy_worker.run(photographs, out, FEW, None)
     return out / "demo_vit.h5"
@@ -66,7 +66,7 @@ def start(photographs, out, worker, *kill_after):
 
 
 def test_three_workers_one_killed_and_restarted_give_the_bytes_of_one_process(photographs, whole, tmp_path):
-    killed_after = BLOCK_ROWS + 256  # its first part is written, its second is not
+    killed_after = 1000  # four of its parts are written
     workers = [start(photographs, tmp_path, "1/3", killed_after)]
     workers += [start(photographs, tmp_path, f"{i}/3") for i in (2, 3)]
     said = [w.communicate(timeout=200) for w in workers]
@@ -77,12 +77,12 @@ def test_three_workers_one_killed_and_restarted_give_the_bytes_of_one_process(ph
         feature_path(tmp_path, "demo_vit"),
         Options(batch_size=256),
     )
-    assert missing_parts(plan) == [3]
+    assert missing_parts(plan) == [12, 15, 18, 21, 24]
     assert not plan.path.exists()
-    with pytest.raises(StoreError, match=r"300 of 6,444 rows are still .*\(1 of 4.*Nobody is at work"):
+    with pytest.raises(StoreError, match=r"1,280 of 6,444 rows are still .*\(5 of 26 .*Nobody is at work"):
         merge_run(toy_worker.toy_table(photographs, N), plan.path)
     restarted = toy_worker.run(photographs, tmp_path, N, (1, 3))
-    assert (restarted.n_new, restarted.n_left) == (300, 0)
+    assert (restarted.n_new, restarted.n_left) == (1280, 0)
     assert plan.path.read_bytes() == whole.read_bytes()
     left = sorted(p.name for p in tmp_path.iterdir())
     assert left == ["demo_vit.h5", "demo_vit.h5.lock", "demo_vit.h5.seen"]
@@ -93,8 +93,9 @@ def test_three_workers_one_killed_and_restarted_give_the_bytes_of_one_process(ph
 def test_a_worker_says_what_is_left_and_merging_needs_no_weights(photographs, few, tmp_path):
     out = tmp_path / "features"
     first = toy_worker.run(photographs, out, FEW, (1, 2))
-    assert (first.digest, first.n_new, first.n_left) == ("", BLOCK_ROWS, 60)
-    assert first.n_failed == sum(i % toy_worker.N_FILES == 7 for i in range(2048))
+    assert (first.digest, first.n_new, first.n_left) == ("", 4 * 256 + 60, 4 * 256)
+    own = [i for i in range(FEW) if i // 256 % 2 == 0]
+    assert first.n_failed == sum(i % toy_worker.N_FILES == 7 for i in own)
     (path,) = unfinished_runs(out)
     table = toy_worker.toy_table(photographs, FEW)
     with pytest.raises(IdentityError, match="another list of images"):

@@ -171,14 +171,7 @@ def test_another_version_is_refused(sealed):
 
 
 def test_no_room_is_a_clear_error_and_leaves_nothing(tmp_path, monkeypatch, arrays):
-    import os
-
-    real = os.statvfs(tmp_path)
-
-    class Full:
-        f_bavail, f_frsize = 1, real.f_frsize
-
-    monkeypatch.setattr(os, "statvfs", lambda _: Full)
+    monkeypatch.setattr("store.sealed.free_bytes", lambda folder: 4096)
     with pytest.raises(SpaceError, match="MiB needed"):
         write_sealed(tmp_path / "x.h5", "test", {}, {}, arrays)
     assert not (tmp_path / "x.h5").exists()

@@ -1,0 +1,213 @@
+"""The operating system: the few calls that differ between Linux, macOS and Windows, behind one door.
+
+What a system lacks is looked for when it is needed (`hasattr`), so that a test can take it away. Locks are
+`flock`; where that is missing, byte ranges are locked instead (`msvcrt`). Windows neither removes nor renames
+a file that somebody has open: callers try again after closing, or lock a file apart (LOCKS_ARE_APART).
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCKS_ARE_APART = fcntl is None
+"""True where a locked file cannot be renamed, so that its lock has to lie on another file."""
+
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+"""Flag of `open_file`: a symbolic link in the file's place is an error."""
+
+# Beyond all that is written into lock files: a locked byte cannot be read by others on Windows.
+_FIRST_BYTE, _N_BYTES = 2**30, 64
+_RETRY_SECONDS = 0.05
+_position = threading.Lock()
+
+_NATIVE_CRASHES = {
+    0xC0000005: "access violation",
+    0xC000001D: "illegal instruction",
+    0xC0000094: "integer division by zero",
+    0xC00000FD: "stack overflow",
+    0xC0000374: "heap corruption",
+    0xC0000409: "stack buffer overrun",
+}
+_SIGNALS_OF_CRASHES = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"}
+
+
+def open_file(path: Path | str, flags: int) -> int:
+    """Descriptor of a file, its bytes as they are (Windows would turn line ends). Raises OSError."""
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
+
+
+def lock(descriptor: int, is_shared: bool = False, waits: bool = False) -> None:
+    """Lock an open file alone or together with others; the system releases it when the file is closed.
+
+    A lock that is held alone may be turned into a shared one. Raises BlockingIOError if another holds it
+    (unless `waits`), and OSError where the file system has no locks.
+    """
+    if fcntl is not None:
+        kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind if waits else kind | fcntl.LOCK_NB)
+        return
+    while True:
+        try:
+            _lock_bytes(descriptor, is_shared)
+            return
+        except BlockingIOError:
+            if not waits:
+                raise
+        time.sleep(_RETRY_SECONDS)
+
+
+def _lock_bytes(descriptor: int, is_shared: bool) -> None:
+    """All bytes of a range for a lock alone, any one of them for a shared lock."""
+    import msvcrt
+
+    api: Any = msvcrt  # its functions are declared for Windows only
+    if not is_shared:
+        pieces = [(_FIRST_BYTE, _N_BYTES)]
+    else:
+        pieces = [(_FIRST_BYTE + i, 1) for i in range(_N_BYTES)]
+        with contextlib.suppress(OSError):  # held alone until now
+            os.lseek(descriptor, _FIRST_BYTE, os.SEEK_SET)
+            api.locking(descriptor, api.LK_UNLCK, _N_BYTES)
+    for position, n_bytes in pieces:
+        os.lseek(descriptor, position, os.SEEK_SET)
+        try:
+            api.locking(descriptor, api.LK_NBLCK, n_bytes)
+            return
+        except PermissionError:
+            continue
+    raise BlockingIOError("another process holds the lock")
+
+
+def write_at(descriptor: int, data: bytes | memoryview, position: int) -> int:
+    """Number of bytes written at a position of a file. Raises OSError."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(descriptor, data, position)
+    with _position:
+        os.lseek(descriptor, position, os.SEEK_SET)
+        return os.write(descriptor, data)
+
+
+def read_into(descriptor: int, buffer: memoryview, position: int) -> int:
+    """Number of bytes read from a position of a file into a buffer, 0 at its end. Raises OSError."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [buffer], position)
+    with _position:
+        os.lseek(descriptor, position, os.SEEK_SET)
+        data = os.read(descriptor, len(buffer))
+    buffer[: len(data)] = data
+    return len(data)
+
+
+def reserve(descriptor: int, n_bytes: int) -> None:
+    """Give a new file its size, with room on the disk where the system can promise it. Raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, n_bytes)
+    else:
+        os.ftruncate(descriptor, n_bytes)
+
+
+def flush(descriptor: int) -> None:
+    """Bring what was written onto the disk; on macOS through the disk's own cache, too. Raises OSError."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        with contextlib.suppress(OSError):  # network disks do not know it
+            fcntl.fcntl(descriptor, full)
+            return
+    os.fsync(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the creations, renames and removals inside a folder durable; NTFS does so by itself."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def free_bytes(folder: Path) -> int:
+    """What may still be written to the disk of a folder. Raises OSError."""
+    return shutil.disk_usage(folder).free
+
+
+def remove_open(path: Path) -> bool:
+    """Remove a file that may still be open; False where the system lets nobody, before it is closed."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        return False
+    return True
+
+
+def n_cores() -> int:
+    """Cores that this process may use, which containers and batch systems make fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def has_groups() -> bool:
+    """True where a child process can have a group of its own, so that no Ctrl-C reaches it by itself."""
+    return hasattr(os, "setsid")
+
+
+def own_group() -> dict[str, Any]:
+    """Arguments with which subprocess.Popen starts a child that is told of interrupts by us alone; on Linux
+    it also ends when we do. On Windows it gets the console's Ctrl-C itself."""
+    if not has_groups():
+        return {}
+    arguments: dict[str, Any] = {"process_group": 0}
+    if sys.platform == "linux":
+        arguments["preexec_fn"] = _end_with_parent
+    return arguments
+
+
+def _end_with_parent() -> None:
+    import ctypes
+
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def pass_on(child: "subprocess.Popen[Any]", number: int) -> None:
+    """Send a signal that we got to a child of `own_group`, if it has not had it already."""
+    if has_groups():
+        child.send_signal(number)
+    elif number != signal.SIGINT:
+        child.terminate()
+
+
+def is_parent(pid: int) -> bool:
+    """True if a process started this one; always on Windows, where Python's launcher stands between."""
+    return os.getppid() == pid or not has_groups()
+
+
+def ended_by(code: int) -> str | None:
+    """What ended a process from without or by a crash, such as `SIGKILL`; None if it ended by itself."""
+    if code < 0:
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+    if code >= 0xC0000000:
+        return _NATIVE_CRASHES.get(code, f"0x{code:08X}")
+    return None
+
+
+def is_crash(code: int) -> bool:
+    """True if an exit code says that native code crashed."""
+    return ended_by(code) in _SIGNALS_OF_CRASHES or code in _NATIVE_CRASHES
