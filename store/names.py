@@ -66,16 +66,16 @@ Form = tuple[str, Key, Key]
 #: What a name may look like otherwise: in words, of the wanted one, of those that are there.
 CLOSE: tuple[Form, ...] = (
     ("", str, str),
-    ("accents encoded in another way", _composed, _composed),
-    ("upper and lower case", _folded, _folded),
+    ("with accents encoded in another way", _composed, _composed),
+    ("with upper and lower case as one", _folded, _folded),
 )
 WIDE: tuple[Form, ...] = (
     ("without ending", _folded, _stem),
     ("without ending", _stem, _folded),
-    ("the last part of a path", _last, _last),
-    ("the last part of a path, without ending", _last, _bare),
-    ("the last part of a path, without ending", _bare, _last),
-    ("a number without its .0", _number, _bare),
+    ("by the last part of the path", _last, _last),
+    ("by the last part of the path, without ending", _last, _bare),
+    ("by the last part of the path, without ending", _bare, _last),
+    ("as a number without its .0", _number, _bare),
     ("without the apostrophe that guards a spreadsheet's cell", _unguarded, _folded),
 )
 
@@ -96,7 +96,7 @@ class Matched:
     def notes(self) -> list[str]:
         """How names were matched, one sentence for each form but the exact one."""
         return [
-            f"{count:,} names are matched by {form}, the first: {wanted!r} is {there!r}"
+            f"matched {form}: {count:,}, the first: {wanted!r} is {there!r}"
             for form, (count, wanted, there) in self.forms.items()
         ]
 
