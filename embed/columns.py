@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from store.errors import TableError
 from store.tables import column_text, plain
 
 FILE_COLUMNS = ("file", "filename", "path", "image")
@@ -62,7 +63,10 @@ class Sheet:
 
     def text(self, column: str) -> list[str]:
         """Cells of a column without spaces around, '' where empty."""
-        return column_text(self.table, column)
+        try:
+            return column_text(self.table, column)
+        except TableError as error:
+            raise DatasetError(f"{self.name}: {error}") from error
 
     def row(self, row: int) -> str:
         """'FILE row N', counted from 1 without the header."""
@@ -247,7 +251,7 @@ def _without_gaps(sheet: Sheet, family: Mapping[int, str], what: str) -> list[st
 
 
 def _tried(sheet: Sheet, column: str) -> list[str]:
-    return column_text(sheet.table.slice(0, _N_TRIED), column)
+    return Sheet(sheet.table.slice(0, _N_TRIED), sheet.paths, sheet.starts).text(column)
 
 
 def _is_numeric(sheet: Sheet, column: str) -> bool:

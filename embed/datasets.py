@@ -384,8 +384,7 @@ def _require_some(
         message += f" Files: {', '.join(map(repr, list(shown)[:3]))}, ..."
     if len(names):
         message += (
-            " Right folder? Names must be relative to it, and those of AVA are ids. Another column: -o "
-            "file_column=NAME"
+            " Right folder? Names must be relative to it. Another column: -o file_column=NAME"
             if config.kind == "table"
             else " Right folder? File names must be relative to it"
         )

@@ -95,7 +95,7 @@ def read_ratings(path: Path, options: Mapping[str, Any], test_path: Path | None 
         )
     files = _relative_paths(sheet, _names(sheet, file_column))
     first_rows, row_of, rater_column = _images(sheet, files, file_column, options)
-    is_by_vote = len(first_rows) < len(files)
+    is_by_vote = len(first_rows) < len(files) or options.get("rows") == "votes"
     found, used = _ratings(
         sheet, options, row_of, first_rows, is_by_vote, [file_column, id_column, rater_column]
     )

@@ -221,7 +221,8 @@ def write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> Non
     """Write `--csv`, safe to open in a spreadsheet; a file that cannot be written is a typer.BadParameter."""
     try:
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
-            write_rows(handle, columns, ([row[column] for column in columns] for row in rows))
+            delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+            write_rows(handle, columns, ([row[column] for column in columns] for row in rows), delimiter)
     except OSError as error:
         raise typer.BadParameter(f"--csv {path} cannot be written: {error.strerror}") from error
     note(f"wrote {len(rows):,} rows: {path}")

@@ -26,8 +26,10 @@ def unsafe_cell(text: str) -> str:
     return text[1:] if text.startswith("'") and _RUNS.match(text) else text
 
 
-def write_rows(file: TextIO, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_rows(
+    file: TextIO, columns: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str = ","
+) -> None:
     """Write a header and rows of cells; lines end with a newline."""
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     writer.writerow([safe_cell(column) for column in columns])
     writer.writerows([safe_cell(cell) for cell in row] for row in rows)

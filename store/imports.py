@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32
 
 from store.digests import digest_of_strings
-from store.errors import MissingFileError, SchemaError, StoreError
+from store.errors import MissingFileError, SchemaError, StoreError, TableError
 from store.features import FEATURES_SCHEMA, Status
 from store.matching import match_names
 from store.names import check_name, file_stem
@@ -400,8 +400,8 @@ def _as_ids(table: pa.Table, column: str, file: Path) -> list[str]:
         raise SchemaError(f"{file}: column {column} holds {kind}; ids must be text or whole numbers")
     try:
         return column_text(table, column)
-    except pa.ArrowInvalid as error:
-        raise SchemaError(f"{file}: column {column} is not UTF-8 text: {error}") from error
+    except TableError as error:
+        raise SchemaError(f"{file}: {error}") from error
 
 
 def _sha256(file: Path) -> str:

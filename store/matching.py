@@ -56,6 +56,8 @@ def _unguarded(name: str) -> str:
 
 def _are_of_one_path(one: str, other: str) -> bool:
     """True if the folders of the one are the last folders of the other: a/b and x/a/b, but not x/b."""
+    if "/" not in one or "/" not in other:
+        return True
     folders = [_folded(name).strip("/").split("/")[:-1] for name in (one, other)]
     n_common = min(map(len, folders))
     return n_common == 0 or folders[0][-n_common:] == folders[1][-n_common:]
@@ -66,16 +68,16 @@ Form = tuple[str, Key, Key]
 #: What a name may look like otherwise: in words, of the wanted one, of those that are there.
 CLOSE: tuple[Form, ...] = (
     ("", str, str),
-    ("accents encoded in another way", _composed, _composed),
-    ("upper and lower case", _folded, _folded),
+    ("with accents encoded in another way", _composed, _composed),
+    ("with upper and lower case as one", _folded, _folded),
 )
 WIDE: tuple[Form, ...] = (
     ("without ending", _folded, _stem),
     ("without ending", _stem, _folded),
-    ("the last part of a path", _last, _last),
-    ("the last part of a path, without ending", _last, _bare),
-    ("the last part of a path, without ending", _bare, _last),
-    ("a number without its .0", _number, _bare),
+    ("by the last part of the path", _last, _last),
+    ("by the last part of the path, without ending", _last, _bare),
+    ("by the last part of the path, without ending", _bare, _last),
+    ("as a number without its .0", _number, _bare),
     ("without the apostrophe that guards a spreadsheet's cell", _unguarded, _folded),
 )
 
@@ -96,7 +98,7 @@ class Matched:
     def notes(self) -> list[str]:
         """How names were matched, one sentence for each form but the exact one."""
         return [
-            f"{count:,} names are matched by {form}, the first: {wanted!r} is {there!r}"
+            f"matched {form}: {count:,}, the first: {wanted!r} is {there!r}"
             for form, (count, wanted, there) in self.forms.items()
         ]
 
@@ -113,10 +115,13 @@ def match_names(
     positions in `there` that are given away already.
     """
     rows = np.full(len(wanted), -1, np.int64)
-    used = set(taken)
+    exact = {name: i for i, name in enumerate(there)}
+    if forms[0][1] is str and len(exact) == len(there) and not taken and len(set(wanted)) == len(wanted):
+        rows[:] = [exact.get(name, -1) if name else -1 for name in wanted]  # nearly always all there is to do
+    used = {*taken, *rows[rows >= 0].tolist()}
     found: dict[str, tuple[int, str, str]] = {}
     ambiguous: set[int] = set()
-    left = list(range(len(wanted)))
+    left = np.flatnonzero(rows < 0).tolist()
     for form, key_wanted, key_there in forms:
         if not left:
             break

@@ -65,14 +65,19 @@ def plain(name: str) -> str:
 
 
 def column_text(table: pa.Table, name: str) -> list[str]:
-    """The cells of a column as text without spaces around, '' where empty."""
+    """The cells of a column as text without spaces around, '' where empty. Raises TableError for other
+    bytes."""
     column = table.column(name)
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-        column = column.cast(pa.string())
-    if pa.types.is_string(column.type):
-        column = pa.compute.utf8_trim_whitespace(column.fill_null(""))
-        return list(column.to_pylist())
-    return ["" if v is None else str(v).strip() for v in column.to_pylist()]
+    try:
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+            column = column.cast(pa.string())
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            return list(pa.compute.utf8_trim_whitespace(column.fill_null("")).to_pylist())
+        return ["" if v is None else str(v).strip() for v in column.to_pylist()]
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise TableError(f"column {name} is not UTF-8 text: {error}") from error
 
 
 def _read_parquet(path: Path) -> pa.Table:

@@ -1,6 +1,8 @@
 """Ratings in the layouts that people have: the unmistakable is understood, the rest asks for an option."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from analysis.labels import is_high
@@ -91,6 +93,7 @@ def test_an_image_rated_twice_asks_what_a_row_is(tmp_path):
     ]
     with pytest.raises(DatasetError, match=r"rows 1 and 3: the same file"):
         read(tmp_path, text.replace("group", "rater"), rows="images")
+    assert read(tmp_path, "file,score\na.jpg,2\nb.jpg,1\n", rows="votes").votes.tolist() == [[0, 1], [1, 0]]
     split = "file,score,rater,split\na.jpg,1,x,train\na.jpg,2,y,test\n"
     with pytest.raises(
         DatasetError, match=r"rows 1 and 2: rows of one image, but its split is 'train' and 'test'"
@@ -331,3 +334,11 @@ def test_lists_of_a_split_in_their_forms(tmp_path, name, text, ids):
 def test_lists_that_could_be_misread_are_refused(tmp_path, name, text, message):
     with pytest.raises(DatasetError, match=message):
         read_id_list(write(tmp_path / name, text))
+
+
+def test_parquet_names_that_are_no_text(tmp_path):
+    pq.write_table(pa.table({"file": [b"a.jpg"], "score": [1.0]}), tmp_path / "r.parquet")
+    assert read_ratings(tmp_path / "r.parquet", {}).path.tolist() == ["a.jpg"]
+    pq.write_table(pa.table({"file": [b"\xff.jpg"], "score": [1.0]}), tmp_path / "r.parquet")
+    with pytest.raises(DatasetError, match=r"r\.parquet: column file is not UTF-8 text"):
+        read_ratings(tmp_path / "r.parquet", {})

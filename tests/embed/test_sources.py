@@ -106,7 +106,7 @@ def test_ratings_find_their_image_in_a_tar(tmp_path):
         tmp_path / "data", "d", "table", images=str(tmp_path / "a.tar"), ratings=tmp_path / "r.csv"
     )
     table = build_table(config, tmp_path / "data")
-    assert table.image_id.tolist() == ["x/2", "x/1"]
+    assert table.image_id.tolist() == ["x/2.jpg", "x/1.jpg"]
     assert (table.missing_files, table.unlabelled_files) == (["x/9.jpg"], ["x/3.jpg"])
     assert table.absolute(0).read_bytes() == jpeg(2)
 

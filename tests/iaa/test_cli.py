@@ -59,7 +59,7 @@ def test_from_photographs_to_numbers(mine, tmp_path):
     assert [float(r["score"]) for r in written] == sorted((float(r["score"]) for r in written), reverse=True)
     code, out, _ = mine("info", tmp_path / "data/mine/features/demo_clip.h5", "--json")
     described = json.loads(out)
-    assert described["failures"] == {"broken": "not an image of a known format (starts with b'oops')"}
+    assert described["failures"] == {"broken.jpg": "not an image of a known format (starts with b'oops')"}
     code, out, _ = mine("verify", "--json")
     assert code == 0 and json.loads(out)["n_damaged"] == 0
 

@@ -373,7 +373,7 @@ def test_images_that_are_left_are_matched_by_other_forms_of_their_path(tmp_path)
     paths = np.array(["a.jpg", "b.jpg", "c.png", "here/d.jpg"])
     rows, joined_on = join(found, paths, {"image_id": paths, "path": paths})
     assert rows.tolist() == [0, 1, 2, -1]
-    assert joined_on.startswith("image_id; 1 names are matched by upper and lower case, the first: 'b.jpg'")
+    assert joined_on.startswith("image_id; matched with upper and lower case as one: 1, the first: 'b.jpg'")
 
 
 def test_csv_holds_every_number_exactly(features, tmp_path):
