@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 ARGS = --data "$(DATA)" --dataset "$(DATASET)" $(foreach b,$(BACKBONES),--backbone $(b))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup embed finetune report lab verify test test-slow check check-static bench demo-weights clean
+.PHONY: help setup embed finetune report lab verify test test-numerics test-slow check check-static bench demo-weights clean
 
 help: ## this list
 	@echo "usage: make VERB [DATASET=demo] [BACKBONES='a b'] [DATA=data]"
@@ -50,6 +50,19 @@ verify: $(READY) ## check every stored byte against its digest
 
 test: $(READY) ## the tests: offline, on the CPU
 	$(BIN)/python -m pytest
+
+# Tests of computed numbers, and two other processors to run them on: docs/reliability.md, "The same on every machine".
+NUMERICS := tests/analysis tests/finetune/test_loss.py tests/finetune/test_model.py tests/store/test_equal_inputs.py \
+  $(addprefix tests/embed/test_,encoding.py equal_images.py pipeline.py text.py transforms.py update.py) \
+  $(addprefix tests/iaa/test_,heads.py prompt.py search.py)
+AVX2 := MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 OPENBLAS_CORETYPE=Haswell \
+  OMP_NUM_THREADS=3
+SSE4 := MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Nehalem \
+  NPY_DISABLE_CPU_FEATURES=X86_V3 OMP_NUM_THREADS=1
+
+test-numerics: $(READY) ## the tests of computed numbers, as on two other processors
+	$(AVX2) $(BIN)/python -m pytest $(NUMERICS)
+	$(SSE4) $(BIN)/python -m pytest $(NUMERICS)
 
 test-slow: $(READY) ## the long tests
 	$(BIN)/python -m pytest -m slow

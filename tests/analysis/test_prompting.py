@@ -243,6 +243,9 @@ def test_clip_iqa_is_the_softmax_over_a_pair_and_the_mean_over_pairs(
 def test_ranking_leaves_failed_images_out_and_counts_ties_half() -> None:
     ranking = rank_images(np.array([0.1, np.nan, 0.7, 0.1, 0.4]))
     assert ranking.row.tolist() == [2, 4, 0, 3]
+    assert ranking.rank.tolist() == [1, 2, 3, 3]
+    assert rank_images(np.array([2.0, 5.0, 5.0, np.nan, 1.0])).rank.tolist() == [1, 1, 3, 4]
+    assert rank_images(np.array([np.nan])).rank.tolist() == []
     assert ranking.percentile.tolist() == pytest.approx([100.0, 200 / 3, 50 / 3, 50 / 3])
 
 

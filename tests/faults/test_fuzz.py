@@ -11,6 +11,7 @@ from embed.geometry import pixel_steps
 from embed.reading import load_row
 
 MAX_SECONDS = 5.0
+"""Of work per file, for a machine may be busy; who waits for ever meets the time limit of the test."""
 
 
 def seeds():
@@ -76,9 +77,9 @@ def fuzz(tmp_path, n: int, seed: int) -> tuple[int, int]:
     n_pixels = n_reasons = 0
     for number in range(n):
         path.write_bytes(mutate(originals[number % len(originals)], rng))
-        started = time.monotonic()
+        started = time.process_time()
         row = load_row(path, steps, bool(number % 2), 50_000_000, bool(number % 3 == 0))
-        assert time.monotonic() - started < MAX_SECONDS, f"mutant {number} of seed {seed} hangs"
+        assert time.process_time() - started < MAX_SECONDS, f"mutant {number} of seed {seed} hangs"
         if row.pixels is None:
             assert row.reason
             assert not row.reason.startswith("cannot be used"), (

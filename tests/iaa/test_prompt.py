@@ -87,7 +87,33 @@ def test_a_folder_is_ranked_by_a_pair_with_files_percentiles_and_ties(root, prom
     assert score == sorted(score, reverse=True)
     assert [float(r["percentile"]) for r in rows] == rank_images(np.array(score)).percentile.tolist()
     twins = [r for r in rows if r["file"] in ("twin.png", "holiday/4.png")]
-    assert len({r["percentile"] for r in twins}) == 1, "equal pictures have equal percentiles"
+    for column in ("score", "rank", "percentile", "class"):
+        assert len({r[column] for r in twins}) == 1, f"equal pictures have one {column}"
+    above = [sum(other > one for other in score) for one in score]
+    assert [int(r["rank"]) for r in rows] == [1 + n for n in above]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("prompt", "-p", "paper_fixed", "--high", "great", "--low", "ugly"),
+        ("prompt", "-p", "own", "--method", "context", "--high", "crisp", "--low", "shaky"),
+        ("prompt", "-p", "own", "--method", "context_max", "--high", "crisp", "--low", "shaky"),
+        ("prompt", "-p", "own", "--method", "ensemble_mean_of_raw"),
+        ("prompt", "-p", "own", "--method", "clip_iqa"),
+        ("search", "--like", "holiday/7.png"),
+        ("search", "--like", "holiday/7.png", "--output", "pre_projection"),
+    ],
+    ids=" ".join,
+)
+def test_copies_of_a_photograph_stand_side_by_side(root, tmp_path, command):
+    name, *options = command
+    assert run(name, "-d", "mine", *options, "--csv", tmp_path / "r.csv", "--data", root / "data") == 0
+    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    (one, a), (other, b) = ((i, r) for i, r in enumerate(rows) if r["file"] in ("twin.png", "holiday/4.png"))
+    assert other == one + 1
+    kept = {"rank", "score", "cosine", "percentile", "class", "content"} & set(a)
+    assert len(kept) >= 3 and {k: a[k] for k in kept} == {k: b[k] for k in kept}
 
 
 def test_ones_own_words_by_file_or_by_name(root, prompt):
