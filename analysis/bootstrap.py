@@ -26,12 +26,27 @@ _CLASSES = {"accuracy", "recall_low", "recall_high"}
 _COUNTS_AT_ONCE = 2**17
 
 
+class MeasureError(ValueError):
+    """There is nothing to measure, or a method gave no number for some of the images."""
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """What a method says about the test images: a number, a class, or both."""
+    """What a method says about the test images: a number, a class, or both.
+
+    Raises MeasureError for scores that are not finite: compared with a threshold, NaN is low, so that a
+    method which says nothing would be right about every low image.
+    """
 
     score: Float[np.ndarray, " n_images"] | None
     high: Bool[np.ndarray, " n_images"] | None
+
+    def __post_init__(self) -> None:
+        if self.score is not None and (wrong := np.count_nonzero(~np.isfinite(self.score))):
+            raise MeasureError(
+                f"{wrong:,} of {len(self.score):,} test images have a score that is not finite: nothing is "
+                "measured. Are features damaged (iaa verify), or the weights of the probe or head?"
+            )
 
 
 @dataclass(frozen=True)
@@ -329,6 +344,6 @@ def _n_images(y: np.ndarray | None, is_high: np.ndarray | None) -> int:
     for given in (y, is_high):
         if given is not None:
             if len(given) < 2:
-                raise ValueError(f"{len(given)} test images: an interval needs 2 or more")
+                raise MeasureError(f"{len(given)} test images: an interval needs 2 or more")
             return len(given)
-    raise ValueError("neither mean votes nor labels were given: there is nothing to measure against")
+    raise MeasureError("neither mean votes nor labels were given: there is nothing to measure against")

@@ -18,9 +18,11 @@ from analysis.probes import ProbeFit, join_rows
 from analysis.published import BEST_EPOCH
 from analysis.results import METRICS, MethodResult, Metric
 from analysis.twins import product
+from store.errors import StoreError
 from store.features import Features
 from store.rows import align
 from store.targets import Targets
+from store.tensor_files import read_note
 
 DISTRIBUTION = "distribution"
 STAND_INS = {"demo_clip": "vit_b32.openai", "demo_vit": "vit_b32.in21k"}
@@ -62,7 +64,7 @@ def read_runs(folder: Path, dataset: str) -> list[TrainingRun]:
     runs = []
     for path in sorted(folder.glob("*/run.json")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_note(path)
             lines = (path.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()
             history = [json.loads(line) for line in lines]
             identity = record["identity"]
@@ -86,7 +88,7 @@ def read_runs(folder: Path, dataset: str) -> list[TrainingRun]:
                     held_out_srcc=columns["held_out_srcc"],
                 )
             )
-        except (ValueError, KeyError, IndexError, OSError) as error:
+        except (StoreError, ValueError, KeyError, IndexError, TypeError, RecursionError, OSError) as error:
             raise ValueError(
                 f"{path.parent} is no whole fine-tuning ({type(error).__name__}: {error}). Delete it and run "
                 "iaa finetune again"

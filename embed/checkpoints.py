@@ -6,6 +6,7 @@ The one reader of backbones' weights, of heads made with torch and of checkpoint
 
 import argparse
 import re
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _read_pickled(path: Path) -> Any:
     try:
-        with _known_harmless():
+        with _known_harmless(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's are about its own options
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # `from None`: a traceback with torch's own message would repeat its advice.

@@ -142,10 +142,11 @@ class Backbone:
             )
         return tokens
 
-    def too_long(self, texts: Sequence[str]) -> list[str]:
-        """Those of the texts that do not fit into the text tower's context."""
-        _, cut = self._tokenize(texts, self._length(None))
-        return [texts[i] for i in cut]
+    def tokens_uncut(
+        self, texts: Sequence[str], context_length: int
+    ) -> tuple[Int[Tensor, "b n_tokens"], list[int]]:
+        """Token ids padded to a context length, and which of the texts do not fit into it."""
+        return self._tokenize(texts, self._length(context_length))
 
     def contexts_needed(self, texts: Sequence[str]) -> list[int]:
         """For each text the smallest context length that gives the same vector as the full one.
@@ -282,7 +283,8 @@ def _remarks(spec: BackboneSpec, file: str, checkpoint: Checkpoint | None) -> tu
     if named_by_user(spec):
         found.append(
             f"{spec.id}: {spec.pretrained!r} is none of {spec.library}'s weights for {spec.architecture}, so "
-            "it is the name of your own. Their transform and activation are taken to be the architecture's"
+            "it is the name of your own. Their transform and activation are taken to be the architecture's; "
+            "with a TAG of the library's in its place they are that one's"
         )
     return tuple(found)
 

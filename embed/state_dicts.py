@@ -73,9 +73,7 @@ def _read(path: Path, spec: BackboneSpec) -> Checkpoint:
         raise WeightsError(str(error)) from error
 
 
-def to_layout(
-    state: dict[str, Tensor], model: nn.Module, spec: BackboneSpec
-) -> dict[str, Tensor]:
+def to_layout(state: dict[str, Tensor], model: nn.Module, spec: BackboneSpec) -> dict[str, Tensor]:
     """The tensors under the architecture's own names, for the foreign layouts that are known."""
     expected = model.state_dict()
     state = without_prefixes(state, expected)
@@ -155,8 +153,7 @@ def _listed(problems: dict[str, list[str]]) -> list[str]:
 
 def _same_order(state: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
     return len(state) == len(expected) and all(
-        given.shape == wanted.shape
-        for given, wanted in zip(state.values(), expected.values(), strict=True)
+        given.shape == wanted.shape for given, wanted in zip(state.values(), expected.values(), strict=True)
     )
 
 
@@ -166,6 +163,6 @@ def _instead_of_torchscript(path: Path, spec: BackboneSpec) -> str:
     out = f"{path.stem}.state.pt"
     return (
         f"(OpenAI published CLIP like this), and loading it would run it. {hub}Or, where you trust its "
-        "origin, take the tensors out of it: python -c \"import torch; torch.save(torch.jit.load("
+        'origin, take the tensors out of it: python -c "import torch; torch.save(torch.jit.load('
         f"'{path.name}', 'cpu').state_dict(), '{out}')\"; then --weights {out}"
     )

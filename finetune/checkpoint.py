@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn, optim
@@ -12,6 +13,8 @@ from torch import Tensor, nn, optim
 from finetune.model import DistributionModel
 from finetune.targets import FinetuneError
 from store.durable import publish
+from store.errors import StoreError
+from store.tensor_files import TensorFileError, check_tensor_file
 
 
 @dataclass
@@ -50,16 +53,25 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors on the CPU, and the note."""
+    """The tensors on the CPU, and the note. Raises FinetuneError for a file that is not of `save_tensors`."""
     try:
+        if check_tensor_file(path) != "safetensors":
+            raise TensorFileError(f"{path} is no safetensors file")
         with safe_open(path, "pt") as file:
             note = json.loads((file.metadata() or {})["note"])
-            return {name: file.get_tensor(name) for name in file.keys()}, note  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise FinetuneError(
-            f"{path} is no whole checkpoint of this program ({error}). Delete its folder {path.parent} to "
-            "start anew"
-        ) from error
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if not isinstance(note, dict):
+            raise ValueError(f"its note is {note!r:.80}, expected an object")
+    except (SafetensorError, StoreError, OSError, KeyError, ValueError, RecursionError) as error:
+        raise _unusable(path, str(error)) from error
+    return tensors, note
+
+
+def _unusable(path: Path, why: str) -> FinetuneError:
+    return FinetuneError(
+        f"{path} is no whole checkpoint of this program ({why}). Delete its folder {path.parent} to start "
+        "anew"
+    )
 
 
 def save_training(
@@ -82,17 +94,25 @@ def save_training(
 def load_training(
     path: Path, model: DistributionModel, tensors: dict[str, Tensor], optimizer: optim.Optimizer
 ) -> State:
-    """Put a checkpoint back into the model and the optimiser; returns the state."""
+    """Put a checkpoint back into the model and the optimiser; returns the state.
+
+    Raises FinetuneError where its tensors or its note are not those of this model's training.
+    """
     found, note = read_tensors(path)
     parameters: dict[str, nn.Parameter] = dict(model.named_parameters())
     memory = {name: found.pop(name) for name in list(found) if name.startswith("optimizer/")}
     put_tensors(path, tensors, found)
     for name, value in memory.items():
-        _, parameter, key = name.split("/")
-        at = parameters[parameter]
+        _, parameter, key = [*name.split("/"), "", ""][:3]
+        at = parameters.get(parameter)
+        if at is None or value.shape not in (at.shape, torch.Size([])):
+            raise _unusable(path, f"its {name} of shape {tuple(value.shape)} belongs to no parameter")
         # Adam keeps its count of steps on the CPU.
         optimizer.state[at][key] = value if key == "step" else value.to(at.device)
-    return State(**note)
+    try:
+        return State(**note)
+    except TypeError as error:
+        raise _unusable(path, f"its note is of another version: {error}") from error
 
 
 def put_tensors(path: Path, tensors: dict[str, Tensor], found: dict[str, Tensor]) -> None:
@@ -104,6 +124,8 @@ def put_tensors(path: Path, tensors: dict[str, Tensor], found: dict[str, Tensor]
             f"{path} holds {len(found)} tensors, the model trains {len(shapes)}; differing: "
             f"{differing or 'shapes'}. Delete its folder {path.parent} to start anew"
         )
+    if wrong := [name for name, value in found.items() if not bool(torch.isfinite(value).all())]:
+        raise _unusable(path, f"NaN or infinity in {', '.join(wrong[:3])}")
     for name, tensor in tensors.items():
         tensor.copy_(found[name])
 
@@ -112,4 +134,7 @@ def best_epoch_of(path: Path) -> int | None:
     """Epoch of the best checkpoint, None where there is none."""
     if not path.exists():
         return None
-    return int(read_tensors(path)[1]["epoch"])
+    epoch = read_tensors(path)[1].get("epoch")
+    if not isinstance(epoch, int):
+        raise _unusable(path, f"its epoch is {epoch!r:.80}, expected a whole number")
+    return epoch

@@ -1,6 +1,5 @@
 """A fine-tuned tower with its head as a frozen backbone: its features and the distribution it predicts."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,19 @@ from finetune.checkpoint import read_tensors, save_tensors
 from finetune.model import DistributionModel, head_distribution
 from finetune.targets import FinetuneError
 from store.durable import write_json
+from store.errors import StoreError
+from store.tensor_files import TensorFileError, read_note
 
 MARK = "+finetuned."
 """Between the id of the backbone and the digest of the run: `demo_clip+finetuned.0123456789`."""
 TUNED, RECORD = "tuned.safetensors", "run.json"
 DISTRIBUTION = "distribution"
 """Name of the output that holds the predicted share of each level."""
+
+
+_RECORDED = {"id": str, "sha256": str, "identity": dict, "levels": list}
+_IDENTIFIED = ("backbone", "dataset", "output")
+"""What of a record is needed to load its run."""
 
 
 class TunedBackbone(Backbone):
@@ -59,9 +65,16 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FinetuneError(f"{path} is no JSON ({error}). Delete {folder} and fine-tune again") from error
+        record = read_note(path)
+        lacking = [key for key, kind in _RECORDED.items() if not isinstance(record.get(key), kind)]
+        if not lacking:
+            lacking = [
+                f"identity.{key}" for key in _IDENTIFIED if not isinstance(record["identity"].get(key), str)
+            ]
+        if lacking:
+            raise TensorFileError(f"{path} has no usable {', '.join(lacking)}")
+    except (StoreError, OSError) as error:
+        raise FinetuneError(f"{error}. Delete {folder} and fine-tune again") from error
     return record
 
 
@@ -70,12 +83,18 @@ def find_tuned(data_root: Path, backbone_id: str) -> Path:
 
     Raises FinetuneError that names what there is.
     """
-    folders = {tuned_id(f.parent): f.parent for f in sorted(data_root.glob(f"*/finetuned/*/{RECORD}"))}
+    folders, damaged = {}, []
+    for record in sorted(data_root.glob(f"*/finetuned/*/{RECORD}")):
+        try:
+            folders[tuned_id(record.parent)] = record.parent
+        except FinetuneError as error:
+            damaged.append(str(error))
     if backbone_id not in folders:
         raise FinetuneError(
             f"no finished fine-tuning {backbone_id!r} in {data_root}; there are: "
             f"{', '.join(folders) or 'none'}. Make one: iaa finetune --dataset NAME --backbone "
             + backbone_id.partition(MARK)[0]
+            + "".join(f". Damaged: {problem}" for problem in damaged)
         )
     return folders[backbone_id]
 
@@ -116,7 +135,7 @@ def load_tuned(
     weight, bias = tensors["head.weight"], tensors["head.bias"]
     head = nn.Linear(weight.shape[1], weight.shape[0])
     head.load_state_dict({"weight": weight, "bias": bias})
-    kept = {key: record[key] for key in ("identity", "levels", "best_epoch", "n_trainable")}
+    kept = {key: record.get(key) for key in ("identity", "levels", "best_epoch", "n_trainable")}
     return TunedBackbone(
         head, identity["output"], kept, spec=spec, model=model, transform=transform, weights_sha256=sha256,
         weights_file=path.name, weights_source=spec.source, device=torch.device(device), precision=precision,

@@ -55,7 +55,10 @@ def score(
 
     Example: iaa probe -d demo -b demo_clip --output embedding --save mine; iaa score --head mine -d demo
     """
+    import numpy as np
+
     from analysis.heads import evaluate_head, load_head, may_have_seen_test, score_features
+    from analysis.labels import RatingsError
     from analysis.probes import join_rows
     from analysis.prompting import rank_images
 
@@ -67,10 +70,15 @@ def score(
     with open_embedded(layout, loaded.backbone) as features:
         scores = score_features(loaded, features)
         targets = open_targets(layout.targets)
-        is_test = targets.split == "test"
-        result = None
-        if targets.is_rated and is_test.sum() >= 2 and not may_have_seen_test(loaded, targets):
-            result = evaluate_head(loaded, features, join_rows(features, targets), targets, n_boot, seed)
+        result, why_not = None, ""
+        if targets.is_rated and may_have_seen_test(loaded, targets):
+            why_not = f"fitted on another split of {dataset}, it may have seen the test images"
+        elif targets.is_rated and np.any(targets.split == "test"):
+            try:
+                rows = join_rows(features, targets)
+                result = evaluate_head(loaded, features, rows, targets, n_boot, seed)
+            except RatingsError as error:
+                why_not = str(error)
         ranking = rank_images(scores)
         ids = features.image_id[ranking.row].tolist()
         n_failed = len(features.failures)
@@ -108,8 +116,10 @@ def score(
         names = ("accuracy", "SRCC", "PLCC")
         measured = [f"{name} {cell}" for name, cell in zip(names, metric_cells(result), strict=True) if cell]
         note(f"on the {result.n_test:,} test images of split {result.split_name}: {', '.join(measured)}")
-    elif targets.is_rated and may_have_seen_test(loaded, targets):
-        note(f"not measured: fitted on another split of {dataset}, it may have seen the test images")
+    elif why_not:
+        note(f"not measured: {why_not}")
+    if table and table[0]["score"] == table[-1]["score"] and len(table) > 1:
+        note("every image has the same score: this head ranks nothing here")
     if n_failed:
         note(f"{n_failed} images could not be read and have no score")
 

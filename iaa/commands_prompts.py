@@ -32,7 +32,7 @@ def check(
     Example: iaa prompts check mine.toml
     """
     from embed.prompt_sets import PromptSetError, expand, get_prompt_set, resolve_contents
-    from embed.text import measure_tokens, name_some
+    from embed.text import describe_same, measure_tokens, name_some
 
     try:
         prompt_set = get_prompt_set(file)
@@ -51,6 +51,8 @@ def check(
             f"{len(tokens.too_long):,} of {len(table):,} texts have more than the {tokens.context_length} "
             f"tokens that {backbone} reads: {name_some(tokens.too_long)}. Shorten them"
         )
+    if same := describe_same(table, tokens.same, backbone):
+        problems.append(same)
     sides = {
         side: [label.text for label in prompt_set.labels if label.polarity == polarity]
         for side, polarity in (("high", 1), ("low", -1), ("neutral", 0))
@@ -59,8 +61,8 @@ def check(
     remarks = []
     if not sides["high"] or not sides["low"]:
         remarks.append("no pair can be formed: ranking needs a high and a low label")
-    if repeated := len(table) - len(set(table.text)):
-        remarks.append(f"{repeated:,} texts repeat an earlier one; they count again in means")
+    if repeated := sum(len(rows) - 1 for rows in tokens.same if len({table.label[row] for row in rows}) == 1):
+        remarks.append(f"{repeated:,} texts have the tokens of an earlier one; they count again in means")
     described: dict[str, Any] = {
         "name": prompt_set.name,
         **sides,

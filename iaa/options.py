@@ -56,7 +56,8 @@ Weights = Annotated[
     list[str] | None,
     typer.Option(
         "--weights",
-        help="Weights file: FILE for one backbone, or BACKBONE=FILE (repeatable). safetensors, or .pt/.pth.",
+        help="Weights file: FILE for one backbone, or BACKBONE=FILE (repeatable). safetensors, or what "
+        "torch.save wrote.",
         show_default=False,
     ),
 ]
@@ -74,7 +75,7 @@ def weight_files(backbones: list[str], given: list[str] | None) -> dict[str, Pat
     files: dict[str, Path] = {}
     for entry in given or []:
         name, separator, file = entry.partition("=")
-        if not separator:
+        if not separator or (len(backbones) == 1 and name not in backbones and Path(entry).is_file()):
             if len(backbones) != 1:
                 raise typer.BadParameter("--weights FILE needs exactly one --backbone; else BACKBONE=FILE")
             name, file = backbones[0], entry

@@ -243,6 +243,8 @@ def interval_cell(metric: "Metric | None") -> str:
     """A metric with its interval, where it has one."""
     if metric is None:
         return ""
+    if math.isnan(metric.value):
+        return "not defined"
     if math.isnan(metric.low):
         return f"{metric.value:.4f}"
     return f"{metric.value:.4f} [{metric.low:.4f}, {metric.high:.4f}]"

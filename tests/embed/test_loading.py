@@ -18,7 +18,7 @@ from embed import weights as weights_module
 from embed.architectures import build_architecture
 from embed.backbones import BACKBONES, BackboneError, UnknownBackbone, resolve_backbone
 from embed.loading import PromptTooLong, WeightsUnavailable, backbone_availability, load_backbone
-from embed.state_dicts import WeightsError, find_misfits, load_weights, to_layout
+from embed.state_dicts import WeightsError, find_misfits, load_weights, to_layout, without_prefixes
 from embed.towers import activations, image_outputs, text_embedding
 from embed.weights import file_sha256, locate_weights
 
@@ -427,7 +427,7 @@ def test_files_without_tensors_and_other_suffixes_are_refused(tiny, tmp_path):
     with pytest.raises(WeightsError, match="no tensors by name"):
         load_backbone(tiny[0], weights=tmp_path / "empty.pth")
     (tmp_path / "weights.onnx").write_bytes(b"x")
-    with pytest.raises(WeightsError, match=r"must be \.safetensors, \.pt, \.pth, \.bin"):
+    with pytest.raises(WeightsError, match=r"unknown kind .* Expected a safetensors file, or"):
         load_backbone(tiny[0], weights=tmp_path / "weights.onnx")
     with pytest.raises(WeightsUnavailable, match=r"absent\.pth does not exist"):
         load_backbone(tiny[0], weights=tmp_path / "absent.pth")
@@ -464,6 +464,168 @@ def test_only_counters_may_be_missing(tmp_path):
         load_weights(model, tmp_path / "w.safetensors", spec)
 
 
+# ---- layouts that people have
+
+
+def renamed(state, prefix="", inside=""):
+    """The tensors under names with something before them, or after their first part."""
+    names = {k: ".".join(filter(None, [k.partition(".")[0], inside, k.partition(".")[2]])) for k in state}
+    return {prefix + names[k]: v for k, v in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "inside"),
+    [(p, "") for p in ("model.", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.model.",
+                       "model.module.module._orig_mod.")]
+    + [("", "_orig_mod"), ("module.", "_orig_mod"), ("_fsdp_wrapped_module.", "_fsdp_wrapped_module")],
+)  # fmt: skip
+def test_prefixes_come_off_in_any_order_and_nesting(tiny, prefix, inside):
+    _, state, _ = tiny
+    assert without_prefixes(renamed(state, prefix, inside), state).keys() == state.keys()
+
+
+def test_prefixes_stay_where_they_are_the_architectures_own_or_not_all_have_them(tiny):
+    _, state, _ = tiny
+    own = renamed(state, "model.")
+    assert without_prefixes(own, own).keys() == own.keys()
+    assert without_prefixes(renamed(own, "module."), own).keys() == own.keys()
+    some = {**renamed(state, "model."), "criterion.weight": torch.ones(2)}
+    assert without_prefixes(some, state).keys() == some.keys()
+    twice = {**state, **renamed(state, "_orig_mod.")}
+    with pytest.raises(WeightsError, match="would both be .*: two models in one file"):
+        without_prefixes(twice, state)
+
+
+def test_layouts_of_openai_lightning_and_torchs_averages_load(tiny, tmp_path):
+    spec, state, file = tiny
+    sizes = {"input_resolution": 32, "context_length": 20, "vocab_size": 49408}
+    images = random_images(2, 32)
+    expected = load_backbone(spec, weights=file).encode_images(images)["embedding"]
+    for name, content in {
+        "logit_scale_1.pt": state | {"logit_scale": state["logit_scale"].reshape(1)},
+        "openai.pt": state | {name: torch.tensor(size) for name, size in sizes.items()},
+        "wrapped_openai.pt": renamed(state | {k: torch.tensor(v) for k, v in sizes.items()}, "module."),
+        "lightning.ckpt": {
+            "state_dict": renamed(state, "model._orig_mod."),
+            "pytorch-lightning_version": "2.4",
+        },
+        "averaged.pth": {"n_averaged": torch.tensor(7), **renamed(state, "module.")},
+        "half.bin": {k: v.half() if v.is_floating_point() else v for k, v in state.items()},
+    }.items():
+        torch.save(content, tmp_path / name)
+        loaded = load_backbone(spec, weights=tmp_path / name)
+        tolerance = 0.02 if name == "half.bin" else 0.0
+        assert difference(loaded.encode_images(images)["embedding"], expected) <= tolerance, name
+        assert loaded.provenance()["weights"]["file"] == name
+    for name in sizes:  # what an architecture has itself, or more than one number, is no note
+        odd = state | {name: torch.ones(2)}
+        assert find_misfits(to_layout(odd, open_clip.CLIP(**TINY), spec), state) == [
+            f"1 keys unexpected: {name}"
+        ]
+
+
+def test_averaged_weights_are_taken_and_said(tiny, tmp_path):
+    spec, state, file = tiny
+    torch.save(
+        {"state_dict": {k: v * 0 for k, v in state.items()}, "state_dict_ema": state}, tmp_path / "e.pth"
+    )
+    plain, averaged = load_backbone(spec), load_backbone(spec, weights=tmp_path / "e.pth")
+    images = random_images(2, 32)
+    assert torch.equal(*(b.encode_images(images)["embedding"] for b in (plain, averaged)))
+    assert averaged.provenance()["weights"]["entry"] == "state_dict_ema"
+    assert averaged.weights_identity == {
+        "weights_sha256": file_sha256(tmp_path / "e.pth"), "weights_entry": "state_dict_ema"
+    }  # fmt: skip
+    assert plain.weights_identity == {"weights_sha256": file_sha256(file)} and plain.remarks == ()
+    (remark,) = averaged.remarks
+    assert "e.pth" in remark and "state_dict_ema is taken" in remark and "not taken: state_dict" in remark
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "message"),
+    [
+        (torch.full((64, 16), torch.nan), "1 tensors hold NaN or infinity: visual.proj"),
+        (torch.full((64, 16), torch.inf), "1 tensors hold NaN or infinity: visual.proj"),
+        (torch.full((64, 16), 1e30).half(), "1 tensors hold NaN or infinity: visual.proj"),
+        (torch.ones(64, 16, dtype=torch.int8), r"1 tensors are no real numbers: visual.proj \(int8\)"),
+        (
+            torch.ones(64, 16, dtype=torch.complex64),
+            r"1 tensors are no real numbers: visual.proj \(complex64\)",
+        ),
+    ],
+)
+def test_weights_that_are_no_finite_real_numbers_are_refused(tiny, tmp_path, spoilt, message):
+    spec, state, _ = tiny
+    torch.save(state | {"visual.proj": spoilt}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=message):
+        load_backbone(spec, weights=tmp_path / "w.pt")
+
+
+def test_weights_of_ones_own_for_any_architecture_of_open_clip(tmp_path):
+    """RN50's transform is shared by all its known weights; the name is in the id, the file in provenance."""
+    spec = resolve_backbone("open_clip:ViT-S-32-alt/mine.v2")  # no known weights at all
+    model, _ = build_architecture(spec)
+    torch.manual_seed(3)
+    state = {name: random_like(name, tensor) for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": renamed(state, "module.")}, tmp_path / "epoch_12.pt")
+    backbone = load_backbone(spec.id, weights=tmp_path / "epoch_12.pt")
+    said = backbone.provenance()
+    assert (said["backbone"], said["architecture"], said["pretrained"]) == (
+        spec.id,
+        "ViT-S-32-alt",
+        "mine.v2",
+    )
+    assert said["weights"]["file"] == "epoch_12.pt" and said["weights"]["entry"] == "state_dict"
+    assert said["outputs"] == {"pre_projection": 384, "embedding": 256}
+    assert "'mine.v2' is none of open_clip's weights for ViT-S-32-alt" in backbone.remarks[0]
+    assert spec.file_stem == "open_clip_ViT-S-32-alt_mine.v2"
+    with pytest.raises(UnknownBackbone, match="no weights for ViT-S-32-alt 'mine.v2'.*--weights FILE"):
+        load_backbone(spec.id)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "mean", "resize"),
+    [
+        ("ViT-B-16-SigLIP", 0.5, "squash"),
+        ("ViT-B-32", 0.48145466, "shortest"),
+        ("ViT-L-14", 0.48145466, "shortest"),
+    ],
+)
+def test_weights_of_ones_own_take_the_transform_that_the_known_ones_share(architecture, mean, resize):
+    model, _ = build_architecture(resolve_backbone(f"open_clip:{architecture}/mine"), device="meta")
+    config = model.visual.preprocess_cfg
+    assert (config["mean"][0], config["resize_mode"]) == (mean, resize)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "id"), [(10, "timm:resnet18/birds"), (0, "timm:resnet18.a1_in1k/birds")]
+)
+def test_weights_of_ones_own_for_any_model_of_timm_with_any_classes(tmp_path, n_classes, id):
+    torch.manual_seed(4)
+    model = timm.create_model("resnet18", num_classes=n_classes).eval()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "best.ckpt")
+    backbone = load_backbone(id, weights=tmp_path / "best.ckpt")
+    assert_equals_plain_timm(backbone, model, random_images(2, 224))
+    said = backbone.provenance()
+    assert (said["pretrained"], said["weights"]["file"], said["outputs"]) == (
+        "birds",
+        "best.ckpt",
+        {"pooled": 512},
+    )
+    assert "'birds' is none of timm's weights" in backbone.remarks[0]
+
+
+def test_architectures_whose_text_tower_is_not_here_say_what_they_need(monkeypatch):
+    def absent(*args, **kwargs):
+        raise RuntimeError("Please `pip install transformers` to use pre-trained HuggingFace models")
+
+    monkeypatch.setattr(open_clip, "create_model", absent)
+    with pytest.raises(BackboneError, match="pip install transformers; hf download roberta-base config.json"):
+        build_architecture(resolve_backbone("open_clip:roberta-ViT-B-32/mine"), device="meta")
+    with pytest.raises(RuntimeError, match="Please"):  # any other failure is not explained away
+        build_architecture(resolve_backbone("open_clip:ViT-B-32/mine"), device="meta")
+
+
 # ---- names, and weights that are not here
 
 
@@ -485,8 +647,12 @@ def test_weights_trained_with_quickgelu_need_it(id, instead, tmp_path):
 @pytest.mark.parametrize(
     ("id", "message"),
     [
-        ("open_clip:ViT-B-33/openai", "no architecture with weights 'ViT-B-33'. It has: ViT-B-32"),
-        ("open_clip:ViT-B-16/laion3b", "no weights for ViT-B-16 'laion3b'"),
+        ("open_clip:ViT-B-33/openai", "no architecture 'ViT-B-33'. It has: ViT-B-32"),
+        ("open_clip:vit-b-16/openai", "no architecture 'vit-b-16'. It has: ViT-B-16"),
+        ("open_clip:ViT-B-16/laion3b", "no weights for ViT-B-16 'laion3b'.*--weights FILE"),
+        ("timm:resnet50/mine", "no weights for resnet50 'mine'.*timm:resnet50/mine --weights FILE"),
+        ("timm:resnet51/mine", "no model 'resnet51'. It has: resnet51q, resnet50"),
+        ("timm:resnet50.a9/mine", "no weights for resnet50 'a9'"),
         ("timm:resnet51", "no model 'resnet51'. It has: resnet51q, resnet50"),
         ("timm:resnet50.a9_in1k", "no weights for resnet50 'a9_in1k'. It has: [a-z0-9]*_in1k"),
     ],

@@ -1,12 +1,13 @@
 """Encoding prompts: exact vectors, parts that survive a kill, texts that do not fit."""
 
 import numpy as np
+import open_clip
 import pytest
 
 from embed import text as embed_text
 from embed.loading import PromptTooLong, load_backbone
 from embed.prompt_sets import Label, PromptSet, expand
-from embed.text import embed_prompts, measure_tokens
+from embed.text import SamePrompts, describe_same, embed_prompts, measure_tokens
 from store import IdentityError, open_prompts
 from store.digests import BLOCK_ROWS
 
@@ -105,3 +106,71 @@ def test_other_texts_are_another_file(tmp_path, backbone):
         embed_prompts("things", make_table(4), backbone, path)
     embed_prompts("things", make_table(4), backbone, path, overwrite=True)
     assert open_prompts(path).n_prompts == 12
+
+
+# ---- prompts that are one text to the tokenizer
+
+
+def labelled(high, low, templates=("a {label} photo",), contents=()):
+    labels = tuple(Label(w, 1) for w in high) + tuple(Label(w, -1) for w in low)
+    return expand(PromptSet("own", labels, templates, contents))
+
+
+ONE_TEXT = [
+    ("good", "Good"), ("nice & good", "nice &amp; good"), ("nice & good", "nice &amp;amp; good"),
+    ("good light", "good  light"), ("good light", "GOOD\tLight"), ("good light", "good\u00a0light"),
+    ("don't", "don’t"), ("fine", "ﬁne"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("high", "low"), ONE_TEXT)
+def test_labels_that_are_one_text_are_refused_before_anything_is_written(tmp_path, backbone, high, low):
+    """CLIP's tokenizer lowers case, resolves entities, joins white space and mends text: rounding alone would
+    divide the images between such labels."""
+    table = labelled([high, "sharp"], [low, "dull"])
+    with pytest.raises(SamePrompts, match="one text to the tokenizer of demo_clip") as raised:
+        embed_prompts("own", table, backbone, tmp_path / "p.h5")
+    assert f"{high!r} and {low!r} ({table.text[0]!r} and {table.text[2]!r})" in str(raised.value)
+    assert "sharp" not in str(raised.value) and not list(tmp_path.glob("*.parts"))
+    vectors = backbone.encode_texts([table.text[0], table.text[2]])
+    assert (vectors[0] - vectors[1]).abs().max() < 1e-5, "the tokens, and so the vectors, are the same"
+
+
+@pytest.mark.parametrize(("clean", "n_pairs"), [("lower", 2), ("whitespace", 1), ("canonicalize", 3)])
+def test_each_tokenizer_decides_for_itself(monkeypatch, clean, n_pairs):
+    """SigLIP's leaves punctuation out, those of multilingual towers keep the case."""
+    tokenizer = open_clip.tokenizer.SimpleTokenizer(clean=clean)
+    monkeypatch.setattr(embed_text, "build_tokenizer", lambda spec: tokenizer)
+    table = labelled(["good", "wow", "so so"], ["Good", "wow!", "so  so"])
+    found = measure_tokens(table.text, "vit_b32.openai")
+    assert [len(rows) for rows in found.same] == [2] * n_pairs
+    said = describe_same(table, found.same, "some")
+    assert ("'good' and 'Good'" in said) == (clean != "whitespace")
+    assert ("'wow' and 'wow!'" in said) == (clean == "canonicalize")
+    assert "'so so' and 'so  so'" in said
+
+
+def test_texts_that_differ_behind_the_cut_only_are_named_in_both_ways():
+    words = " ".join(["very"] * 80)
+    table = labelled(["good"], ["bad"], (f"a photo, {words} {{label}}",))
+    found = measure_tokens(table.text, "vit_b32.openai")
+    assert found.too_long == list(table.text) and found.same == [(0, 1)]
+
+
+def test_equal_texts_of_one_label_do_no_harm_and_the_papers_sets_have_some(tmp_path, backbone):
+    table = labelled(["good"], ["bad"], ("a {label} {content}",), ("Cardigan", "cardigan", "dog"))
+    assert measure_tokens(table.text, "demo_clip").same == [(0, 1), (3, 4)]
+    embed_prompts("own", table, backbone, tmp_path / "p.h5")
+    labels = (Label("great", 1), Label("ugly", -1))
+    paper = expand(PromptSet("own", labels, ("a {label} picture, of a #{content}",), "imagenet1k"))
+    found = measure_tokens(paper.text, "vit_b32.openai")
+    assert describe_same(paper, found.same, "vit_b32.openai") == ""
+    twice = {frozenset(paper.content[row] for row in rows) for rows in found.same}
+    assert frozenset({"Cardigan", "cardigan"}) in twice and frozenset({"crane"}) in twice
+
+
+def test_texts_of_two_labels_may_be_equal_letter_by_letter():
+    table = labelled(["not"], ["not bad"], ("{label} {content}",), ("bad dog", "dog"))
+    found = measure_tokens(table.text, "demo_clip")
+    said = describe_same(table, found.same, "demo_clip")
+    assert "'not' and 'not bad' ('not bad dog' and 'not bad dog')" in said

@@ -1,14 +1,18 @@
 """Heads on the command line: fitted, kept, used elsewhere, refused elsewhere; LAION's imported."""
 
 import csv
+import hashlib
 import json
+import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
-from store import Targets, write_targets
+from store import Targets, open_targets, write_targets
 from tests.worlds import FAILED, write_features
 
 
@@ -111,3 +115,55 @@ def test_backbones_side_by_side_are_fitted_too(run):
     last = json.loads(out)["results"][-1]
     assert code == 0 and (last["backbone"], last["output"]) == ("sharp + dull", "pooled + pooled")
     assert last["srcc"]["value"] > 0.7
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"weight": torch.full((1, 512), torch.nan), "bias": torch.zeros(1)}, "weight holds NaN"),
+        ({f"layers.{i}.{k}": torch.ones(1, 512) if k == "weight" else torch.ones(1)
+          for i in (0, 3) for k in ("weight", "bias")}, "do not lead|has layers at 0, 3"),
+    ],
+)  # fmt: skip
+def test_heads_that_are_no_linear_heads_are_not_imported(run, tmp_path, state, message):
+    torch.save(state, tmp_path / "h.pth")
+    code, out, err = run("head", "import", tmp_path / "h.pth", "-b", "vit_b32.openai")
+    assert (code, out) == (1, "") and re.search(message, " ".join(err.split())) and "Traceback" not in err
+    assert not (tmp_path / "data/heads").exists()
+
+
+def test_a_damaged_head_is_told_and_measures_nothing(run, tmp_path):
+    assert run(*FIT, "--save", "mine")[0] == 0
+    path = tmp_path / "data/heads/mine.json"
+    described = json.loads(path.read_text())
+    tensors = {"layers.0.weight": np.full((1, 24), np.nan), "layers.0.bias": np.zeros(1)}
+    content = safetensors.numpy.save(tensors)
+    path.with_suffix(".safetensors").write_bytes(content)
+    path.write_text(json.dumps(described | {"sha256": hashlib.sha256(content).hexdigest()}))
+    for command in (("score", "--head", "mine", "-d", "planted"), ("head", "show", "mine")):
+        code, out, err = run(*command)
+        assert (code, out) == (1, "") and "layer 0 holds NaN or infinity" in " ".join(err.split())
+
+
+def test_a_head_that_ranks_nothing_says_so(run, tmp_path):
+    assert run(*FIT, "--save", "flat")[0] == 0
+    path = tmp_path / "data/heads/flat.json"
+    content = safetensors.numpy.save({"layers.0.weight": np.zeros((1, 24)), "layers.0.bias": np.ones(1)})
+    path.with_suffix(".safetensors").write_bytes(content)
+    described = json.loads(path.read_text()) | {"sha256": hashlib.sha256(content).hexdigest()}
+    path.write_text(json.dumps(described))
+    code, _, err = run("score", "--head", "flat", "-d", "planted", "--n-boot", 10)
+    err = " ".join(err.split())
+    assert code == 0 and "every image has the same score" in err and "SRCC not defined" in err
+
+
+def test_images_that_are_all_for_testing_are_scored_and_why_they_are_not_measured_is_said(run, tmp_path):
+    assert run(*FIT, "--save", "mine")[0] == 0
+    root = tmp_path / "data"
+    (root / "tested/features").mkdir(parents=True)
+    (root / "tested/features/sharp.h5").write_bytes((root / "planted/features/sharp.h5").read_bytes())
+    planted = open_targets(root / "planted/targets.h5")
+    tested = replace(planted, dataset="tested", split=np.full(len(planted.image_id), "test"))
+    write_targets(root / "tested/targets.h5", tested, {}, {})
+    code, _, err = run("score", "--head", "mine", "-d", "tested")
+    assert code == 0 and "698 images scored" in err and "not measured: " in err

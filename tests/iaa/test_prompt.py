@@ -250,3 +250,18 @@ def test_check_tells_everything_that_is_wrong_at_once(tmp_path, capsys):
     err = " ".join(capsys.readouterr().err.split())
     assert "1 of 1 texts have more than the 77 tokens that vit_b32.openai reads: 'a sharp very very" in err
     assert "no pair can be formed" in err
+
+
+def test_check_and_encoding_refuse_labels_that_are_one_text(root, tmp_path, capsys):
+    file = tmp_path / "case.toml"
+    file.write_text('high = ["good"]\nlow = ["Good"]\ntemplates = ["a {label} photo"]\n')
+    assert run("prompts", "check", file, "--json") == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert "one text to the tokenizer of vit_b32.openai: 'good' and 'Good'" in problem
+    at = ("-d", "mine", "-b", "demo_clip", "--data", root / "data")
+    assert run("embed-prompts", *at, "-p", file) == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert "error: prompt set 'case': labels that are one text to the tokenizer of demo_clip" in err
+    file.write_text('high = ["good"]\nlow = ["bad"]\ntemplates = ["a {label} photo", "A {label} photo"]\n')
+    assert run("prompts", "check", file) == 0
+    assert "2 texts have the tokens of an earlier one" in " ".join(capsys.readouterr().err.split())
