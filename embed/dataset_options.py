@@ -12,8 +12,7 @@ TEST_SHARE = 0.10
 
 _IMAGES = {
     "images": "folder of the photographs with all its subfolders, tar files (a pattern), or a URL of either",
-    "exclude": "names or patterns of what is left out besides previews and waste, such as drafts, *_small.jpg; "
-    "!NAME takes one back",
+    "exclude": "names or patterns of what is left out besides previews and waste, such as drafts,*_small.jpg",
     "shard_in_id": "true lets the ids of images in tar files begin with the tar's name (default false)",
 }
 _RANDOM = {

@@ -227,7 +227,9 @@ def build_table(config: DatasetConfig, data_root: Path, progress: bool = False) 
     build = {"folder": _folder_table, "ava": _ava_table, "table": _rated_table}[config.kind]
     table = build(config, source)
     table = replace(table, notes=(*source.notes, *table.notes), passed_over=source.passed_over)
-    return replace(table, **({"root": source.root} if isinstance(source, FolderSource) else {"source": source}))
+    return replace(
+        table, **({"root": source.root} if isinstance(source, FolderSource) else {"source": source})
+    )
 
 
 def hash_split(

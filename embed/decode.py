@@ -42,9 +42,7 @@ _STARTS = {
     "HEIC": rb"....ftyp(?:hei[cxms]|hev[cmsx]|mif1|msf1)",
     "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
 }
-_FORMAT = re.compile(
-    b"|".join(b"(%b)" % start for start in _STARTS.values()), re.DOTALL
-)
+_FORMAT = re.compile(b"|".join(b"(%b)" % start for start in _STARTS.values()), re.DOTALL)
 _NOT_READ = re.compile(r"unsupported|not supported|unknown|unrecognized|cannot handle|conversion from", re.I)
 
 

@@ -148,8 +148,8 @@ class Part:
         }
 
     def notes(self, backbone_id: str) -> dict[str, Any]:
-        """Provenance of this part alone: [first row, last row + 1, batch size] where it was smaller, and how many
-        images other decoders made than the usual ones."""
+        """Provenance of this part alone: [first row, last row + 1, batch size] where it was smaller, and
+        [decoder, number of images] for decoders other than the usual ones."""
         noted = {
             "smaller_batches": self.smaller_batches[backbone_id],
             "other_decoders": sorted([name, n] for name, n in self.other_decoders.items()),

@@ -30,7 +30,8 @@ IMAGE_SUFFIXES = (
 EXCLUDED = (
     "@eaDir", "#recycle", "#snapshot", "@tmp",  # Synology
     "@Recycle", "@Recently-Snapshot", "@__thumb", ".@__thumb",  # QNAP
-    ".thumbnails", "Thumbs", "__MACOSX", "$RECYCLE.BIN", "RECYCLER", "System Volume Information", "lost+found",
+    ".thumbnails", "Thumbs", "__MACOSX",
+    "$RECYCLE.BIN", "RECYCLER", "System Volume Information", "lost+found",
 )  # fmt: skip
 
 NO_ENDING, ODD_ENDING, NO_FILE = "no ending", "odd endings", "pipes and devices"
@@ -161,9 +162,7 @@ def list_image_files(root: Path, sieve: Sieve | None = None) -> list[str]:
     return files
 
 
-def _list_folder(
-    folder: str, prefix: str, files: list[str], sieve: Sieve
-) -> tuple[list[str], list[str]]:
+def _list_folder(folder: str, prefix: str, files: list[str], sieve: Sieve) -> tuple[list[str], list[str]]:
     """Append the image files of one folder; returns its real and its linked subfolders."""
     folders: list[str] = []
     links: list[str] = []
@@ -240,10 +239,14 @@ def listing_notes(files: Sequence[str], sieve: Sieve, n_twins: int) -> tuple[str
     """What there is to say about a listing, one sentence each."""
     notes = sieve.notes()
     if n_twins:
-        notes.append(f"{n_twins:,} raw files lie beside a JPEG or HEIF of the same name and are one image with it")
+        notes.append(
+            f"{n_twins:,} raw files lie beside a JPEG or HEIF of the same name and are one image with it"
+        )
     n_raw = sum(map(is_raw_name, files))
     if n_raw and find_spec("rawpy") is None:
-        notes.append(f"{n_raw:,} raw files need rawpy, else they fail: pip install 'image-aesthetics-store[raw]'")
+        notes.append(
+            f"{n_raw:,} raw files need rawpy, else they fail: pip install 'image-aesthetics-store[raw]'"
+        )
     if groups := colliding_names(files):
         notes.append(
             f"{len(groups):,} names stand several times, different only in case or in the Unicode form of "

@@ -10,13 +10,13 @@ _HEAD = struct.Struct(">I4s")
 
 
 def damaged_chunk(data: bytes) -> str:
-    """Name of the first chunk with pixels whose check sum is wrong, '' if there is none. Pillow looks at the sums
-    of other chunks only."""
+    """Name of the first chunk with pixels whose check sum is wrong, '' if there is none: Pillow looks at the
+    sums of other chunks only."""
     return next((kind.decode("ascii", "replace") for kind, _, is_whole in _chunks(data) if not is_whole), "")
 
 
 def pixel_chunks(data: bytes) -> bytes:
-    """A PNG's bytes without its texts, colour profile and other metadata, which cannot change a decoded pixel.
+    """A PNG's bytes without its texts, colour profile and other metadata, none of which changes a pixel.
 
     Transparency and EXIF stay, unless they are damaged.
     """
@@ -34,7 +34,11 @@ def _chunks(data: bytes, others: tuple[bytes, ...] = ()) -> Iterator[tuple[bytes
         if end > len(data):
             return
         if _is_critical(kind) or kind in others:
-            yield kind, view[position:end], zlib.crc32(view[position + 4 : end - 4]) == int.from_bytes(view[end - 4 : end])
+            yield (
+                kind,
+                view[position:end],
+                zlib.crc32(view[position + 4 : end - 4]) == int.from_bytes(view[end - 4 : end]),
+            )
         if kind == b"IEND":
             return
         position = end

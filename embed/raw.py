@@ -1,8 +1,9 @@
 """Cameras' raw files: the preview that the camera put in, where it is large enough, else half-size pixels.
 
-LibRaw (the extra `raw`) reads them. Which of the two it is depends on the file alone, never on the backbone, so
-that backbones which share a picture share it whoever runs with them. A preview is large enough if its
-shorter edge has PREVIEW_EDGE pixels, or half of the sensor's: half-size demosaicing gives no more.
+LibRaw (the extra `raw`) reads them. Which of the two it is depends on the file alone, never on the backbone:
+backbones that run together share a picture, and a row must not depend on its company. A preview is large
+enough if its shorter edge has PREVIEW_EDGE pixels, or half of the sensor's, which is all that the other way
+gives.
 """
 
 import io

@@ -201,9 +201,7 @@ def _find_tars(location: str, name: str) -> list[str]:
     return sorted(dict.fromkeys(tars), key=natural_key)
 
 
-def _gather(
-    tars: list[str], shard_in_id: bool, sieve: Sieve
-) -> tuple[dict[str, Member], tuple[str, ...]]:
+def _gather(tars: list[str], shard_in_id: bool, sieve: Sieve) -> tuple[dict[str, Member], tuple[str, ...]]:
     """Every image once. A name that stands twice must mean the same bytes: which of two pictures an id
     means is not for us to say."""
     members: dict[str, Member] = {}

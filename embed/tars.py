@@ -108,12 +108,14 @@ class _Headers:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MAX_HEADER:
-            raise ValueError(f"a header says that it has {size:,} bytes, more than the limit of {MAX_HEADER:,}")
+            raise ValueError(
+                f"a header says that it has {size:,} bytes, more than the limit of {MAX_HEADER:,}"
+            )
         return self._file.read(size)
 
 
 def _name_below(name: str) -> tuple[str, bool]:
-    """A member's name as a path below a folder, as tar itself unpacks it: without a leading slash, and without
+    """A member's name as a path below a folder, as tar itself unpacks it: without a leading slash and without
     what stands before the last `..`; and whether there was one."""
     if "\0" in name:
         raise ValueError(f"a member is called {name!r}, and no file can have that name")

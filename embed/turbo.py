@@ -62,11 +62,11 @@ def decode_jpeg(data: bytes, exif_rotate: bool = False, max_pixels: int = MAX_PI
 
 
 def _decode_strictly(data: bytes) -> np.ndarray:
-    """The pixels, if libjpeg has nothing to complain of but two things that cameras write into whole pictures.
+    """The pixels, if libjpeg complains of nothing but two things that cameras write into whole pictures.
 
     One is filler, zeros or 0xff, between the end of a scan and the next marker. It is cut out and the rest
-    decoded strictly, since other bytes there are what a damaged scan leaves over. The other is a scan header that
-    gives a sequential picture a progressive one's numbers, which libjpeg does not use.
+    decoded strictly, since other bytes there are what a damaged scan leaves over. The other is a scan header
+    that gives a sequential picture a progressive one's numbers, which libjpeg does not use.
     """
     for _ in range(_MAX_REPAIRS):
         try:

@@ -51,4 +51,8 @@ def client_settings() -> dict[str, object]:
     """What fsspec gives to aiohttp's sessions; the user's own settings for http come first."""
     timeout = aiohttp.ClientTimeout(TOTAL_SECONDS, None, SILENT_SECONDS, CONNECT_SECONDS)
     own = {"timeout": timeout, "response_class": BoundedResponse}
-    return {**own, **conf.get("http", {}).get("client_kwargs", {}), **conf.get("https", {}).get("client_kwargs", {})}
+    return {
+        **own,
+        **conf.get("http", {}).get("client_kwargs", {}),
+        **conf.get("https", {}).get("client_kwargs", {}),
+    }

@@ -8,7 +8,9 @@ _BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _SIGNED = 1, 2, 3, 4, 5, 10
 _FORMATS = {_BYTE: "B", _ASCII: "B", _SHORT: "H", _LONG: "I", _RATIONAL: "II", _SIGNED: "ii"}
 
 
-def make_dng(rgb: np.ndarray, preview: bytes = b"", preview_size: tuple[int, int] = (0, 0), flip: int = 1) -> bytes:
+def make_dng(
+    rgb: np.ndarray, preview: bytes = b"", preview_size: tuple[int, int] = (0, 0), flip: int = 1
+) -> bytes:
     """A DNG whose sensor saw `rgb` (height, width, 3; even edges) through a red-green-green-blue filter.
 
     `preview` is a JPEG of `preview_size` (width, height); `flip` the EXIF orientation.

@@ -163,7 +163,9 @@ def test_a_file_that_is_cut_short_is_called_by_its_format(fmt):
     data = encode(Image.fromarray(PIXELS), fmt)
     assert decode_image(data).size == (60, 40)
     for keep in (24, 60, len(data) // 3, len(data) // 2):
-        with pytest.raises(ImageError, match=f"^cannot decode: (damaged|this kind of) {re.escape(NAMES[fmt])}"):
+        with pytest.raises(
+            ImageError, match=f"^cannot decode: (damaged|this kind of) {re.escape(NAMES[fmt])}"
+        ):
             decode_image(data[:keep])
 
 
@@ -185,7 +187,10 @@ def tiff_of_unknown_compression():
 
 def pnm(kind, maximum, values):
     height, width = values.shape[:2]
-    return b"P%d %d %d %d\n" % (kind, width, height, maximum) + values.astype(">u2" if maximum > 255 else "u1").tobytes()
+    return (
+        b"P%d %d %d %d\n" % (kind, width, height, maximum)
+        + values.astype(">u2" if maximum > 255 else "u1").tobytes()
+    )
 
 
 def test_portable_maps_of_8_and_16_bits():

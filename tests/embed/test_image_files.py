@@ -81,7 +81,8 @@ def test_the_order_does_not_depend_on_how_the_system_lists(names, random):
 
 def test_every_name_of_a_photograph_is_found_and_all_others_are_counted(tmp_path):
     found = [f"{i}{ending}" for i, ending in enumerate((
-        ".JPG", ".jfif", ".jpe", ".jif", ".mpo", ".jp2", ".j2k", ".jpx", ".jpf", ".ppm", ".pgm", ".pbm", ".pnm",
+        ".JPG", ".jfif", ".jpe", ".jif", ".mpo", ".jp2", ".j2k", ".jpx", ".jpf",
+        ".ppm", ".pgm", ".pbm", ".pnm",
         ".heic", ".HIF", ".avif", ".CR2", ".cr3", ".NEF", ".arw", ".dng", ".raf", ".orf", ".rw2",
     ))]  # fmt: skip
     others = ["a.mov", "b.MOV", "c.xmp", "README", "d.tar.gz", "e.\x1b[31m"]
@@ -97,7 +98,9 @@ def test_every_name_of_a_photograph_is_found_and_all_others_are_counted(tmp_path
 
 @pytest.mark.parametrize("name", EXCLUDED)
 def test_previews_and_waste_are_left_out_in_any_case_and_said(tmp_path, name):
-    root = make_folder(tmp_path / "r", "a.jpg", f"s/{name}/t.jpg", f"{name.upper()}/deep/u.jpg", "b/Thumbsup.jpg")
+    root = make_folder(
+        tmp_path / "r", "a.jpg", f"s/{name}/t.jpg", f"{name.upper()}/deep/u.jpg", "b/Thumbsup.jpg"
+    )
     sieve = Sieve()
     assert sorted(list_image_files(root, sieve)) == ["a.jpg", "b/Thumbsup.jpg"]
     if not name.startswith("."):  # hidden ones are not spoken of
@@ -129,7 +132,10 @@ def test_patterns_of_ones_own(tmp_path, exclude, kept):
 
 def test_a_raw_file_beside_its_jpeg_is_one_photograph():
     files = ["1.CR2", "1.jpg", "2.cr3", "2.HIF", "3.nef", "a/3.jpg", "4.dng", "4.tif", "IMG.ARW", "img.jpeg"]
-    assert without_raw_twins(files) == (["1.jpg", "2.HIF", "3.nef", "a/3.jpg", "4.dng", "4.tif", "img.jpeg"], 3)
+    assert without_raw_twins(files) == (
+        ["1.jpg", "2.HIF", "3.nef", "a/3.jpg", "4.dng", "4.tif", "img.jpeg"],
+        3,
+    )
 
 
 def test_names_that_differ_in_case_or_unicode_form_are_said():

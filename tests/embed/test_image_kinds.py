@@ -17,7 +17,8 @@ from embed.geometry import pixel_steps, resized_size
 from embed.loading import load_backbone
 from embed.pipeline import Options, embed_images
 from embed.reading import load_row
-from store import open_features
+from embed.update import update_images
+from store import IdentityError, open_features
 
 RNG = np.random.default_rng(21)
 PIXELS = np.asarray(
@@ -260,3 +261,34 @@ def test_a_row_known_to_crash_is_hashed_and_not_decoded(tmp_path):
     with open_features(outcome.path) as features:
         assert features.failures == {1: "the decoder crashed (SIGSEGV)"}
         assert features.file.view("source_size").tolist() == [len(JPEG)] * 2
+
+
+def test_a_list_that_grows_since_more_names_count_goes_through_update(tmp_path, monkeypatch):
+    """A folder embedded when only old names counted: refused with the way out, and its rows are kept."""
+    root = tmp_path / "images"
+    root.mkdir()
+    for name in ("1.jpg", "2.jfif", "3.jpg", "4.ppm"):
+        Image.fromarray(RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(
+            root / name, "JPEG" if name != "4.ppm" else "PPM"
+        )
+    config = DatasetConfig("t", "folder", {"images": str(root)}, tmp_path)
+    backbones, options = [load_backbone("demo_vit")], Options(n_threads=2)
+    monkeypatch.setattr("embed.image_files.IMAGE_SUFFIXES", (".jpg", ".png"))
+    old = build_table(config, tmp_path)
+    assert old.path.tolist() == ["1.jpg", "3.jpg"] and old.passed_over == {".jfif": 1, ".ppm": 1}
+    outcome = embed_images(old, backbones, tmp_path / "f", options)[0]
+    with open_features(outcome.path) as features:
+        before = dict(zip(features.image_id.tolist(), features.read("pre_logits"), strict=True))
+    monkeypatch.undo()
+    new = build_table(config, tmp_path)
+    with pytest.raises(IdentityError, match="n_images: the file has 2, asked for 4") as refused:
+        embed_images(new, backbones, tmp_path / "f", options)
+    assert "iaa embed --update" in "".join(refused.value.__notes__)
+    updated = update_images(new, backbones, tmp_path / "f", options)[0]
+    assert (updated.n_images, updated.n_new, updated.n_failed) == (4, 2, 0)
+    with open_features(outcome.path) as features:
+        after = dict(zip(features.image_id.tolist(), features.read("pre_logits"), strict=True))
+        assert features.identity["images"] == new.digest
+    assert list(after) == ["1.jpg", "2.jfif", "3.jpg", "4.ppm"]
+    for name, vector in before.items():
+        np.testing.assert_array_equal(after[name], vector)

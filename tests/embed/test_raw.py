@@ -1,4 +1,4 @@
-"""Cameras' raw files: the preview where it is large enough, else half-size pixels, and which stands written."""
+"""Cameras' raw files: the preview where it is large enough, else half-size pixels, and which is recorded."""
 
 import io
 
@@ -58,7 +58,9 @@ def test_a_preview_of_1024_is_large_enough_for_any_sensor():
         assert image.size == ((1100, 1024) if edge == 1024 else (1200, 1100))
 
 
-@pytest.mark.parametrize(("flip", "corner"), [(1, (0, 0, 200)), (3, (255, 255, 0)), (6, (0, 255, 0)), (8, (255, 0, 0))])
+@pytest.mark.parametrize(
+    ("flip", "corner"), [(1, (0, 0, 200)), (3, (255, 255, 0)), (6, (0, 255, 0)), (8, (255, 0, 0))]
+)
 def test_it_is_upright_once_and_only_when_asked(flip, corner):
     data = make_dng(sensor_scene(), flip=flip)
     upright = decode_image(data, exif_rotate=True)
@@ -94,7 +96,9 @@ def test_what_is_wrong_with_a_raw_file_is_said():
 
 def test_without_the_extra_the_row_names_it(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "rawpy", None)
-    with pytest.raises(ImageError, match=r"raw files need rawpy: pip install 'image-aesthetics-store\[raw\]'"):
+    with pytest.raises(
+        ImageError, match=r"raw files need rawpy: pip install 'image-aesthetics-store\[raw\]'"
+    ):
         decode_image(make_dng(sensor_scene()))
 
 
@@ -108,7 +112,9 @@ def test_what_made_the_rows_stands_in_the_provenance_also_after_an_update(tmp_pa
     config = DatasetConfig("t", "folder", {"images": str(root)}, tmp_path)
     table = build_table(config, tmp_path)
     assert table.path.tolist() == ["1.jpg", "2.dng", "3.DNG"]
-    assert table.notes == ("1 raw files lie beside a JPEG or HEIF of the same name and are one image with it",)
+    assert table.notes == (
+        "1 raw files lie beside a JPEG or HEIF of the same name and are one image with it",
+    )
     backbones, options = [load_backbone("demo_vit")], Options(n_threads=2)
     outcome = embed_images(table, backbones, tmp_path / "f", options)[0]
     version = rawpy.__version__

@@ -273,7 +273,8 @@ def write_tar(path, *members, format=tarfile.GNU_FORMAT):
 
 def test_member_names_that_lead_elsewhere_are_paths_below(tmp_path):
     tar = write_tar(
-        tmp_path / "a.tar", member("../../etc/1.jpg", b"1"), member("/abs/2.jpg", b"2"), member("a/../3.jpg", b"3"),
+        tmp_path / "a.tar",
+        member("../../etc/1.jpg", b"1"), member("/abs/2.jpg", b"2"), member("a/../3.jpg", b"3"),
         member("a..b/4..jpg", b"4"), member("..", b""), member("//5.jpg", b"5"),
     )  # fmt: skip
     source = open_source(tar, "d")
@@ -318,7 +319,9 @@ def test_names_in_any_bytes_and_another_case(tmp_path):
     assert sorted(source.files) == sorted([odd, "A.jpg", "a.JPG"])
     assert source.at(odd).read_bytes() == b"1"
     assert "1 names stand several times, different only in case" in source.notes[0]
-    nul = write_tar(tmp_path / "b.tar", member("a.jpg", pax_headers={"path": "a\0b.jpg"}), format=tarfile.PAX_FORMAT)
+    nul = write_tar(
+        tmp_path / "b.tar", member("a.jpg", pax_headers={"path": "a\0b.jpg"}), format=tarfile.PAX_FORMAT
+    )
     with pytest.raises(DatasetError, match="no file can have that name"):
         open_source(nul, "d")
 
@@ -369,7 +372,9 @@ def test_listing_many_members_keeps_little_of_each(tmp_path):
 
 
 def test_braces_are_bounded_before_they_are_taken_apart():
-    with pytest.raises(DatasetError, match="stands for 100,000,000,000 names, more than the limit of 1,000,000"):
+    with pytest.raises(
+        DatasetError, match="stands for 100,000,000,000 names, more than the limit of 1,000,000"
+    ):
         expand_braces("x/{00000000000..99999999999}.tar")
     with pytest.raises(DatasetError, match="stands for 1,000,000,000,000 names"):
         expand_braces("{0..9999}/{0..9999}/{0..9999}.tar")
@@ -379,7 +384,8 @@ def test_braces_are_bounded_before_they_are_taken_apart():
 
 def test_excluded_names_and_raw_twins_in_tars(tmp_path):
     tar = make_tar(
-        tmp_path / "a.tar", ("a.jpg", b"1"), ("a.CR2", b"2"), ("__MACOSX/b.jpg", b"3"), ("x/@eaDir/c.jpg/d.jpg", b"4"),
+        tmp_path / "a.tar", ("a.jpg", b"1"), ("a.CR2", b"2"), ("__MACOSX/b.jpg", b"3"),
+        ("x/@eaDir/c.jpg/d.jpg", b"4"),
         ("x/@eaDir/e.jpg", b"5"), ("drafts/f.jpg", b"6"), ("a.json", b"{}"), ("a.txt", b""), ("b.txt", b""),
     )  # fmt: skip
     source = open_source(str(tar), "d", exclude=["drafts"])

@@ -121,7 +121,9 @@ def filled(data, filler):
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 4}])
-@pytest.mark.parametrize("filler", [bytes(1), bytes(4), bytes(5000), b"\xff" * 7, b"\xff\0" * 9, b"\0\0\xff\0\0\0\0"])
+@pytest.mark.parametrize(
+    "filler", [bytes(1), bytes(4), bytes(5000), b"\xff" * 7, b"\xff\0" * 9, b"\0\0\xff\0\0\0\0"]
+)
 def test_filler_before_the_end_marker_costs_nothing(filler, options):
     data = jpeg(Image.fromarray(scene(60, 90)), **options)
     expected = turbo.decode_jpeg(data)
@@ -136,12 +138,12 @@ def test_filler_after_every_scan_of_a_progressive_picture():
     assert len(scans) > 5
     filled_scans = [scans[0]]
     for scan in scans[1:]:
-        markers = [scan.find(marker, 12) for marker in (b"\xff\xc4", b"\xff\xd9") if scan.find(marker, 12) > 0]
+        markers = [
+            scan.find(marker, 12) for marker in (b"\xff\xc4", b"\xff\xd9") if scan.find(marker, 12) > 0
+        ]
         end = min(markers, default=len(scan))
         filled_scans.append(scan[:end] + bytes(20) + scan[end:])
-    np.testing.assert_array_equal(
-        turbo.decode_jpeg(b"\xff\xda".join(filled_scans)), turbo.decode_jpeg(data)
-    )
+    np.testing.assert_array_equal(turbo.decode_jpeg(b"\xff\xda".join(filled_scans)), turbo.decode_jpeg(data))
 
 
 def test_scan_headers_with_numbers_that_a_sequential_picture_does_not_use():

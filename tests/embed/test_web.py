@@ -34,7 +34,12 @@ def tar_of(**members):
     return buffer.getvalue()
 
 
-FILES = {"/p/1.jpg": jpeg(1), "/p/2.jpg": jpeg(2), "/p/s/3.jpg": jpeg(3), "/t.tar": tar_of(a=jpeg(4), b=jpeg(5))}
+FILES = {
+    "/p/1.jpg": jpeg(1),
+    "/p/2.jpg": jpeg(2),
+    "/p/s/3.jpg": jpeg(3),
+    "/t.tar": tar_of(a=jpeg(4), b=jpeg(5)),
+}
 
 
 class Server(BaseHTTPRequestHandler):
@@ -55,7 +60,6 @@ class Server(BaseHTTPRequestHandler):
             return special(self, with_body)
         if self.path in FILES:
             return self.send(FILES[self.path], with_body=with_body)
-        links = {f[len(self.path) :].split("/")[0] + "/" * ("/" in f[len(self.path) :]) for f in FILES}
         inside = [f for f in FILES if f.startswith(self.path.rstrip("/") + "/")]
         if not inside:
             return self.send(b"", 404)
@@ -64,7 +68,16 @@ class Server(BaseHTTPRequestHandler):
         page = "".join(f'<a href="{link}">x</a>' for link in sorted({*links, "../", "file:///etc/passwd"}))
         return self.send(page.encode(), kind="text/html", with_body=with_body)
 
-    def send(self, data, status=200, kind="application/octet-stream", length=None, with_body=True, ranges=True, **more):
+    def send(
+        self,
+        data,
+        status=200,
+        kind="application/octet-stream",
+        length=None,
+        with_body=True,
+        ranges=True,
+        **more,
+    ):
         asked = self.headers.get("Range")
         if asked and ranges and status == 200:
             first, last = (int(n) for n in asked.removeprefix("bytes=").split("-"))

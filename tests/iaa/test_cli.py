@@ -186,3 +186,24 @@ def test_a_stopped_update_is_gone_on_from_with_its_own_batches(run, tmp_path, mo
         assert run("embed", "-d", "holiday", "-b", "demo_vit", "--update", "--batch-size", "4")[0] == 1
     code, _, err = run("embed", "-d", "holiday", "-b", "demo_vit", "--update")
     assert code == 0 and err.count("1 of 2 images have their rows already") == 2  # kept, and made before
+
+
+def test_a_folder_says_what_it_passes_over_and_leaves_out(run, tmp_path):
+    folder = tmp_path / "photos"
+    names = "a.jpg b.jfif c.jp2 d.CR2 e.mov f.MOV g.xmp @eaDir/t.jpg 2019/h.jpg"
+    for name in names.split():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    added = run("dataset", "add", "mine", "--kind", "folder", "--images", folder, "-o", "exclude=2019")
+    assert added[0] == 0 and "dataset.toml: 4 images" in added[2]
+    assert "passed over: 3 files that are no photographs (.mov 2, .xmp 1)" in added[2]
+    assert "left out by name: 2019 1, @eaDir 1" in " ".join(added[2].split())
+    shown = json.loads(run("dataset", "show", "mine", "--json")[1])
+    assert (shown["n_images"], shown["n_files_passed_over"]) == (4, {".mov": 2, ".xmp": 1})
+    assert shown["notes"][0].startswith("left out by name: ")
+    code, _, err = run("dataset", "add", "other", "--kind", "folder", "--images", folder, "-o", "exclude=")
+    assert code == 1 and "exclude is '', expected a name or pattern" in err
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.mov").write_bytes(b"x")
+    code, _, err = run("dataset", "add", "none", "--kind", "folder", "--images", tmp_path / "none")
+    assert code == 1 and "holds no images" in err and "Passed over: .mov 1" in " ".join(err.split())
