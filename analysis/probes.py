@@ -40,7 +40,7 @@ from analysis.spectrum import (
     root_path,
 )
 from store.digests import BLOCK_ROWS
-from store.names import cache_stem
+from store.file_names import cache_stem
 from store.rows import Rows as Selection
 from store.rows import align
 from store.targets import Targets

@@ -25,9 +25,9 @@ from embed.options import Options, Timings
 from store import BusyError, IdentityError, MissingFileError, StoreError, open_features
 from store.digests import digest_of_json
 from store.features import FEATURES_SCHEMA
+from store.file_names import backbone_file
 from store.identity import differences
 from store.locks import lock_path, turn, worker_lock, write_lock
-from store.names import backbone_file
 from store.parts import (
     Plan,
     begin,

@@ -14,7 +14,7 @@ import numpy as np
 
 from store.digests import digest_of_strings
 from store.errors import UnsafeNameError
-from store.names import check_name
+from store.file_names import check_name
 
 #: Section 4.1: WordNet 3.0 synonyms of "great" with "beautiful" and "pretty", and of "ugly".
 PAPER_HIGH = (

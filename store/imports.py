@@ -22,7 +22,7 @@ from jaxtyping import Float32
 from store.digests import digest_of_strings
 from store.errors import MissingFileError, SchemaError, StoreError
 from store.features import FEATURES_SCHEMA, Status
-from store.names import check_name, file_stem
+from store.file_names import check_name, file_stem
 from store.sealed import write_sealed
 
 UNIT_TOLERANCE = {"float16": 2e-3, "float32": 1e-5}
