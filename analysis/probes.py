@@ -42,7 +42,7 @@ from analysis.spectrum import (
 )
 from analysis.twins import first_equal_rows, product, tie
 from store.digests import BLOCK_ROWS
-from store.names import cache_stem
+from store.file_names import cache_stem
 from store.rows import Rows as Selection
 from store.rows import align
 from store.targets import Targets

@@ -66,7 +66,7 @@ class BackboneSpec:
     @property
     def file_stem(self) -> str:
         """The id as a file name."""
-        from store.names import file_stem  # the store needs numpy, the registry does not
+        from store.file_names import file_stem  # the store needs numpy, the registry does not
 
         return file_stem(self.id)
 

@@ -22,7 +22,7 @@ from embed.urls import is_url
 from store.digests import digest_of_strings
 from store.durable import make_folder, publish
 from store.errors import TableError, UnsafeNameError
-from store.names import dataset_folder
+from store.file_names import dataset_folder
 from store.text import read_toml
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from embed.weights import file_sha256, library_versions, local_weights
 from store import Features, StoreError, open_features
 from store.digests import digest_of_json
 from store.durable import write_json
-from store.names import backbone_file, file_stem
+from store.file_names import backbone_file, file_stem
 
 
 def feature_path(folder: Path, backbone_id: str) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 
 from store.digests import digest_of_strings
 from store.errors import MissingFileError, TableError, UnsafeNameError
-from store.names import check_name
+from store.file_names import check_name
 from store.text import read_lines, read_toml
 
 #: Section 4.1: synonyms in WordNet (here 3.0) of "great", with "beautiful" and "pretty", and of "ugly": 27

@@ -20,8 +20,8 @@ from finetune.tuned import MARK, read_record, save_tuned
 from store import Targets
 from store.digests import digest_of_json
 from store.durable import write_json
+from store.file_names import file_stem, place
 from store.locks import write_lock
-from store.names import file_stem, place
 
 PLAN = "plan.json"
 

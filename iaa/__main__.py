@@ -14,6 +14,9 @@ def main() -> None:
     """Load the command line and run it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    from iaa.console import prepare_streams
+
+    prepare_streams()  # before anything is opened that could get the number of a closed one
     from iaa.cli import main as run
 
     run()

@@ -7,6 +7,7 @@ import platform
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -25,11 +26,13 @@ from iaa import (
     commands_search,
     commands_store,
 )
-from iaa.console import notes
+from iaa.console import CleanFormatter, clean_lines, note, prepare_streams
 from iaa.supervision import INTERRUPTED, crash_folder, how_to_go_on, supervise
 
 # Typer brings click under different names from version to version; wrong usage is this class in all of them.
 UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="iaa",
@@ -80,30 +83,43 @@ def _set_up(
         False, "--version", is_eager=True, callback=_tell_version, help="Say which version this is."
     ),
 ) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(CleanFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
+    prepare_streams()
+    try:
+        os.getcwd()
+    except OSError:
+        note("error: the folder you are in does not exist any more. Change to another: cd")
+        sys.exit(1)
     try:
         code = _run(arguments)
     except UsageProblem as error:
+        if isinstance(error.message, str):
+            error.message = clean_lines(error.message, sys.stderr)
         error.show()
         sys.exit(2)
+    except BrokenPipeError:
+        _let_go()
     except (typer.Abort, KeyboardInterrupt):
-        notes.print(f"Interrupted. {how_to_go_on(arguments or sys.argv[1:])}", markup=False)
+        note(f"Interrupted. {how_to_go_on(arguments or sys.argv[1:])}")
         sys.stderr.flush()
         os._exit(INTERRUPTED)  # decode threads may sit in a slow read; nothing is left to write
     except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = stop.exit_code
     except Exception as error:
-        _explain(error)
+        try:
+            _explain(error)
+        except BrokenPipeError:
+            _let_go()
         sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+    _finish(code if isinstance(code, int) else 0)
 
 
 def _run(arguments: list[str] | None) -> Any:
@@ -134,8 +150,34 @@ def _explain(error: Exception) -> None:
         "notebooks",
         "store",
     }
-    if not ours:
-        traceback.print_exc()
-        notes.print("This was not foreseen; please report it with the lines above.", markup=False)
-        return
-    notes.print("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), markup=False)
+    if ours:
+        note("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]))
+    elif isinstance(error, OSError) and error.strerror:  # of the machine, not of the program
+        where = f" {error.filename}" if error.filename is not None else ""
+        note(f"error: cannot use{where or ' a file'}: {error.strerror}. To see where: iaa --verbose ...")
+        logger.info("where it was", exc_info=error)
+    elif isinstance(error, MemoryError):
+        note(f"error: there is not enough memory ({error or 'of the machine'}). Close other programs")
+    else:
+        note("".join(traceback.format_exception(error)))
+        note("This was not foreseen; please report it with the lines above.")
+
+
+def _finish(code: int) -> None:
+    """End with this code, if the answer has really gone out."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _let_go()
+    except OSError as error:
+        note(f"error: the answer cannot be written to standard output: {error.strerror}")
+        _let_go(1)
+    sys.exit(code)
+
+
+def _let_go(code: int = 141) -> None:
+    """Whoever read the output has left (`| head`): end without a word, as a signal would have done it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)

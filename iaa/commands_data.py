@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from iaa import options
-from iaa.console import answer_json, answer_table, answers, at_work, note
+from iaa.console import answer_json, answer_line, answer_table, at_work, note
 from iaa.paths import Layout, data_root
 
 
@@ -158,11 +158,8 @@ def backbones(as_json: options.Json = False) -> None:
     answer_table("Backbones", ["id", "runs here", "outputs", "prompts"], cells)
     for row in rows:
         if not row["can_run_here"]:
-            answers.print(f"{row['id']}: {row['weights']}", markup=False)
-    answers.print(
-        "Any other: open_clip:ARCH/TAG or timm:NAME, with --weights FILE if the hub is out of reach.",
-        markup=False,
-    )
+            answer_line(f"{row['id']}: {row['weights']}")
+    answer_line("Any other: open_clip:ARCH/TAG or timm:NAME, with --weights FILE if the hub is out of reach.")
 
 
 def _note_gaps(table: Any) -> None:

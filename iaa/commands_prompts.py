@@ -78,12 +78,12 @@ def check(
         answer_json({"file": file, **described, "texts": list(table.text)})
     else:
         some = list(contents[:3]) + (["..."] if len(contents) > 3 else [])
-        rows = [["name", prompt_set.name]]
+        rows: list[list[Any]] = [["name", prompt_set.name]]
         rows += [[f"{side} ({len(words)})", ", ".join(words)] for side, words in sides.items() if words]
-        rows += [[f"templates ({len(prompt_set.templates)})", "\n".join(prompt_set.templates)]]
+        rows += [[f"templates ({len(prompt_set.templates)})", tuple(prompt_set.templates)]]
         rows += [[f"contents ({len(contents):,})", ", ".join(some)]] if contents else []
         first = list(table.text[:3]) + (["...", table.text[-1]] if len(table) > 3 else [])
-        rows += [[f"texts ({len(table):,})", "\n".join(first)]]
+        rows += [[f"texts ({len(table):,})", tuple(first)]]
         rows += [["longest", f"{tokens.longest} of {tokens.context_length} tokens: {tokens.longest_text}"]]
         answer_table(f"What {file} encodes", ["what", "value"], rows)
         for remark in remarks:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from iaa import options
-from iaa.console import answer_json, answers, at_work, note
+from iaa.console import answer_json, answer_line, at_work, note
 from iaa.paths import Layout, data_root
 
 
@@ -63,4 +63,4 @@ def report(
         answer_json({"dataset": dataset, "index": str(index), "seconds": seconds})
         return
     note(f"report made in {seconds:.0f} s; open it in a browser:")
-    answers.print(str(index), markup=False)
+    answer_line(str(index))

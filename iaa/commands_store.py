@@ -101,7 +101,7 @@ def verify(
         )
     else:
         rows = [
-            [str(v.path), v.schema, f"{v.n_bytes:,}", "intact" if v.is_intact else "\n".join(v.problems)]
+            [str(v.path), v.schema, f"{v.n_bytes:,}", "intact" if v.is_intact else v.problems]
             for v in verdicts
         ]
         answer_table("Stored files", ["file", "kind", "bytes", "verdict"], rows)

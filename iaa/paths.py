@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.names import backbone_file, cache_stem, dataset_folder, file_stem, place
+from store.file_names import backbone_file, cache_stem, dataset_folder, file_stem, place
 
 
 def head_path(root: Path, given: str) -> Path:

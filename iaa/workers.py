@@ -142,9 +142,9 @@ def _start(arguments: Sequence[str], number: int, device: str, n_workers: int) -
     environment = dict(os.environ)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", VARIABLE):
         environment.pop(name, None)
-    environment["PYTHONIOENCODING"] = "utf-8:surrogateescape"  # names of files, in whatever locale
     n_threads = max(1, n_cores() // n_workers)
     environment.setdefault("OMP_NUM_THREADS", str(n_threads))
+    environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
     command = [sys.executable, "-m", "iaa", "embed", *arguments, "--device", device]
     if "--threads" not in arguments:
         command += ["--threads", str(min(32, n_threads))]
@@ -152,8 +152,8 @@ def _start(arguments: Sequence[str], number: int, device: str, n_workers: int) -
         [*command, "--worker", f"{number}/{n_workers}", "--json", "--progress-lines"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="surrogateescape",
+        encoding="utf-8",  # whatever the locale, and whatever a library prints
+        errors="backslashreplace",
         env=environment,
         start_new_session=True,  # Ctrl-C reaches the launcher alone, which tells them once
     )

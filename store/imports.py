@@ -22,8 +22,8 @@ from jaxtyping import Float32
 from store.digests import digest_of_strings
 from store.errors import MissingFileError, SchemaError, StoreError, TableError
 from store.features import FEATURES_SCHEMA, Status
+from store.file_names import check_name, file_stem
 from store.matching import match_names
-from store.names import check_name, file_stem
 from store.sealed import write_sealed
 from store.tables import PARQUET_ENDINGS, column_text, plain, read_table
 from store.text import read_lines

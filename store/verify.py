@@ -9,7 +9,7 @@ from pathlib import Path
 
 from store.errors import StoreError
 from store.features import FEATURES_SCHEMA, Features
-from store.names import file_stem
+from store.file_names import file_stem
 from store.prompts import PROMPTS_SCHEMA, Prompts
 from store.sealed import SealedFile
 from store.system import n_cores, open_file, read_into

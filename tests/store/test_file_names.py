@@ -12,8 +12,8 @@ from embed.prompt_sets import PromptSetError, load_prompt_file
 from iaa.paths import Layout, head_path, named_head
 from store.errors import UnsafeNameError
 from store.features import FEATURES_SCHEMA, open_features
+from store.file_names import MAX_BYTES, cache_stem, check_name, place
 from store.imports import read_npy, write_imported
-from store.names import MAX_BYTES, cache_stem, check_name, place
 from store.sealed import SealedFile, write_sealed
 from store.targets import open_targets, write_targets
 from tests.archives import make
