@@ -11,6 +11,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from analysis.evidence import Binned, LearningCurve
 from analysis.importance import TopCurve
+from analysis.markup import visible
 from analysis.probes import ProbeFit
 from analysis.results import MethodResult, Metric
 from analysis.style import REFERENCE, colour, styled
@@ -203,7 +204,7 @@ def plot_distributions(
                 continue
             axes.bar(levels, 100 * shares[index], color="#c9c9c9", label="votes")
             axes.plot(levels, 100 * predicted[index], "o-", color=colour(0), markersize=3, label="predicted")
-            axes.set_title(titles[index], fontsize=8)
+            axes.set_title(visible(titles[index]), fontsize=8)
             axes.set_xticks(levels[:: max(1, len(levels) // 5)])
         panels[0][0].legend(fontsize=7)
         figure.supxlabel("vote", fontsize=9)

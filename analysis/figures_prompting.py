@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 
+from analysis.markup import visible
 from analysis.pair_search import PairMetric, PairTable
 from analysis.prompt_ensembles import BottleneckProbe, GreedyStep
 from analysis.prompt_groups import GroupResult
@@ -160,9 +161,9 @@ def plot_image_grid(
             spine.set(edgecolor=colour, linewidth=3, visible=True)
         lines = [f"{mark}{'high' if predicted_high[i] else 'low'}, score {score[i]:+.4f}"]
         lines += [f"mean vote {mos[i]:.2f}"] if mos is not None else []
-        lines += [f"#{_shorten(content[i], 24)}"] if content is not None else []
+        lines += [f"#{_shorten(visible(content[i]), 24)}"] if content is not None else []
         axes.set_title("\n".join(lines), fontsize=8, color=colour)
-        axes.set_xlabel(_shorten(str(image_ids[i]), 24), fontsize=7)
+        axes.set_xlabel(_shorten(visible(str(image_ids[i])), 24), fontsize=7)
     return figure
 
 
@@ -297,7 +298,7 @@ def plot_groups(groups: Sequence[GroupResult], metric: str, overall: float) -> F
         axes.hlines(row, measured.low, measured.high, color=NEUTRAL, linewidth=1.5)
         axes.plot(measured.value, row, "o", color=HIGH, markersize=5)
     axes.axvline(overall, color="black", linestyle="--", linewidth=1)
-    names = [f"{_shorten(g.name, 28)} ({g.n_images:,})" for g in groups]
+    names = [f"{_shorten(visible(g.name), 28)} ({g.n_images:,})" for g in groups]
     axes.set_yticks(range(len(groups)), names, fontsize=8)
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.set_xlabel(f"{METRIC_NAMES.get(metric, metric)} with 95 % interval")

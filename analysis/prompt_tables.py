@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from analysis.bootstrap import Difference
+from analysis.markup import to_markdown
 from analysis.pair_search import PairMetric, PairTable
 from analysis.prompt_groups import GroupResult
 from analysis.published import BEST_PAIRS, TABLE_1
@@ -23,7 +24,7 @@ def table_of_results(results: Sequence[MethodResult], paper: bool = True) -> str
         if paper:
             row.append(_paper_accuracy(result.key))
         rows.append(row)
-    return markdown_table(headings, rows)
+    return to_markdown(headings, rows)
 
 
 def table_of_chosen_pairs(results: Sequence[MethodResult]) -> str:
@@ -48,7 +49,7 @@ def table_of_chosen_pairs(results: Sequence[MethodResult]) -> str:
                     *BEST_PAIRS.get(result.key, (UNKNOWN,) * 2),
                 ]
             )
-    return markdown_table(headings, rows)
+    return to_markdown(headings, rows)
 
 
 def table_of_pair_spread(
@@ -81,7 +82,7 @@ def table_of_pair_spread(
         measured = chosen[method] if chosen else Metric(value)
         shown = [f"{quartile:.3f}" for quartile in quartiles]
         rows.append([method, f"{len(defined)}", *shown, _interval(measured), f"{rank}"])
-    return markdown_table(headings, rows)
+    return to_markdown(headings, rows)
 
 
 def table_of_differences(differences: Sequence[Difference]) -> str:
@@ -97,7 +98,7 @@ def table_of_differences(differences: Sequence[Difference]) -> str:
         ]
         for d in differences
     ]
-    return markdown_table(["first", "second", "first - second", "95 % interval", "p", "p (Holm)"], rows)
+    return to_markdown(["first", "second", "first - second", "95 % interval", "p", "p (Holm)"], rows)
 
 
 def table_of_groups(groups: Sequence[GroupResult]) -> str:
@@ -113,13 +114,7 @@ def table_of_groups(groups: Sequence[GroupResult]) -> str:
         ]
         for group in groups
     ]
-    return markdown_table(["group", "images", "mean vote", "share high", "accuracy", "SRCC"], rows)
-
-
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; bars inside cells are escaped."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
+    return to_markdown(["group", "images", "mean vote", "share high", "accuracy", "SRCC"], rows)
 
 
 def _interval(metric: Metric | None) -> str:

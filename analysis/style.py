@@ -17,6 +17,7 @@ def styled() -> AbstractContextManager[None]:
             "figure.dpi": 110,
             "savefig.dpi": 300,
             "figure.constrained_layout.use": True,
+            "text.parse_math": False,  # names may hold dollars; there are no formulas
             "font.size": 9,
             "axes.titlesize": 9.5,
             "axes.spines.top": False,

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.bootstrap import Difference
+from analysis.markup import to_markdown
 from analysis.published import NOTEBOOK_PRINTS, PAPER_SPLIT, TABLE_1, TABLE_2, Published
 from analysis.results import MethodResult, Metric
 from store.csv_files import write_rows
 
-__all__ = ["TABLE_1", "TABLE_2", "Published"]
+__all__ = ["TABLE_1", "TABLE_2", "Published", "to_markdown"]
 UNKNOWN = "not known to us"
 COLUMNS = ("accuracy", "recall_low", "recall_high", "srcc", "plcc")
 HEADINGS = {
@@ -229,12 +230,6 @@ def write_table(
     for suffix, text in texts.items():
         path.with_suffix(suffix).write_text(text, encoding="utf-8")
     return [path.with_suffix(suffix) for suffix in texts]
-
-
-def to_markdown(headings: Sequence[str], table: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [list(headings), ["---"] * len(headings), *table]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def to_latex(headings: Sequence[str], table: Sequence[Sequence[str]], caption: str = "") -> str:

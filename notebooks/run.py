@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from analysis.results import REPORT_VARIABLE
 
@@ -28,6 +30,13 @@ FOLDER = Path(__file__).resolve().parent
 SYNTHETIC = (
     "This data set is a synthetic world, rendered and rated by a program. It shows that the machinery works; "
     "it is no evidence for or against anything the paper says."
+)
+
+
+#: Pages show pictures and styles that they hold themselves; nothing runs, nothing is fetched or sent.
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+    "style-src 'unsafe-inline'; font-src data:; base-uri 'none'; form-action 'none'\">"
 )
 
 
@@ -167,6 +176,26 @@ def spoken_cells(cells: Sequence[Any]) -> list[Any]:
     return kept
 
 
+class _Renderer(IPythonRenderer):
+    """nbconvert's own, but HTML in the Markdown is text, and no address runs a program."""
+
+    def __init__(self) -> None:
+        super().__init__(escape=False, allow_harmful_protocols=False)
+
+    def inline_html(self, html: str) -> str:
+        """The tag as text."""
+        return escape(html)
+
+    def block_html(self, html: str) -> str:
+        """The block as text."""
+        return f"<p>{escape(html)}</p>\n"
+
+
+def _markdown_to_html(source: str) -> str:
+    """Every Markdown cell and output goes through here."""
+    return str(MarkdownWithMath(renderer=_Renderer()).render(source))
+
+
 def _page_html(page: Page, pages: Sequence[Page], notebook: Any) -> str:
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         exclude_input=True,
@@ -176,6 +205,7 @@ def _page_html(page: Page, pages: Sequence[Page], notebook: Any) -> str:
         mathjax_url="",
         jquery_url="",
     )
+    exporter.register_filter("markdown2html", _markdown_to_html)  # type: ignore[no-untyped-call]
     notebook.metadata["title"] = page.title
     notebook.cells = spoken_cells(notebook.cells)
     body, _ = exporter.from_notebook_node(notebook)
@@ -200,7 +230,9 @@ def _page_html(page: Page, pages: Sequence[Page], notebook: Any) -> str:
         f'{style}<nav class="report"><a href="index.html">Report</a> {links}'
         f' <a href="notebooks/{page.stem}.ipynb">this notebook, with code</a></nav>'
     )
-    return re.sub(r"(<body[^>]*>)", lambda match: match.group(1) + nav, body, count=1)
+    body = re.sub(r"(<body[^>]*>)", lambda match: match.group(1) + nav, body, count=1)
+    body = re.sub(r"<script\b.*?</script>", "", body, flags=re.DOTALL)  # the template's own, of no use here
+    return re.sub(r"(<head[^>]*>)", lambda match: match.group(1) + POLICY, body, count=1)
 
 
 def _index_html(pages: Sequence[Page], parameters: Mapping[str, Any], results: Path) -> str:
@@ -211,7 +243,7 @@ def _index_html(pages: Sequence[Page], parameters: Mapping[str, Any], results: P
         f"<p>{html.escape(p.summary)}</p></li>"
         for p in pages
     )
-    return f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+    return f"""<!doctype html><html lang="en"><head>{POLICY}<meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Report: {dataset}</title><style>
 body{{font:16px/1.5 sans-serif;max-width:1060px;margin:3em auto;padding:0 1em;color:#222}}
 li{{margin:.8em 0}} li p{{margin:.1em 0;color:#555}} span{{color:#888;font-size:85%}}

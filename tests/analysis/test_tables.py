@@ -321,7 +321,7 @@ def test_pages_run_for_votes_scores_and_no_ratings(rated_world: Path, tmp_path: 
     if kind == "one backbone":
         assert "Only one backbone here" in pretraining and "dull" not in probing + pretraining
         assert "| head kept | sharp/pooled | planted, split random |" in probing
-        assert "`elsewhere` was fitted on another split of planted" in probing
+        assert "elsewhere was fitted on another split of planted" in probing
     else:
         assert "sharp + dull" in pretraining or "dull + sharp" in pretraining
         assert "No head for these backbones" in probing
