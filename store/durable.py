@@ -137,6 +137,11 @@ def write_json(path: Path, value: Any, tag: str = "") -> None:
 
 def space_error(path: Path, error: OSError) -> SpaceError:
     """What to tell people when a file cannot be written."""
+    if isinstance(error, PermissionError) and system.LOCKS_ARE_APART:
+        return SpaceError(
+            f"cannot write {path}: {error.strerror or error}. Windows replaces no file that is open: close "
+            "what reads it (a notebook, a report), then run the same command again. Nothing finished is lost."
+        )
     return SpaceError(
         f"cannot write {path}: {error.strerror or error}. Nothing that was finished is lost. "
         "Free some space or choose another place (--data), then run the same command again."
