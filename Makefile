@@ -23,10 +23,10 @@ help: ## this list
 setup: $(READY) ## make the virtual environment (made and repaired by every other verb, too)
 
 $(READY): pyproject.toml constraints.txt
-	@python=$$(for p in $(PYTHON) python3.12 python3.11 python3 python; do \
-	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; \
+	@python=$$(for p in $(or $(PYTHON),python3.12 python3.13 python3.11 python3.14 python3 python); do \
+	  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; \
 	done); \
-	test -n "$$python" || { echo "Python 3.11 or 3.12 is needed; name it with make PYTHON=/path/to/python"; exit 1; }; \
+	test -n "$$python" || { echo "Python 3.11 to 3.14 is needed; name it with make PYTHON=/path/to/python"; exit 1; }; \
 	echo "setting up $(VENV) with $$($$python --version) (a few minutes, about 6 GB)"; \
 	rm -f $(READY); $(BIN)/python -c 'pass' 2>/dev/null || $$python -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

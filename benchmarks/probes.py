@@ -204,7 +204,7 @@ def measure(step: str, folder: Path) -> dict[str, float]:
 
 
 def _anonymous() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 

@@ -236,7 +236,8 @@ def apart(stage: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, 
 
 
 def _measured(stage: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: it is inherited otherwise
+    # The peak starts anew: it is inherited otherwise.
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = _peak_kib()
     numbers = stage(*arguments)
     name = stage.__name__.removeprefix("time_")
@@ -245,7 +246,7 @@ def _measured(stage: Callable[..., dict[str, float]], *arguments: Any) -> dict[s
 
 def _peak_kib() -> int:
     """Peak resident memory of this process, pages of mapped files included (Linux)."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0])
 
 

@@ -146,6 +146,11 @@ def space_error(path: Path, error: OSError) -> SpaceError:
             f"cannot write {path}: its temporary name {error.filename or path} is a link, and links are not "
             "written through. Remove the link, then run the same command again."
         )
+    if isinstance(error, PermissionError) and system.LOCKS_ARE_APART:
+        return SpaceError(
+            f"cannot write {path}: {error.strerror or error}. Windows replaces no file that is open: close "
+            "what reads it (a notebook, a report), then run the same command again. Nothing finished is lost."
+        )
     return SpaceError(
         f"cannot write {path}: {error.strerror or error}. Nothing that was finished is lost. "
         "Free some space or choose another place (--data), then run the same command again."

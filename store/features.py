@@ -45,7 +45,8 @@ class Features:
         self.file = file
         self.path = file.path
         self.image_id = file.strings("image_id")
-        self.status: UInt8[np.ndarray, " n_images"] = file.view("status")
+        self.status: UInt8[np.ndarray, " n_images"] = file.view("status").copy()  # so that close() lets go
+        self.status.flags.writeable = False
         reasons = file.strings("failures/reason").tolist()
         self.failures: dict[int, str] = dict(zip(file.view("failures/row").tolist(), reasons, strict=True))
         self.outputs: dict[str, int] = {

@@ -44,7 +44,13 @@ def write_joined(
         shape, dtype = old.arrays[name]
         digests = np.frombuffer(b"".join(digest_block(block) for block in blocks()), np.uint8)
         arrays[name] = Streamed((plan.n_rows, *shape[1:]), dtype, digests.reshape(-1, 32), blocks())
-    return write_sealed(plan.path, plan.schema, plan.identity, provenance, arrays, plan.tag)
+
+    def release() -> None:
+        old.close()
+        if new is not None:
+            new.close()
+
+    return write_sealed(plan.path, plan.schema, plan.identity, provenance, arrays, plan.tag, release)
 
 
 def _form(file: SealedFile) -> dict[str, Any]:

@@ -8,7 +8,7 @@ but the rows; rows are checked block by block the first time they are read.
 
 import errno
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,15 @@ def write_sealed(
     provenance: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray | Streamed],
     tag: str = "",
+    release: Callable[[], None] | None = None,
 ) -> str:
     """Write a sealed file durably and return its content digest.
 
     The file appears under its name complete or not at all: it is written as `<name><tag>.partial`, read back
     and checked, fsynced, renamed, and its directory fsynced. Space is reserved before the rows are
     written, so that a full disk is a SpaceError and not a half-written file. A second writer of the same file
-    waits for the first; with different tags they never touch each other's bytes, locks or no locks.
+    waits for the first; with different tags they never touch each other's bytes, locks or no locks. `release`
+    is called before the file takes its name, to close the one that it replaces: Windows wants that.
     """
     _check_array_names(path, arrays)
     prepared = {name: _prepare(array) for name, array in sorted(arrays.items())}
@@ -75,6 +77,8 @@ def write_sealed(
                 written.check_all()
                 if written.digest != digest:
                     raise IntegrityError(f"{partial}: reads back as {written.digest}, written as {digest}")
+            if release is not None:
+                release()
             publish(partial, path)
     except OSError as error:
         raise space_error(path, error) from error

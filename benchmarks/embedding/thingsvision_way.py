@@ -45,7 +45,7 @@ def main() -> None:
         clip, _, transform = open_clip.create_model_and_transforms("ViT-B-32-quickgelu")
         model = clip.visual
     else:
-        settings = json.loads(Path(config).read_text())
+        settings = json.loads(Path(config).read_text(encoding="utf-8"))
         model = timm.create_model(settings["architecture"], **settings["model_args"] | {"num_classes": 0})
         transform = timm.data.create_transform(
             **timm.data.resolve_data_config(settings["pretrained_cfg"]), is_training=False

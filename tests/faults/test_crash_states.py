@@ -117,7 +117,7 @@ class Checker:
 def sealed_and_right(path: Path) -> bool:
     """Intact, and the rows are the ones meant."""
     if path.name == "plan.json":
-        return path.stat().st_size > 0 and path.read_text().endswith("}\n")
+        return path.stat().st_size > 0 and path.read_text(encoding="utf-8").endswith("}\n")
     if not verify_file(path).is_intact:
         return False
     with h5py.File(path) as file:
