@@ -1,9 +1,13 @@
 """Ratings in the layouts that people have: the unmistakable is understood, the rest asks for an option."""
 
+from contextlib import suppress
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis.labels import is_high
 from embed.ava import read_ava_labels, read_id_list
@@ -342,3 +346,49 @@ def test_parquet_names_that_are_no_text(tmp_path):
     pq.write_table(pa.table({"file": [b"\xff.jpg"], "score": [1.0]}), tmp_path / "r.parquet")
     with pytest.raises(DatasetError, match=r"r\.parquet: column file is not UTF-8 text"):
         read_ratings(tmp_path / "r.parquet", {})
+
+
+_PIECES = [
+    b'"',
+    b",",
+    b";",
+    b"\n",
+    b"\r",
+    b"\0",
+    b"=",
+    b"\xff",
+    b"1e400",
+    b"nan",
+    b"-1",
+    b"..",
+    b"[",
+    b"sep=;\n",
+    b"\xef\xbb\xbf",
+]
+_SEEDS = [
+    b"file,rater,score,split\na.jpg,x,1,train\na.jpg,y,2,train\nb.jpg,x,3,test\n",
+    b"image_id,p_1,p_2\n1.0,0.5,0.5\n2.0,1,0\n",
+    b'file,t,votes_1,votes_2\na,"x\ny",1,0\nb,"z",2,5\n',
+    b'[{"image_id": 1}, {"image_id": "2"}]',
+    "\ufefffile\trater_1\trater_2\na\t1\t2\n".encode("utf-16-le"),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.sampled_from(_SEEDS),
+    edits=st.lists(st.tuples(st.integers(0, 90), st.sampled_from(_PIECES), st.integers(0, 3)), max_size=5),
+    name=st.sampled_from(["x.csv", "x.txt", "x.json", "x.parquet"]),
+)
+def test_damaged_files_are_errors_of_ours(tmp_path_factory, seed, edits, name):
+    data = bytearray(seed)
+    for at, piece, n_removed in edits:
+        data[at : at + n_removed] = piece
+    path = write(tmp_path_factory.mktemp("d") / name, bytes(data))
+    for read_it in (
+        lambda: read_ratings(path, {"ids": "path"}),
+        lambda: read_id_list(path),
+        lambda: read_ava_labels(path),
+    ):
+        with suppress(DatasetError):
+            read_it()

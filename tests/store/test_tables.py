@@ -214,3 +214,26 @@ def test_fast_and_strict_reading_agree(tmp_path, rng):
     strict = table_of(tmp_path, f'a,b,c\n{quoted}\nx,5" y,z\n')  # a stray quote at the end
     assert strict[1][:-1] == fast[1] == words.tolist() and strict[1][-1] == ["x", '5" y', "z"]
     assert np.array(fast[1]).shape == (5000, 3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    titles=st.lists(st.text('ab" ', max_size=4), min_size=1, max_size=6),
+    ending=st.sampled_from(["", ","]),
+    place=st.integers(0, 2),
+)
+def test_quotes_of_people_never_give_one_row_the_score_of_another(tmp_path_factory, titles, ending, place):
+    """Titles as they were typed, with no thought of quoting, before, between or behind the other cells."""
+    rows = [[f"{i}.jpg", str(i + 10)] for i in range(len(titles))]
+    names = ["file", "score"]
+    names.insert(place, "title")
+    for row, title in zip(rows, titles, strict=True):
+        row.insert(place, title)
+    text = "".join(",".join(row) + ending + "\n" for row in [names, *rows])
+    try:
+        found, cells = table_of(tmp_path_factory.mktemp("q"), text)
+    except TableError as error:
+        assert "line" in str(error)
+        return
+    at = found.index("file"), found.index("score")
+    assert [(row[at[0]], row[at[1]]) for row in cells] == [(f"{i}.jpg", str(i + 10)) for i in range(len(rows))]
