@@ -146,3 +146,9 @@ def test_names_that_differ_in_case_or_unicode_form_are_said():
     notes = listing_notes(files, Sieve(), 0)
     assert notes[0].startswith("3 names stand several times, different only in case or in the Unicode form")
     assert listing_notes(["a.jpg", "b.jpg"], Sieve(), 0) == ()
+
+
+def test_raw_files_without_the_extra_are_said(monkeypatch):
+    monkeypatch.setattr("embed.image_files.find_spec", lambda name: None)
+    notes = listing_notes(["a.CR2", "b.jpg"], Sieve(), 0)
+    assert notes == ("1 raw files need rawpy, else they fail: pip install 'image-aesthetics-store[raw]'",)

@@ -173,3 +173,11 @@ def test_damage_in_a_scan_is_found_as_strictly_as_by_libjpeg_itself():
     for stray in (b"\x12\x34\x56\x78" * 5, data[start : start + 40]):
         with pytest.raises(ImageError, match="damaged JPEG: Corrupt JPEG data: .* extraneous bytes"):
             turbo.decode_jpeg(filled(data, stray))
+
+
+def test_stray_bytes_between_the_segments_of_the_header_are_left_to_pillow():
+    data = jpeg(Image.fromarray(scene(60, 90)))
+    at = data.find(b"\xff\xdb")
+    stray = data[:at] + b"\x11\x22\x33" + data[at:]
+    assert turbo.decode_jpeg(stray) is None
+    np.testing.assert_array_equal(np.asarray(decode_image(stray)), turbo.decode_jpeg(data))

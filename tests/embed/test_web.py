@@ -124,6 +124,9 @@ def test_a_folder_and_a_tar_are_read(server):
     source = open_source(f"{server.url}/p", "d")
     assert sorted(source.files) == ["1.jpg", "2.jpg", "s/3.jpg"]
     assert source.at("s/3.jpg").read_bytes() == FILES["/p/s/3.jpg"]
+    assert sorted(open_source(f"{server.url}/*.tar", "d").files) == ["a.jpg", "b.jpg"]
+    with pytest.raises(DatasetError, match="would follow every link"):
+        open_source(f"{server.url}/**.tar", "d")
     tar = open_source(f"{server.url}/t.tar", "d")
     assert sorted(tar.files) == ["a.jpg", "b.jpg"] and tar.at("b.jpg").read_bytes() == jpeg(5)
 
