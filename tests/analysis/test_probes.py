@@ -226,6 +226,14 @@ def test_probes_of_a_planted_world(rated_world: Path) -> None:
             np.testing.assert_allclose(model.predict(rows), fit.predictions["ols"], atol=1e-8)
             assert ols.srcc is not None and ols.srcc.value == srcc(fit.y_test, fit.predictions["ols"])
             assert ols.srcc.low < ols.srcc.value < ols.srcc.high
+            assert ols.detail["prints"] == pytest.approx(
+                {
+                    "intercept": model[-1].intercept_,
+                    "lowest prediction": fit.predictions["ols"].min(),
+                    "highest prediction": fit.predictions["ols"].max(),
+                    "mean prediction": fit.predictions["ols"].mean(),
+                }
+            )
     assert found["sharp"].srcc.value > 0.7 > found["dull"].srcc.value + 0.1
     assert found["dull"].srcc.value > 0.3
     assert found["sharp"].accuracy.value > probes.evaluate_majority(fit, 20).accuracy.value + 0.05

@@ -63,7 +63,7 @@ def literal_binary(image: np.ndarray, prompts: list[tuple[np.ndarray, int]]) -> 
 
 
 def literal_continuous(image: np.ndarray, prompts: list[tuple[np.ndarray, int]]) -> float:
-    """Equation 2: sum of w_i * cos(image, prompt_i)."""
+    """Equation 1: sum of w_i * cos(image, prompt_i)."""
     return sum(weight * cosine(image, vector) for vector, weight in prompts)
 
 

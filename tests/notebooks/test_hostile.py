@@ -42,7 +42,7 @@ LINKS = [
 ]
 MARKUP = [
     "&lt;b&gt; &amp; & <b>", "$\\frac{$ \\(x\\) $$", "a\u202egpj.exe\u2066", "`code` *bold* _i_ ~~s~~ | bar",
-    "# head", "- item", "\x1b[31mred", "back\\slash", "**", "`",
+    "# head", "- item", "no UTF-8 \udcff", "\x1b[31mred", "back\\slash", "**", "`",
 ]  # fmt: skip
 ALL = [*ELEMENTS, *LINKS, *MARKUP]
 
