@@ -1,5 +1,6 @@
 """Hostile names in report and contact sheets: they reach the pages as text, and a browser runs none."""
 
+import io
 import os
 import re
 import shutil
@@ -10,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.heads import head_of, save_head
+from analysis.figures_probing import plot_distributions
 from analysis.markup import literal, to_markdown, visible
-from analysis.probes import fit_probes
 from iaa.sheet import Thumbnail, page
 from notebooks.run import POLICY, _markdown_to_html, report_notebooks, run_report
-from store import Targets, open_features, open_targets, write_targets
+from store import Targets, write_targets
 from store.features import FEATURES_SCHEMA
 from store.prompts import PROMPTS_SCHEMA
 from store.sealed import write_sealed
@@ -133,7 +133,7 @@ def hostile_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     votes[np.arange(n), np.clip(np.round(3 + quality), 1, 5).astype(int) - 1] += 60
     columns = {
         f"group <img src=x onerror={RUNS.format('column')}>{start}": np.array(
-            [ALL[start + i // 2 % 5] for i in range(n)]
+            [ALL[(start + i // 2 % 5) % len(ALL)] for i in range(n)]
         )
         for start in range(0, len(ALL), 5)
     }
@@ -143,9 +143,6 @@ def hostile_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         split=split, split_name=ELEMENTS[1], dataset=ELEMENTS[0], columns=columns,
     )  # fmt: skip
     write_targets(folder / "targets.h5", targets, {}, {})
-    with open_features(folder / "features" / "toy.h5") as features:
-        fit = fit_probes(features, open_targets(folder / "targets.h5"), "embedding")
-    save_head(folder.parent / "heads" / "script, $x$", head_of(fit, fit.ridge))
     return folder
 
 
@@ -157,7 +154,7 @@ def pages(hostile_world: Path) -> list[Path]:
         "dataset": ELEMENTS[0], "dataset_dir": str(hostile_world), "images_dir": str(hostile_world),
         "report_dir": str(report), "backbones": [], "n_boot": 10,
     }  # fmt: skip
-    chosen = [path for path in report_notebooks() if path.stem[:2] in ("00", "10", "20", "90")]
+    chosen = [path for path in report_notebooks() if path.stem[:2] in ("00", "10", "90")]
     index = run_report(report, parameters, chosen)
     rows = [
         {"image_id": name, "file": f"{name}/{name}", "rank": i + 1, ELEMENTS[2]: 0.5, "percentile": 50.0}
@@ -170,6 +167,16 @@ def pages(hostile_world: Path) -> list[Path]:
     return [index, *sorted(report.glob("[0-9]*.html")), report / "sheet.html"]
 
 
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
+def test_figures_read_no_formulas_into_names() -> None:
+    shares = np.full((len(ALL), 5), 0.2)
+    figure = plot_distributions(np.arange(1, 6), shares, shares, ALL)
+    figure.savefig(io.BytesIO())
+    titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
+    assert titles == [visible(text) for text in ALL]
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.notebook
 def test_hostile_names_reach_the_pages_as_text_and_nothing_else(pages: list[Path]) -> None:
     shown = {path.name: Page(path.read_text(encoding="utf-8")) for path in pages}
@@ -209,6 +216,7 @@ def what_ran(dom: str) -> str:
     return found.group(1) if found else ""
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.browser
 @pytest.mark.notebook
 def test_a_browser_runs_none_of_it(pages: list[Path], tmp_path: Path) -> None:
