@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import embed.pipeline
-import store.durable
+import store.system
 from embed.options import Options
 from embed.pipeline import embed_images, feature_path, feature_plan, merge_run, unfinished_runs
 from store import BusyError, IdentityError, MissingFileError, StoreError, open_features
@@ -221,7 +221,7 @@ def test_where_there_are_no_locks_a_warning_is_logged_and_the_run_goes_on(tmp_pa
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    assert store.durable.fcntl is fcntl
+    assert store.system.fcntl is fcntl
     with worker_lock(tmp_path / "x.lock", (1, 2), "r"), turn(tmp_path / "x.lock"):
         pass
     with write_lock(tmp_path / "x.lock"):
