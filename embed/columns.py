@@ -36,6 +36,7 @@ _RATERS = {
 _NUMBERED = re.compile(r"(.*?)[ _.-]*([0-9]{1,4})")
 _WHOLE = re.compile(r"-?[0-9]{1,9}(\.0+)?")
 _N_TRIED = 1000
+EMPTY = ("", "NA", "N/A", "NaN", "nan", "null")
 
 
 class DatasetError(Exception):
@@ -255,7 +256,7 @@ def _tried(sheet: Sheet, column: str) -> list[str]:
 
 
 def _is_numeric(sheet: Sheet, column: str) -> bool:
-    cells = [cell for cell in _tried(sheet, column) if cell]
+    cells = [cell for cell in _tried(sheet, column) if cell not in EMPTY]
     return bool(cells) and all(is_number(cell) for cell in cells)
 
 
@@ -268,5 +269,5 @@ def is_number(cell: str) -> bool:
 
 
 def _range(sheet: Sheet, column: str) -> tuple[float, float]:
-    values = [float(cell) for cell in _tried(sheet, column) if cell]
+    values = [float(cell) for cell in _tried(sheet, column) if cell not in EMPTY]
     return min(values), max(values)

@@ -7,10 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from embed.columns import DatasetError, Sheet, is_number
+from embed.columns import EMPTY, DatasetError, Sheet, is_number
 
 MAX_LEVELS = 100
-_EMPTY = ("", "NA", "N/A", "NaN", "nan", "null")
 
 
 @dataclass(frozen=True)
@@ -109,13 +108,13 @@ def numbers(sheet: Sheet, name: str, may_be_empty: bool = False) -> np.ndarray:
     if pa.types.is_string(column.type):
         column = pa.compute.utf8_trim_whitespace(column.fill_null(""))
         if may_be_empty:
-            is_empty = pa.compute.is_in(column, value_set=pa.array(_EMPTY))
+            is_empty = pa.compute.is_in(column, value_set=pa.array(EMPTY))
             column = pa.compute.if_else(is_empty, pa.scalar(None, pa.string()), column)
     try:
         return np.array(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         cells = sheet.text(name)
-        row = next((i for i, cell in enumerate(cells) if not (is_number(cell) or cell in _EMPTY)), None)
+        row = next((i for i, cell in enumerate(cells) if not (is_number(cell) or cell in EMPTY)), None)
         row = next((i for i, cell in enumerate(cells) if not is_number(cell)), 0) if row is None else row
         comma = cells[row].count(",") == 1 and is_number(cells[row].replace(",", "."))
         what = (

@@ -112,19 +112,24 @@ def test_raters_side_by_side_are_all_used(tmp_path):
     )
     assert read(tmp_path, text).votes.tolist() == [[4, 4, 4], [0, 0, 11]]
     named = "file,Anna,Ben,Cleo,iso\na.jpg,1,2,3,100\nb.jpg,2,NA,5,200\n"
-    with pytest.raises(DatasetError, match=r"its first row is 'a\.jpg', '1'.*rater_columns=Anna,Cleo,iso"):
+    with pytest.raises(
+        DatasetError, match=r"its first row is 'a\.jpg', '1'.*rater_columns=Anna,Ben,Cleo,iso"
+    ):
         read(tmp_path, named)
-    for given in ("Anna,ben,Cleo", ["Anna", "Ben", "Cleo"]):
-        assert read(tmp_path, named, rater_columns=given).votes.tolist() == [[1, 1, 1, 0, 0], [0, 1, 0, 0, 1]]
+    for columns in ("Anna,ben,Cleo", ["Anna", "Ben", "Cleo"]):
+        assert read(tmp_path, named, rater_columns=columns).votes.tolist() == [
+            [1, 1, 1, 0, 0],
+            [0, 1, 0, 0, 1],
+        ]
     starred = "file,r_x,r_y,other\na.jpg,1,2,3\n"
     assert read(tmp_path, starred, rater_columns="r_*").votes.tolist() == [[1, 1]]
-    for given, message in [
+    for columns, message in [
         ("Anna", "two people or more"),
         ("Zoe,Anna", "no column 'Zoe'"),
         ("z*", "no column 'z"),
     ]:
         with pytest.raises(DatasetError, match=message):
-            read(tmp_path, named, rater_columns=given)
+            read(tmp_path, named, rater_columns=columns)
     with pytest.raises(DatasetError, match="row 2: no votes at all"):
         read(tmp_path, "file,rater_1,rater_2\na.jpg,1,2\nb.jpg,,\n")
 

@@ -222,7 +222,7 @@ def test_fast_and_strict_reading_agree(tmp_path, rng):
     ending=st.sampled_from(["", ","]),
     place=st.integers(0, 2),
 )
-def test_quotes_of_people_never_give_one_row_the_score_of_another(tmp_path_factory, titles, ending, place):
+def test_stray_quotes_never_give_one_row_the_score_of_another(tmp_path_factory, titles, ending, place):
     """Titles as they were typed, with no thought of quoting, before, between or behind the other cells."""
     rows = [[f"{i}.jpg", str(i + 10)] for i in range(len(titles))]
     names = ["file", "score"]
@@ -236,4 +236,5 @@ def test_quotes_of_people_never_give_one_row_the_score_of_another(tmp_path_facto
         assert "line" in str(error)
         return
     at = found.index("file"), found.index("score")
-    assert [(row[at[0]], row[at[1]]) for row in cells] == [(f"{i}.jpg", str(i + 10)) for i in range(len(rows))]
+    read = [(row[at[0]], row[at[1]]) for row in cells]
+    assert read == [(f"{i}.jpg", str(i + 10)) for i in range(len(rows))]
