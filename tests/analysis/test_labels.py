@@ -94,5 +94,7 @@ def test_real_ava_votes_give_the_papers_majority(shared_data: Path) -> None:
     votes = np.array([row[1:] for row in rows], dtype=np.int64)
     high = labels.is_high(votes, 5.0)
     assert (len(high), int(high.sum())) == (25_551, 17_952)
-    # Floating point gets twelve ties wrong, which is why labels are decided in integers.
-    assert int((votes / votes.sum(1, keepdims=True) @ np.arange(1, 11) > 5).sum()) == 17_964
+    # Floating point gets a dozen ties wrong, which is why labels are decided in integers.
+    # Summed column by column: a matrix product rounds as the processor likes (on some 17,964 are high).
+    shares = votes / votes.sum(1, keepdims=True)
+    assert int((sum(level * shares[:, level - 1] for level in range(1, 11)) > 5).sum()) == 17_965

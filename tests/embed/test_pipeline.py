@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -133,26 +132,27 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, backbones):
     n = BLOCK_ROWS + 400
     ids = np.array([f"{i:05d}" for i in range(n)])
     table = ImageTable("t", few.root, ids, few.path[np.arange(n) % 40], split=np.full(n, ""))
+    options = Options(batch_size=256, n_threads=2)
+    killed = tmp_path / "k"
+    plan = feature_plan(table, backbones[1], feature_path(killed, "demo_vit"), options)
+    part = plan.part_path(0)
     code = (
-        "import numpy as np, sys; from pathlib import Path\n"
+        "import numpy as np, os, signal; from pathlib import Path\n"
         "from embed.datasets import ImageTable; from embed.loading import load_backbone\n"
         "from embed.pipeline import Options, embed_images\n"
         f"n={n}; ids=np.array([f'{{i:05d}}' for i in range(n)])\n"
         "paths=np.array([f'{i:04d}.png' for i in range(40)])[np.arange(n)%40]\n"
         f"t=ImageTable('t',Path({str(few.root)!r}),ids,paths,split=np.full(n,''))\n"
+        "def die(*_):\n"
+        f"    if Path({str(part)!r}).exists(): os.kill(os.getpid(), signal.SIGKILL)\n"
         f"embed_images(t,[load_backbone('demo_vit')],Path({str(tmp_path / 'k')!r}),"
-        "Options(batch_size=256,n_threads=2))\n"
+        "Options(batch_size=256,n_threads=2),die)\n"
     )
-    options = Options(batch_size=256, n_threads=2)
-    killed = tmp_path / "k"
-    plan = feature_plan(table, backbones[1], feature_path(killed, "demo_vit"), options)
     with subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.getcwd()}
     ) as process:
-        while process.poll() is None and not plan.part_path(0).exists():
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
     left = missing_parts(plan)
     assert 0 not in left and left
     resumed = embed_images(table, backbones[1:], killed, options)[0]
