@@ -89,7 +89,7 @@ def read_range(location: str, start: int, stop: int) -> bytes:
 def files_at(pattern: str) -> list[str]:
     """The URLs that a URL or a URL pattern stands for; empty where there is none."""
     if is_web(pattern) and "**" in pattern:
-        raise DatasetError(f"{pattern}: '**' would follow every link of a web server. Name the folder: x/*.tar")
+        raise DatasetError(f"{pattern}: '**' would follow every link of a web server. Name a folder: x/*.tar")
     filesystem, path = _filesystem(pattern)
     try:
         found = filesystem.glob(path) if any(c in path for c in "*?[") else [path]
