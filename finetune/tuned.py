@@ -1,6 +1,6 @@
 """A fine-tuned tower with its head as a frozen backbone: its features and the distribution it predicts."""
 
-import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ from finetune.checkpoint import read_tensors, save_tensors
 from finetune.model import DistributionModel, head_distribution
 from finetune.targets import FinetuneError
 from store.durable import write_json
+from store.errors import IntegrityError, MissingFileError, StoreError
+from store.json_files import read_json
+
+logger = logging.getLogger(__name__)
 
 MARK = "+finetuned."
 """Between the id of the backbone and the digest of the run: `demo_clip+finetuned.0123456789`."""
@@ -54,14 +58,16 @@ def save_tuned(folder: Path, backbone: Backbone, model: DistributionModel, recor
 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """The record of a finished run, None where it is not finished."""
-    path = folder / RECORD
-    if not path.exists():
-        return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FinetuneError(f"{path} is no JSON ({error}). Delete {folder} and fine-tune again") from error
-    return record
+        record = read_json(folder / RECORD, f"Delete {folder} and fine-tune again")
+        if not all(isinstance(record.get(key), str) for key in ("id", "sha256")):
+            problem = f"{folder / RECORD} names no id or no weights"
+            raise IntegrityError(f"{problem}. Delete {folder} and fine-tune again")
+        return record
+    except MissingFileError:
+        return None
+    except StoreError as error:
+        raise FinetuneError(str(error)) from error
 
 
 def find_tuned(data_root: Path, backbone_id: str) -> Path:
@@ -69,7 +75,12 @@ def find_tuned(data_root: Path, backbone_id: str) -> Path:
 
     Raises FinetuneError that names what there is.
     """
-    folders = {tuned_id(f.parent): f.parent for f in sorted(data_root.glob(f"*/finetuned/*/{RECORD}"))}
+    folders: dict[str, Path] = {}
+    for file in sorted(data_root.glob(f"*/finetuned/*/{RECORD}")):
+        try:
+            folders[tuned_id(file.parent)] = file.parent
+        except FinetuneError as error:  # another run's; it hides none of the others
+            logger.warning("%s", error)
     if backbone_id not in folders:
         raise FinetuneError(
             f"no finished fine-tuning {backbone_id!r} in {data_root}; there are: "
