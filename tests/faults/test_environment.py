@@ -1,5 +1,5 @@
-"""Machines as they are: few file descriptors, a strict umask, no home, no place for temporary files, no folder
-to stand in, and readers at work while rows are made."""
+"""Machines as they are: few file descriptors, a strict umask, no home, no place for temporary files, no
+folder to stand in, and readers at work while rows are made."""
 
 import json
 import os
