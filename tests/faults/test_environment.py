@@ -1,5 +1,5 @@
 """Machines as they are: few file descriptors, a strict umask, no home, no place for temporary files, no
-folder to stand in, and readers at work while rows are made."""
+folder to stand in."""
 
 import json
 import os
@@ -85,21 +85,3 @@ def test_a_folder_that_is_gone(tmp_path):
     done = iaa(tmp_path, "mkdir here; cd here; rmdir ../here; $iaa dataset list")
     assert done.returncode == 1 and "does not exist any more" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_readers_at_work_while_rows_are_made(photographs):
-    """They see the last finished file, or none yet, and never half of one."""
-    script = """
-    $iaa dataset add m --kind folder --images pics 2> /dev/null
-    $iaa embed -d m -b demo_vit --device cpu > /dev/null 2>&1 || exit 9
-    ( $iaa embed -d m -b demo_vit --device cpu --overwrite > /dev/null 2>&1 || touch failed; touch over ) &
-    while ! test -e over; do
-        $iaa verify > said 2>&1 || { cat said; touch damaged; }
-        $iaa search --like 3.png -d m > said 2>&1 || { cat said; touch lost; }
-    done
-    wait
-    """
-    done = iaa(photographs, script)
-    assert done.returncode == 0, done
-    assert not {"failed", "damaged", "lost"} & set(os.listdir(photographs)), done.stdout
