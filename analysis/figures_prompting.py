@@ -170,7 +170,7 @@ def plot_image_grid(
 def _read_image(path: Path) -> np.ndarray | None:
     try:
         pixels: np.ndarray = imread(path)
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # decoders raise what they like, and it costs this picture, not the page
         return None
     return pixels if pixels.ndim in (2, 3) else None
 

@@ -42,8 +42,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         # One key only: the order of several is not fixed, and equal content is to give equal bytes.
+        partial.touch(0o644)
+        mode = partial.stat().st_mode & 0o777  # what the user's umask leaves of it
         save_file(on_cpu, partial, {"note": json.dumps(note, sort_keys=True)})
-        partial.chmod(0o644)  # save_file gives them to their owner alone
+        partial.chmod(mode)  # save_file gives them to their owner alone
         publish(partial, path)
     except (OSError, SafetensorError) as error:
         raise FinetuneError(

@@ -28,7 +28,7 @@ def crash_folder() -> Path | None:
 def supervise(arguments: list[str]) -> int:
     """Run `iaa` with these arguments in a child process, again after each crash; returns the exit code."""
     n_crashes: Counter[int] = Counter()
-    with tempfile.TemporaryDirectory(prefix="iaa-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="iaa-", ignore_cleanup_errors=True) as scratch:
         while True:
             code = _run_child(arguments, Path(scratch))
             name = system.ended_by(code)

@@ -56,8 +56,12 @@ def load_table(
         ("files_without_label", table.unlabelled_files),
     ):
         listed = layout.logs / f"{name}.txt"
-        listed.parent.mkdir(parents=True, exist_ok=True)
-        listed.write_text("".join(f"{gap}\n" for gap in gaps), encoding="utf-8", errors="surrogateescape")
+        try:
+            listed.parent.mkdir(parents=True, exist_ok=True)
+            text = "".join(f"{gap}\n" for gap in gaps)
+            listed.write_text(text, encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            note(f"{listed} cannot be written: {error.strerror}")
         if gaps and not quiet:
             note(f"{len(gaps):,} {name.replace('_', ' ')}: listed in {listed}")
     return config, table
@@ -103,10 +107,13 @@ def has_text(backbone_id: str) -> bool:
 
 def log_run(layout: Layout, entry: dict[str, Any]) -> None:
     """Append one line to the side log, the only place for clocks and durations."""
-    layout.logs.mkdir(parents=True, exist_ok=True)
     stamped = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **entry}
-    with (layout.logs / "runs.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps(stamped) + "\n")
+    try:
+        layout.logs.mkdir(parents=True, exist_ok=True)
+        with (layout.logs / "runs.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(stamped) + "\n")
+    except OSError as error:  # the work is done; no number depends on the log
+        note(f"no line was added to {layout.logs / 'runs.jsonl'}: {error.strerror}")
 
 
 def open_embedded(layout: Layout, backbone: str) -> Features:

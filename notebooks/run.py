@@ -7,7 +7,6 @@ traceback, and a notebook that was not executed to its end is never published.
 import ast
 import html
 import itertools
-import json
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from analysis.results import REPORT_VARIABLE
+from store.json_files import read_json
 
 FOLDER = Path(__file__).resolve().parent
 SYNTHETIC = (
@@ -260,8 +260,7 @@ store through the analysis. Intervals are 95 % by bootstrap over test images.</p
 def _summary_table(results: Path) -> str:
     rows: dict[tuple[str, ...], str] = {}
     for file in sorted(results.glob("*.json")):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        for row in content["results"] if isinstance(content, dict) else content:
+        for row in read_json(file, "Make the report again: iaa report")["results"]:
             named = (row["method"], f"{row['backbone']} {row['output']}".strip())
             cells = [html.escape(text) for text in named]
             cells += [_interval(row.get(name)) for name in ("accuracy", "srcc", "plcc")]

@@ -126,8 +126,8 @@ def join(imported: Imported, image_id: np.ndarray, keys: Mapping[str, np.ndarray
 
     `keys` names what an imported id, or its last part after slashes, may be (id, path, file name, ...) with
     its value per image; the kind that finds most rows is taken. A kind whose values are not unique says
-    nothing. Images that are left are matched by other forms of their path (see `store.matching`), which the name
-    says, too. Raises StoreError if none finds any.
+    nothing. Images that are left are matched by other forms of their path (see `store.matching`), which the
+    name says, too. Raises StoreError if none finds any.
     """
     names = imported.ids.tolist()
     positions = [("", {name: row for row, name in enumerate(names)})]
