@@ -52,7 +52,7 @@ UNKNOWN = 0  # compact id of every token that no caption's own words contain
 
 def read_config(name: str, folder: Path = WEIGHTS_DIR) -> dict[str, Any]:
     """The model config of a demo backbone, as its loader reads it."""
-    config: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+    config: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     return config
 
 
@@ -251,10 +251,10 @@ def write_weights(name: str, state: dict[str, Tensor], folder: Path = WEIGHTS_DI
     save_file(half, target)
     target.chmod(0o644)
     sha256 = hashlib.sha256(target.read_bytes()).hexdigest()
-    text = (folder / f"{name}.json").read_text()
+    text = (folder / f"{name}.json").read_text(encoding="utf-8")
     before = json.dumps(read_config(name, folder)["sha256"])
     text = text.replace(f'"sha256": {before}', f'"sha256": "{sha256}"')
-    (folder / f"{name}.json").write_text(text)
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
     return sha256
 
 

@@ -232,7 +232,7 @@ def _check_marker(folder: Path, marker: dict[str, int]) -> bool:
             )
         return False
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         complete = bool(found.pop("complete"))
     except (ValueError, KeyError, AttributeError) as error:
         raise WorldError(f"{path}: not a marker of a demo world. Remove {folder}.") from error
@@ -246,7 +246,7 @@ def _check_marker(folder: Path, marker: dict[str, int]) -> bool:
 
 def _write_marker(folder: Path, marker: dict[str, int], complete: bool) -> None:
     partial_file = folder / f"{MARKER}.partial"
-    partial_file.write_text(json.dumps({**marker, "complete": complete}, indent=2) + "\n")
+    partial_file.write_text(json.dumps({**marker, "complete": complete}, indent=2) + "\n", encoding="utf-8")
     partial_file.replace(folder / MARKER)
 
 
