@@ -157,6 +157,19 @@ class Part:
         return {name: values for name, values in noted.items() if values}
 
 
+def join_notes(notes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """The notes of all parts, shortened: neighbouring rows of one smaller batch size are one entry, for a
+    file's header is short, and images are counted once per decoder."""
+    smaller: list[list[int]] = []
+    for start, stop, size in notes.get("smaller_batches", []):
+        _note_smaller(smaller, start, stop, size)
+    decoders: Counter[str] = Counter()
+    for name, n in notes.get("other_decoders", []):
+        decoders[name] += n
+    joined = {"smaller_batches": smaller, "other_decoders": sorted([name, n] for name, n in decoders.items())}
+    return {**notes, **{name: values for name, values in joined.items() if values}}
+
+
 @dataclass(frozen=True)
 class _Encoded:
     """A batch whose rows are in its part."""
@@ -239,16 +252,16 @@ def _queue(
         if device.type == "cuda":
             copied.append(torch.cuda.current_stream(device).record_event())
         if encoder.size < len(rows):
-            _note_smaller(part.smaller_batches[backbone.id], batch, encoder.size)
+            _note_smaller(part.smaller_batches[backbone.id], batch.start, batch.stop, encoder.size)
     return _InFlight(batch, rows, part, outputs, copied)
 
 
-def _note_smaller(noted: list[list[int]], batch: Batch, size: int) -> None:
+def _note_smaller(noted: list[list[int]], start: int, stop: int, size: int) -> None:
     """Note [first row, last row + 1, size]; neighbours share an entry, for a file's header is short."""
-    if noted and noted[-1][1:] == [batch.start, size]:
-        noted[-1][1] = batch.stop
+    if noted and noted[-1][1:] == [start, size]:
+        noted[-1][1] = stop
     else:
-        noted.append([batch.start, batch.stop, size])
+        noted.append([start, stop, size])
 
 
 def _finish(queued: _InFlight) -> _Encoded:

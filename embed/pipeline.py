@@ -23,7 +23,7 @@ from embed import turbo
 from embed.changes import Changes
 from embed.datasets import ImageTable
 from embed.decode import DECODER
-from embed.encoding import TooManyFailuresError, embed_parts
+from embed.encoding import TooManyFailuresError, embed_parts, join_notes
 from embed.finished import feature_path
 from embed.loading import Backbone
 from embed.options import Options, Outcome, Timings
@@ -207,7 +207,7 @@ def merge_run(table: ImageTable, path: Path) -> Outcome:
                 f"{path}: {_n_rows(plan, missing):,} of {plan.n_rows:,} rows are still to be made "
                 f"({len(missing)} of {len(plan.parts)} parts). {_who_is_at_work(path)}"
             )
-        merge_parts(plan, "source_sha256")
+        merge_parts(plan, "source_sha256", join_notes)
     return _outcome(plan, 0)
 
 
@@ -235,7 +235,7 @@ def _finish(plan: Plan, n_new: int) -> Outcome:
             backbone_id = str(plan.identity["backbone"])
             return Outcome(backbone_id, plan.path, "", plan.n_rows, n_failed, n_new, _n_rows(plan, missing))
         try:
-            merge_parts(plan, "source_sha256")
+            merge_parts(plan, "source_sha256", join_notes)
         except (StoreError, OSError):
             # Where locks do not work, another worker may have merged the same parts meanwhile.
             if plan.folder.exists() or not _is_finished(plan, overwrite=False):

@@ -88,7 +88,8 @@ def pixel_plan(table: ImageTable, backbone: Backbone, folder: Path, options: Opt
     }
     geometry = {key: value for key, value in identity.items() if key not in ("images", "n_images")}
     path = folder / f"{digest_of_json(geometry)[:10]}.h5"
-    return Plan(path, PIXELS_SCHEMA, identity, {}, len(table), {"image_id": table.image_id})
+    ids = {"image_id": table.image_id}
+    return Plan(path, PIXELS_SCHEMA, identity, {}, len(table), ids, part_rows=BLOCK_ROWS)
 
 
 def pixel_bytes(plan: Plan) -> int:

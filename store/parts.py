@@ -13,7 +13,7 @@ them when parts are joined.
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
@@ -34,6 +34,8 @@ from store.rows import first_of_equal
 from store.sealed import SealedFile, Streamed, write_sealed
 
 logger = logging.getLogger(__name__)
+
+JoinNotes = Callable[[dict[str, list[Any]]], dict[str, list[Any]]]
 
 PART_SCHEMA = "iaa/part"
 PLAN_NOTE = "plan.json"
@@ -230,7 +232,7 @@ def open_part(plan: Plan, index: int) -> SealedFile:
     return file
 
 
-def merge_parts(plan: Plan, equal_by: str = "") -> str:
+def merge_parts(plan: Plan, equal_by: str = "", join_notes: JoinNotes | None = None) -> str:
     """Join all parts into the final file, remove them, and return the content digest.
 
     Matrices (`outputs/...`) are streamed block by block and checked on the way; where a part is a block and
@@ -239,6 +241,7 @@ def merge_parts(plan: Plan, equal_by: str = "") -> str:
 
     `equal_by` names the array that tells which rows were made from the same input, such as `source_sha256`
     or `text`: they get the vectors of the first of them that did not fail. Memory holds those of one output.
+    `join_notes` shortens the parts' notes, which are lists, joined in the order of the parts.
     """
     numbers = range(len(plan.parts))
     parts = [open_part(plan, index) for index in numbers]
@@ -256,7 +259,7 @@ def merge_parts(plan: Plan, equal_by: str = "") -> str:
     for part in parts:
         for name, values in part.provenance.items():
             notes.setdefault(name, []).extend(values)
-    provenance = {**plan.provenance, **notes}
+    provenance = {**plan.provenance, **(join_notes(notes) if join_notes else notes)}
     digest = write_sealed(plan.path, plan.schema, plan.identity, provenance, arrays, plan.tag)
     for leftover in plan.path.parent.glob(f"{escape(plan.path.name)}.*-of-*.partial"):
         leftover.unlink(missing_ok=True)  # of a worker that was killed while it merged

@@ -109,7 +109,7 @@ def test_a_worker_says_what_is_left_and_merging_needs_no_weights(photographs, fe
 
 
 def test_parts_that_nobody_joined_are_joined_by_hand(photographs, few, tmp_path, monkeypatch):
-    def die(plan):
+    def die(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(embed.pipeline, "merge_parts", die)
@@ -130,10 +130,10 @@ def test_without_working_locks_two_workers_may_merge_at_once(photographs, few, t
     monkeypatch.setattr(embed.pipeline, "turn", lambda path: nullcontext())
     merge = embed.pipeline.merge_parts
 
-    def overtaken(plan):
+    def overtaken(*plan):
         monkeypatch.setattr(embed.pipeline, "merge_parts", merge)
-        merge(plan)  # by the other
-        return merge(plan)
+        merge(*plan)  # by the other
+        return merge(*plan)
 
     monkeypatch.setattr(embed.pipeline, "merge_parts", overtaken)
     toy_worker.run(photographs, tmp_path, FEW, (1, 2))

@@ -18,7 +18,8 @@ OPTIONS = Options(n_threads=2, is_exact=True)
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Parts of 16 images, so that a small world has several."""
-    for module in ("store.digests", "store.parts", "store.sealed", "store.sealed_file", "finetune.pixels"):
+    names = ("digests", "parts", "sealed", "sealed_file", "structure")
+    for module in (*(f"store.{name}" for name in names), "finetune.pixels"):
         monkeypatch.setattr(f"{module}.BLOCK_ROWS", 16)
 
 
