@@ -14,7 +14,7 @@ READY := $(VENV)/.ready
 ARGS = --data "$(DATA)" --dataset "$(DATASET)" $(foreach b,$(BACKBONES),--backbone $(b))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup embed finetune report lab verify test test-numerics test-slow check check-static bench demo-weights clean
+.PHONY: help setup embed finetune report lab verify test test-numerics test-slow check check-static docs bench demo-weights clean
 
 help: ## this list
 	@echo "usage: make VERB [DATASET=demo] [BACKBONES='a b'] [DATA=data]"
@@ -34,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 
 embed: $(READY) ## images and prompts of DATASET through BACKBONES into DATA
 	$(BIN)/iaa embed $(ARGS)
-	$(BIN)/iaa embed-prompts $(ARGS)
+	$(BIN)/iaa embed $(ARGS) --prompts paper_fixed --prompts paper_context
 
 finetune: embed ## fine-tune BACKBONES on DATASET with preset FINETUNE (default paper): long on real photographs
 	$(BIN)/iaa finetune $(ARGS) --preset $(or $(FINETUNE),paper) $(foreach t,$(TRAIN),--train $(t))
@@ -77,8 +77,11 @@ check-static: $(READY) ## style, types and import rules only
 bench: $(READY) ## the benchmarks, one table each
 	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
 
+docs: $(READY) ## the documentation as pages: build/docs/index.html
+	$(BIN)/mkdocs build --strict --site-dir build/docs
+
 demo-weights: $(READY) ## train the demo backbones anew (under 20 minutes on 2 cores)
-	$(BIN)/python -m embed.demo_training
+	$(BIN)/python -m embed.demo.training
 
 clean: ## remove the virtual environment and caches (DATA is kept)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -26,10 +26,11 @@ import torch  # noqa: E402
 from benchmarks.embedding import alternatives, gpu, memory, precision  # noqa: E402
 from benchmarks.embedding.images import make_photographs, photograph_table  # noqa: E402
 from benchmarks.embedding.models import four_small_vits, load_random, load_test_model  # noqa: E402
-from embed.backbones import BACKBONES  # noqa: E402
-from embed.datasets import ImageTable  # noqa: E402
-from embed.geometry import pixel_steps  # noqa: E402
-from embed.loading import Backbone, load_backbone  # noqa: E402
+from embed.backbones.loading import Backbone, load_backbone  # noqa: E402
+from embed.backbones.registry import BACKBONES  # noqa: E402
+from embed.images.datasets import ImageTable  # noqa: E402
+from embed.images.geometry import pixel_steps  # noqa: E402
+from embed.options import Decoding  # noqa: E402
 from embed.pipeline import Options, embed_images  # noqa: E402
 from embed.reading import Batch, load_batches  # noqa: E402
 from store.system import n_cores  # noqa: E402
@@ -67,7 +68,7 @@ def decode(table: ImageTable, repeats: int) -> None:
     batches = [Batch(0, i, min(i + 32, len(table))) for i in range(0, len(table), 32)]
 
     def read(is_exact: bool, n_threads: int) -> None:
-        for _ in load_batches(table, batches, [steps], False, 10**9, is_exact, n_threads):
+        for _ in load_batches(table, batches, Decoding([steps], False, 10**9, is_exact), n_threads):
             pass
 
     usual = "DataLoader, 2 workers, the library's transform on Pillow"

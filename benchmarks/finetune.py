@@ -22,10 +22,10 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.embedding.images import make_photographs, photograph_table  # noqa: E402
-from embed.architectures import build_architecture  # noqa: E402
-from embed.backbones import resolve_backbone  # noqa: E402
-from embed.device import describe_device, pick_device  # noqa: E402
-from embed.loading import Backbone  # noqa: E402
+from embed.backbones.architectures import build_architecture  # noqa: E402
+from embed.backbones.device import describe_device, pick_device  # noqa: E402
+from embed.backbones.loading import Backbone  # noqa: E402
+from embed.backbones.registry import resolve_backbone  # noqa: E402
 from embed.options import Options  # noqa: E402
 from finetune.loss import emd_r2  # noqa: E402
 from finetune.model import build_model  # noqa: E402

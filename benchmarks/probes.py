@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from analysis import probes
-from analysis.bootstrap import Prediction, paired_differences
+from analysis.evidence.bootstrap import Prediction, paired_differences
 from analysis.parallel import map_threads, n_workers
+from analysis.probing import probes
 from store import Targets, open_features, open_targets, write_targets
 from store.features import FEATURES_SCHEMA
 from store.sealed import write_sealed
@@ -141,8 +141,8 @@ def step_sklearn(folder: Path) -> dict[str, float]:
     from sklearn.linear_model import LinearRegression, RidgeCV
     from sklearn.preprocessing import StandardScaler
 
-    from analysis.folds import assign_folds
-    from analysis.labels import targets_mos
+    from analysis.evidence.folds import assign_folds
+    from analysis.evidence.labels import targets_mos
 
     started = time.perf_counter()
     targets = open_targets(folder / "targets.h5")

@@ -26,11 +26,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from analysis.pair_search import search_pairs
-from analysis.prompt_maxima import load_context_maxima
-from analysis.prompting import cosines, index_labels, one_prompt_per_label, unit_rows
+from analysis.prompting.maxima import load_context_maxima
+from analysis.prompting.pairs import search_pairs
+from analysis.prompting.scores import cosines, index_labels, one_prompt_per_label, unit_directions
 from analysis.twins import first_equal_rows
-from embed.prompt_sets import PAPER_HIGH, PAPER_LOW
+from embed.prompts.sets import PAPER_HIGH, PAPER_LOW
 from store import open_features, open_prompts
 from store.features import FEATURES_SCHEMA
 from store.prompts import PROMPTS_SCHEMA
@@ -95,7 +95,7 @@ def time_pair_search(folder: Path, n_train: int) -> dict[str, float]:
         pass  # warm: the goal is from a warm file
     started = time.perf_counter()
     with open_features(folder / "features.h5") as features, open_prompts(folder / "fixed.h5") as prompts:
-        text = unit_rows(prompts.read())
+        text = unit_directions(prompts.read())
         first = first_equal_rows(partial(features.read, "embedding"), features.n_images)
         similarity = cosines(features.blocks("embedding"), first, text)
         index = index_labels(prompts.label.tolist(), prompts.polarity)
@@ -136,13 +136,15 @@ def time_maxima(folder: Path, n_images: int) -> dict[str, float]:
     features, prompts = open_features(folder / "features.h5"), open_prompts(folder / "context.h5")
     n_products = n_images * prompts.n_prompts
     flop = 2.0 * n_products * DIM
-    bare = _bare_rate(features.read("embedding", slice(0, 2048)), unit_rows(prompts.read()))
+    bare = _bare_rate(features.read("embedding", slice(0, 2048)), unit_directions(prompts.read()))
     cache = folder / "maxima.h5"
     cache.unlink(missing_ok=True)
     started = time.perf_counter()
     load_context_maxima(features, "embedding", prompts, cache)
     seconds = time.perf_counter() - started
-    bare = (bare + _bare_rate(features.read("embedding", slice(0, 2048)), unit_rows(prompts.read()))) / 2
+    bare = (
+        bare + _bare_rate(features.read("embedding", slice(0, 2048)), unit_directions(prompts.read()))
+    ) / 2
     started = time.perf_counter()
     kept = load_context_maxima(features, "embedding", prompts, cache)
     total = sum(float(np.nansum(a)) for a in (kept.maximum, kept.winner, kept.mean))  # read every page
@@ -170,17 +172,17 @@ def _bare_rate(images: np.ndarray, text: np.ndarray, repeats: int = 3) -> float:
 
 def time_text(n_texts: int) -> dict[str, float]:
     """Seconds for every k-th of the 39,000 context prompts through the text tower of ViT-B/32, as
-    `embed.text` encodes them and at the full context; the weights are random, which changes no time.
+    `embed.prompts.text` encodes them and at the full context; the weights are random, which changes no time.
 
     Prompts are picked evenly, so that their lengths are those of the whole set.
     """
     import open_clip
     import torch
 
-    from embed.backbones import resolve_backbone
-    from embed.loading import Backbone
-    from embed.prompt_sets import PROMPT_SETS, expand
-    from embed.text import encode_part
+    from embed.backbones.loading import Backbone
+    from embed.backbones.registry import resolve_backbone
+    from embed.prompts.sets import PROMPT_SETS, expand
+    from embed.prompts.text import encode_part
 
     spec = resolve_backbone("vit_b32.openai")
     torch.manual_seed(0)
@@ -216,11 +218,11 @@ def time_torch_maxima(folder: Path, device: str) -> dict[str, float]:
     """Seconds of the context maxima of all images by the torch backend, transfers included."""
     import torch
 
-    from embed.torch_maxima import compute_maxima
+    from embed.prompts.maxima import compute_maxima
 
     features, prompts = open_features(folder / "features.h5"), open_prompts(folder / "context.h5")
     index = index_labels(prompts.label.tolist(), prompts.polarity)
-    text = unit_rows(prompts.read())
+    text = unit_directions(prompts.read())
     torch.ones(1, device=device)  # starting the device is not part of it
     started = time.perf_counter()
     blocks = features.blocks("embedding")

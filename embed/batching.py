@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from embed.device import free_memory, is_out_of_memory
-from embed.geometry import scale_pixels
-from embed.loading import Backbone
+from embed.backbones.device import free_memory, is_out_of_memory
+from embed.backbones.loading import Backbone
+from embed.images.geometry import scale_pixels
 
 logger = logging.getLogger(__name__)
 

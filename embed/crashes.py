@@ -13,14 +13,15 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from embed.datasets import ImageTable
-from embed.sources import ImageFile
+from embed.images.datasets import ImageTable
+from embed.images.sources import ImageFile
+from embed.options import Decoding
 from store.system import ended_by
 
 N_SLOTS = 256
@@ -68,15 +69,15 @@ class CrashNotes:
             self._slots[self._mine.slot] = _NONE
 
 
-def crash_notes(table: ImageTable, settings: Sequence[object], folder: Path | None) -> CrashNotes | None:
+def crash_notes(table: ImageTable, decoding: Decoding, folder: Path | None) -> CrashNotes | None:
     """The notes of a supervised run, after each image that was in flight at a crash has been tried apart;
-    None for a run without a supervisor. `settings` as for find_culprits."""
+    None for a run without a supervisor."""
     if folder is None:
         return None
     notes = CrashNotes(folder, table.digest)
     suspects = {row: table.absolute(row) for row in notes.suspects if row < len(table)}
     if suspects:
-        notes.convict(find_culprits(suspects, settings))
+        notes.convict(find_culprits(suspects, decoding))
     return notes
 
 
@@ -87,18 +88,15 @@ def rows_in_flight(folder: Path) -> list[int]:
     return sorted(set(slots[slots != _NONE].tolist()))
 
 
-def find_culprits(paths: Mapping[int, ImageFile], settings: Sequence[object]) -> dict[int, str]:
-    """The rows whose image kills the process that loads it, with a reason for the failed row.
-
-    `settings` are the further arguments of `embed.reading.load_row`.
-    """
+def find_culprits(paths: Mapping[int, ImageFile], decoding: Decoding) -> dict[int, str]:
+    """The rows whose image kills the process that loads it (embed.trial), with a reason for each."""
     culprits: dict[int, str] = {}
     waiting = list(paths.items())
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     while waiting:
-        task = pickle.dumps(([path for _, path in waiting], list(settings)))
+        task = pickle.dumps(([path for _, path in waiting], decoding))
         trial = subprocess.run(
-            [sys.executable, "-m", "embed.crashes"], input=task, stdout=subprocess.PIPE, env=environment
+            [sys.executable, "-m", "embed.trial"], input=task, stdout=subprocess.PIPE, env=environment
         )
         n_survived = len(trial.stdout)
         if trial.returncode == 0 or n_survived == len(waiting):
@@ -109,17 +107,3 @@ def find_culprits(paths: Mapping[int, ImageFile], settings: Sequence[object]) ->
         culprits[waiting[n_survived][0]] = f"the decoder crashed ({name})"
         waiting = waiting[n_survived + 1 :]
     return culprits
-
-
-def _try() -> None:
-    """Load every image named on stdin; one byte on stdout for each that was survived."""
-    from embed.reading import load_row
-
-    paths, settings = pickle.loads(sys.stdin.buffer.read())
-    for path in paths:
-        load_row(path, *settings)
-        os.write(sys.stdout.fileno(), b".")
-
-
-if __name__ == "__main__":
-    _try()

@@ -7,7 +7,7 @@ a GPU copies and kernels are only queued: the results of a batch are fetched aft
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from embed.backbones.loading import Backbone
 from embed.batching import Encoder
 from embed.crashes import crash_notes
-from embed.datasets import ImageTable
-from embed.geometry import check_cut, pixel_steps
-from embed.loading import Backbone
+from embed.images.datasets import ImageTable
+from embed.images.geometry import check_cut, pixel_steps
 from embed.options import Options, Timings
 from embed.reading import DIGEST_BYTES, Batch, Row, load_batches
 from store import Status
-from store.parts import Plan, write_part
+from store.run import Run
 
 
 class TooManyFailuresError(Exception):
@@ -33,18 +33,18 @@ class TooManyFailuresError(Exception):
 def embed_parts(
     table: ImageTable,
     backbones: Sequence[Backbone],
-    plans: dict[str, Plan],
-    todo: dict[str, list[int]],
+    runs: Mapping[str, Run[Any]],
     options: Options,
     on_rows: Callable[[int, int, bool], None] | None,
     timings: Timings,
 ) -> None:
-    """Make the parts in `todo` (numbers per backbone id), each image decoded once for all that want it; the
-    plans of these backbones have parts of one size.
+    """Make the parts that the runs (by backbone id) have to make, each image decoded once for all that want
+    it; the parts of these runs have one size.
 
     Raises TooManyFailuresError if more than `max_failed_share` of at least 1,000 images failed.
     """
-    parts = plans[backbones[0].id].parts
+    parts = runs[backbones[0].id].plan.parts
+    todo = {b.id: runs[b.id].todo for b in backbones}
     wanted = sorted(set().union(*(todo[b.id] for b in backbones)))
     geometries: list[Any] = []
     steps = []
@@ -58,9 +58,9 @@ def embed_parts(
         for index in wanted
         for start in range(*parts[index], options.batch_size)
     ]
-    decoding = (steps, options.exif_rotate, options.max_pixels, options.is_exact)
+    decoding = options.decoding(steps)
     crashes = crash_notes(table, decoding, options.crash_folder)
-    loaded = load_batches(table, batches, *decoding, options.n_threads, crashes)
+    loaded = load_batches(table, batches, decoding, options.n_threads, crashes)
     encoders = {b.id: Encoder(b, options.batch_size) for b in backbones}
     n_seen = n_failed = 0
     n_waiting = parts_waiting(backbones)
@@ -68,7 +68,7 @@ def embed_parts(
     with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
         for batch in _encoded(loaded, parts, encoders, todo, geometries, timings):
             if batch.is_last:
-                writing.append(writer.submit(_write, plans, batch.part))
+                writing.append(writer.submit(_write, runs, batch.part))
             while writing and (writing[0].done() or len(writing) > n_waiting):
                 timings.write += writing.popleft().result()
             n_seen += batch.n_rows
@@ -166,7 +166,10 @@ def join_notes(notes: dict[str, list[Any]]) -> dict[str, list[Any]]:
     decoders: Counter[str] = Counter()
     for name, n in notes.get("other_decoders", []):
         decoders[name] += n
-    joined = {"smaller_batches": smaller, "other_decoders": sorted([name, n] for name, n in decoders.items())}
+    joined: dict[str, list[Any]] = {
+        "smaller_batches": smaller,
+        "other_decoders": sorted([name, n] for name, n in decoders.items()),
+    }
     return {**notes, **{name: values for name, values in joined.items() if values}}
 
 
@@ -288,9 +291,9 @@ def _stack(rows: Sequence[Row], position: int, is_pinned: bool) -> torch.Tensor:
     return stacked
 
 
-def _write(plans: dict[str, Plan], part: Part) -> float:
+def _write(runs: Mapping[str, Run[Any]], part: Part) -> float:
     """Keep a part for every backbone it was made for; returns the seconds it took."""
     started = time.perf_counter()
     for backbone in part.backbones:
-        write_part(plans[backbone.id], part.index, part.arrays(backbone.id), part.notes(backbone.id))
+        runs[backbone.id].write(part.index, part.arrays(backbone.id), part.notes(backbone.id))
     return time.perf_counter() - started

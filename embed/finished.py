@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from embed.backbones import BackboneError, resolve_backbone
-from embed.changes import Changes
-from embed.datasets import ImageTable
+from embed.backbones.families import family
+from embed.backbones.registry import BackboneError, resolve_backbone
+from embed.backbones.weights import file_sha256, library_versions, local_weights
+from embed.images.changes import Changes
+from embed.images.datasets import ImageTable
 from embed.options import Options, Outcome
-from embed.weights import file_sha256, library_versions, local_weights
 from store import Features, StoreError, open_features
 from store.digests import digest_of_json
 from store.durable import write_json
@@ -97,6 +98,7 @@ def _asked(
     try:
         spec = resolve_backbone(backbone_id)
         located = local_weights(spec, weights)
+        settings = [file_sha256(path) for path in family(spec.library).settings(spec)] if located else []
     except (BackboneError, OSError):
         return "", ""
     if located is None:
@@ -105,10 +107,11 @@ def _asked(
     asked = digest_of_json(
         {
             "program": _program(),
-            "versions": library_versions(),
+            "versions": library_versions(spec),
             "images": table.digest,
             "backbone": backbone_id,
             "config": file_sha256(spec.config) if spec.config is not None else "",
+            "settings": settings,
             "weights": sha256,
             "pinned": located.pinned_sha256,
             "exif_rotate": options.exif_rotate,
@@ -122,8 +125,10 @@ def _asked(
 def _program() -> str:
     """SHA-256 over the sources of this package, by which any change of what a row is made by is seen."""
     hasher = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        hasher.update(f"{source.name}\0".encode() + hashlib.sha256(source.read_bytes()).digest())
+    package = Path(__file__).parent
+    for source in sorted(package.rglob("*.py")):
+        name = source.relative_to(package).as_posix()
+        hasher.update(f"{name}\0".encode() + hashlib.sha256(source.read_bytes()).digest())
     return hasher.hexdigest()
 
 

@@ -1,10 +1,30 @@
 """How a run of the pipeline goes, what it ended with, and how long its stages took."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from embed.decode import MAX_PIXELS
+from embed.images.decode import DECODER, FAST_DECODER, MAX_PIXELS
+from store.run import share_of
 from store.system import n_cores
+
+if TYPE_CHECKING:
+    from embed.images.geometry import Steps
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How bytes become pixels, for one geometry or several."""
+
+    steps: "Sequence[Steps]" = ()
+    """Resizing and cropping, per geometry."""
+    exif_rotate: bool = False
+    """Turn the image as its camera noted."""
+    max_pixels: int = MAX_PIXELS
+    """A larger image is refused."""
+    is_exact: bool = False
+    """Decode and resize with Pillow, as the libraries do, and not with libjpeg-turbo."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +46,17 @@ class Options:
     worker: tuple[int, int] | None = None
     """(number from 1, number of workers): make only this worker's share of the parts."""
 
+    def decoding(self, steps: "Sequence[Steps]") -> Decoding:
+        """How this run decodes for some geometries."""
+        return Decoding(steps, self.exif_rotate, self.max_pixels, self.is_exact)
+
+    def decoding_identity(self) -> dict[str, Any]:
+        """What of decoding decides about the pixels, as it stands in identities."""
+        return {"decoder": DECODER if self.is_exact else FAST_DECODER, "exif_rotate": self.exif_rotate}
+
     def share(self, n_parts: int) -> range:
         """Numbers of the parts that this run makes: all, or every n-th for one of n workers."""
-        if self.worker is None:
-            return range(n_parts)
-        number, n_workers = self.worker
-        return range(number - 1, n_parts, n_workers)
+        return share_of(n_parts, self.worker)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """A run: images in, one finished feature file per backbone out, resumed where an earlier run stopped.
 
-Several workers may share a run: each makes every n-th part, the last one to finish merges. Which worker makes
-which part is arithmetic, so no row depends on locks; beginning and merging take turns.
+Several workers may share a run (store.run): each makes every n-th part, the last one to finish joins them.
 
 Small jobs have small parts, so that a run which is stopped loses little and several workers have something to
 share. Batches lie on a grid of their own (it begins anew at every 2,048th row), and a part is a whole number
@@ -11,38 +10,28 @@ of batches: the bytes of the file do not depend on the size of its parts.
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from embed import turbo
-from embed.changes import Changes
-from embed.datasets import ImageTable
-from embed.decode import DECODER
+from embed.backbones.loading import Backbone
 from embed.encoding import TooManyFailuresError, embed_parts, join_notes
 from embed.finished import feature_path
-from embed.loading import Backbone
+from embed.images.changes import Changes
+from embed.images.datasets import ImageTable
 from embed.options import Options, Outcome, Timings
-from store import BusyError, IdentityError, MissingFileError, StoreError, open_features
-from store.digests import BLOCK_ROWS, digest_of_json
-from store.features import FEATURES_SCHEMA
+from store import BusyError, IdentityError, StoreError, open_features
+from store.digests import BLOCK_ROWS
+from store.features import FEATURES_SCHEMA, Features
 from store.identity import differences
-from store.locks import lock_path, turn, worker_lock, write_lock
-from store.parts import (
-    Plan,
-    begin,
-    begun_part_rows,
-    begun_plan,
-    clean_up,
-    discard,
-    merge_parts,
-    missing_parts,
-    open_part,
-)
+from store.locks import lock_path, write_lock
+from store.parts import Plan, begun_part_rows, begun_plan, open_part
+from store.run import Run, claimed, join_begun
 
 __all__ = [
     "Options",
@@ -61,6 +50,9 @@ __all__ = [
 LIST_FIELDS = {"images", "n_images"}
 """What an identity says about the list of images."""
 
+EQUAL_BY = "source_sha256"
+"""Rows of files with the same bytes share one vector."""
+
 N_PARTS = 64
 """Parts that a run has at least, unless they would be smaller than a batch."""
 
@@ -74,11 +66,7 @@ def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Opt
         "n_images": len(table),
         "backbone": backbone.id,
         **backbone.weights_identity,
-        "preprocessing": {
-            **backbone.recipe.to_json(),
-            "decoder": DECODER if options.is_exact else turbo.DECODER,
-            "exif_rotate": options.exif_rotate,
-        },
+        "preprocessing": {**backbone.recipe.to_json(), **options.decoding_identity()},
         "precision": backbone.precision,
         "outputs": dict(backbone.outputs),
     }
@@ -143,33 +131,27 @@ def embed_images(
         for b in backbones
     }
     changes = Changes(table, options.check_content)
-    with ExitStack() as locks:
-        for plan in plans.values():
-            locks.enter_context(_claim(plan, options))
-        todo: dict[str, list[int]] = {}
-        for backbone_id, plan in plans.items():
-            with turn(lock_path(plan.path)):
-                if _is_finished(plan, options.overwrite, changes):
-                    continue
-                if options.overwrite:
-                    _discard_other_run(plan)
-                begin(plan)
-                share = options.share(len(plan.parts))
-                todo[backbone_id] = parts_to_make(plan, share, changes)
-                rows = chain.from_iterable(range(*plan.parts[index]) for index in todo[backbone_id])
-                changes.note(plan.begun_seen_path, rows)
+    with ExitStack() as stack:
+        runs = [stack.enter_context(claimed(p, _open_finished, options.worker)) for p in plans.values()]
+        for run in runs:
+            run.begin(
+                options.overwrite,
+                partial(_is_usable, run.plan, options.overwrite, changes),
+                missing=partial(_note_parts_to_make, run.plan, changes),
+            )
+        unfinished = {id: run for id, run in zip(plans, runs, strict=True) if not run.is_finished}
         outcomes = {}
-        for size in dict.fromkeys(n_part[name] for name in todo):
-            unfinished = [b for b in backbones if b.id in todo and n_part[b.id] == size]
+        for size in dict.fromkeys(run.plan.part_rows for run in unfinished.values()):
+            alike = {id: run for id, run in unfinished.items() if run.plan.part_rows == size}
             if on_rows is not None:
-                plan = plans[unfinished[0].id]
-                done = set(options.share(len(plan.parts))).difference(*(todo[b.id] for b in unfinished))
+                plan = next(iter(alike.values())).plan
+                share = options.share(len(plan.parts))
+                done = set(share).difference(*(run.todo for run in alike.values()))
                 on_rows(_n_rows(plan, done), 0, False)
-            embed_parts(table, unfinished, plans, todo, options, on_rows, timings)
+            embed_parts(table, [b for b in backbones if b.id in alike], alike, options, on_rows, timings)
             started = time.perf_counter()
-            for backbone in unfinished:
-                plan = plans[backbone.id]
-                outcomes[backbone.id] = _finish(plan, _n_rows(plan, todo[backbone.id]))
+            for id, run in alike.items():
+                outcomes[id] = _finish(run)
             timings.write += time.perf_counter() - started
     timings.wall = time.perf_counter() - began
     return [outcomes.get(b) or _outcome(plan, 0) for b, plan in plans.items()]
@@ -188,34 +170,27 @@ def merge_run(table: ImageTable, path: Path) -> Outcome:
         IdentityError: the run is of another list of images.
         StoreError: parts are missing; the message says how many rows, and who is at work.
     """
-    with turn(lock_path(path)):
-        plan = begun_plan(path, {"image_id": table.image_id}, ".merge-of-parts")
-        if plan is None:
-            with open_features(path, {"images": table.digest}) as features:
-                n_failed = len(features.failures)
-                return Outcome(features.backbone, path, features.digest, features.n_images, n_failed, 0)
-        if _is_finished(plan, overwrite=True):
-            return _outcome(plan, 0)
+
+    def check(plan: Plan) -> None:
         if plan.identity["images"] != table.digest:
             raise IdentityError(
                 f"{plan.folder} holds a run of another list of images ({plan.n_rows:,} rows, here are "
                 f"{len(table):,}). Restore the images, or start anew: iaa embed --overwrite"
             )
-        missing = missing_parts(plan)
-        if missing:
-            raise StoreError(
-                f"{path}: {_n_rows(plan, missing):,} of {plan.n_rows:,} rows are still to be made "
-                f"({len(missing)} of {len(plan.parts)} parts). {_who_is_at_work(path)}"
-            )
-        merge_parts(plan, "source_sha256", join_notes)
+
+    ids = {"image_id": table.image_id}
+    joined = join_begun(path, ids, open_features, EQUAL_BY, _is_of_one_run, check, join_notes)
+    if joined is None:
+        with open_features(path, {"images": table.digest}) as features:
+            n_failed = len(features.failures)
+            return Outcome(features.backbone, path, features.digest, features.n_images, n_failed, 0)
+    plan, missing = joined
+    if missing:
+        raise StoreError(
+            f"{path}: {_n_rows(plan, missing):,} of {plan.n_rows:,} rows are still to be made "
+            f"({len(missing)} of {len(plan.parts)} parts). {_who_is_at_work(path)}"
+        )
     return _outcome(plan, 0)
-
-
-def _claim(plan: Plan, options: Options) -> AbstractContextManager[None]:
-    lock = lock_path(plan.path)
-    if options.worker is None:
-        return write_lock(lock)
-    return worker_lock(lock, options.worker, digest_of_json(plan.described()))
 
 
 def _n_rows(plan: Plan, parts: Iterable[int]) -> int:
@@ -223,24 +198,15 @@ def _n_rows(plan: Plan, parts: Iterable[int]) -> int:
     return sum(bounds[index][1] - bounds[index][0] for index in parts)
 
 
-def _finish(plan: Plan, n_new: int) -> Outcome:
-    """Merge unless rows are left to other workers. Who comes after the merge finds the file finished."""
-    with turn(lock_path(plan.path)):
-        if not plan.folder.exists() and _is_finished(plan, overwrite=False):
-            return _outcome(plan, n_new)
-        missing = missing_parts(plan)
-        if missing:
-            made = set(range(len(plan.parts))).difference(missing)
-            n_failed = sum(_n_failed_in_part(plan, index) for index in made)
-            backbone_id = str(plan.identity["backbone"])
-            return Outcome(backbone_id, plan.path, "", plan.n_rows, n_failed, n_new, _n_rows(plan, missing))
-        try:
-            merge_parts(plan, "source_sha256", join_notes)
-        except (StoreError, OSError):
-            # Where locks do not work, another worker may have merged the same parts meanwhile.
-            if plan.folder.exists() or not _is_finished(plan, overwrite=False):
-                raise
+def _finish(run: Run[Features]) -> Outcome:
+    """Join the parts unless some are left to other workers."""
+    plan, left, n_new = run.plan, run.finish(EQUAL_BY, join_notes), _n_rows(run.plan, run.todo)
+    if not left:
         return _outcome(plan, n_new)
+    made = set(range(len(plan.parts))).difference(left)
+    n_failed = sum(_n_failed_in_part(plan, index) for index in made)
+    backbone_id = str(plan.identity["backbone"])
+    return Outcome(backbone_id, plan.path, "", plan.n_rows, n_failed, n_new, _n_rows(plan, left))
 
 
 def _n_failed_in_part(plan: Plan, index: int) -> int:
@@ -256,35 +222,44 @@ def _who_is_at_work(path: Path) -> str:
         return str(busy)
 
 
-def _is_finished(plan: Plan, overwrite: bool, changes: Changes | None = None) -> bool:
-    """True if the file is there, for this combination and, where `changes` can tell, for these images."""
+def _open_finished(path: Path, expect: Mapping[str, Any] | None = None) -> Features:
+    """As open_features; where only the list of images differs, the error says how to keep the rows."""
     try:
-        with open_features(plan.path, plan.identity) as features:
-            if overwrite and "updates" in features.provenance:
-                return False  # other batches than in a run over all images, and so other bytes
-            changed = changes.changed_rows(features.file, plan.seen_path) if changes else []
-    except MissingFileError:
-        return False
+        return open_features(path, expect)
     except IdentityError as error:
-        if overwrite:
-            return False
-        with open_features(plan.path) as features:
-            is_other_list = differs_in_images_alone(features.identity, plan.identity)
+        with open_features(path) as features:
+            is_other_list = differs_in_images_alone(features.identity, expect or {})
         if is_other_list:
             error.add_note("Only the images differ. To keep the rows of unchanged ones: iaa embed --update")
         raise
-    if changes and changed:
-        if not overwrite and begun_plan(plan.path, plan.ids) is None:
-            changes.refuse(plan.path, changed)
+
+
+def _is_of_one_run(features: Features) -> bool:
+    """False for an updated file: other batches than in a run over all images, and so other bytes."""
+    return "updates" not in features.provenance
+
+
+def _is_usable(plan: Plan, overwrite: bool, changes: Changes, features: Features) -> bool:
+    """True if a finished file is, where `changes` can tell, of these images, and need not be replaced."""
+    if overwrite and not _is_of_one_run(features):
         return False
-    clean_up(plan)
-    return True
+    changed = changes.changed_rows(features.file, plan.seen_path)
+    if changed and not overwrite and begun_plan(plan.path, plan.ids) is None:
+        changes.refuse(plan.path, changed)
+    return not changed
 
 
 def differs_in_images_alone(found: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """True for identities of one combination over two lists of images."""
     differing = {field for field, _, _ in differences(found, asked)}
     return bool(differing) and differing <= LIST_FIELDS
+
+
+def _note_parts_to_make(plan: Plan, changes: Changes, share: Iterable[int]) -> list[int]:
+    """As parts_to_make; what is known of their images is noted before they are read."""
+    todo = parts_to_make(plan, share, changes)
+    changes.note(plan.begun_seen_path, chain.from_iterable(range(*plan.parts[index]) for index in todo))
+    return todo
 
 
 def parts_to_make(plan: Plan, share: Iterable[int], changes: Changes) -> list[int]:
@@ -305,14 +280,6 @@ def parts_to_make(plan: Plan, share: Iterable[int], changes: Changes) -> list[in
             )
             todo.append(index)
     return todo
-
-
-def _discard_other_run(plan: Plan) -> None:
-    try:
-        begin(plan)
-    except Exception as error:  # whatever is wrong with the old run, the user asked to replace it
-        logger.warning("an unfinished run is discarded: %s", str(error).splitlines()[0])
-        discard(plan)
 
 
 def _outcome(plan: Plan, n_new: int) -> Outcome:

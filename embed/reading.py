@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embed import turbo
+from embed.backbones.device import use_one_core
 from embed.crashes import CrashNotes
-from embed.datasets import ImageTable
-from embed.decode import DECODED_BY, ImageError, check_pixels, decode_image, read_bytes
-from embed.device import use_one_core
-from embed.geometry import Steps, apply_steps, resized_size
-from embed.sources import ImageFile
+from embed.images import turbo
+from embed.images.datasets import ImageTable
+from embed.images.decode import DECODED_BY, ImageError, check_pixels, decode_image, read_bytes
+from embed.images.geometry import Steps, apply_steps, resized_size
+from embed.images.sources import ImageFile
+from embed.options import Decoding
 
 BATCHES_AHEAD = 3
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -47,10 +48,7 @@ class Batch:
 def load_batches(
     table: ImageTable,
     batches: Sequence[Batch],
-    steps: Sequence[Steps],
-    exif_rotate: bool,
-    max_pixels: int,
-    is_exact: bool,
+    decoding: Decoding,
     n_threads: int,
     crashes: CrashNotes | None = None,
 ) -> Iterator[tuple[Batch, list[Row]]]:
@@ -60,11 +58,11 @@ def load_batches(
     def load(index: int) -> Row:
         path = table.absolute(index)
         if crashes is None:
-            return load_row(path, steps, exif_rotate, max_pixels, is_exact)
+            return load_row(path, decoding)
         if index in crashes.culprits:
             return unusable_row(path, crashes.culprits[index])
         with crashes.watch(index):
-            return load_row(path, steps, exif_rotate, max_pixels, is_exact)
+            return load_row(path, decoding)
 
     waiting: deque[tuple[Batch, list[Future[Row]]]] = deque()
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode", initializer=use_one_core)
@@ -90,10 +88,9 @@ def unusable_row(path: ImageFile, reason: str) -> Row:
     return Row(None, reason, hashlib.sha256(data).digest(), len(data), (0.0, 0.0, 0.0))
 
 
-def load_row(
-    path: ImageFile, steps: Sequence[Steps], exif_rotate: bool, max_pixels: int, is_exact: bool
-) -> Row:
+def load_row(path: ImageFile, decoding: Decoding) -> Row:
     """One image read, hashed, decoded and resized for every geometry; never raises for a bad image."""
+    steps, max_pixels = decoding.steps, decoding.max_pixels
     start = time.perf_counter()
     try:
         data = read_bytes(path)
@@ -105,13 +102,13 @@ def load_row(
     reason = decoder = ""
     decoded = was_read
     try:
-        rgb = None if is_exact else turbo.decode_jpeg(data, exif_rotate, max_pixels)
+        rgb = None if decoding.is_exact else turbo.decode_jpeg(data, decoding.exif_rotate, max_pixels)
         if rgb is not None:
             decoded = time.perf_counter()
             _check_resized(steps, rgb.shape[1], rgb.shape[0], max_pixels)
             pixels = [turbo.apply_steps(s, rgb) for s in steps]
         else:
-            image = decode_image(data, exif_rotate, max_pixels)
+            image = decode_image(data, decoding.exif_rotate, max_pixels)
             decoder = str(image.info.get(DECODED_BY, ""))
             decoded = time.perf_counter()
             _check_resized(steps, *image.size, max_pixels)

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from embed.changes import Changes
-from embed.datasets import ImageTable
-from embed.loading import Backbone
+from embed.backbones.loading import Backbone
+from embed.images.changes import Changes
+from embed.images.datasets import ImageTable
 from embed.options import Options, Timings
 from embed.pipeline import (
     LIST_FIELDS,

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from embed.loading import Backbone
-from embed.towers import image_outputs
+from embed.backbones.loading import Backbone
+from embed.backbones.towers import image_outputs
 from finetune.settings import Settings
 from finetune.targets import FinetuneError
 

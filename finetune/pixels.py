@@ -8,26 +8,24 @@ names every part's digest and every image that could not be read.
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from embed import turbo
+from embed.backbones.loading import Backbone
 from embed.crashes import crash_notes
-from embed.datasets import ImageTable
-from embed.decode import DECODER
-from embed.geometry import pixel_steps
-from embed.loading import Backbone
+from embed.images.datasets import ImageTable
+from embed.images.geometry import pixel_steps
 from embed.options import Options
 from embed.reading import Batch, load_batches
 from store import IntegrityError, MissingFileError, SpaceError, Status
 from store.digests import BLOCK_ROWS, digest_of_json
 from store.identity import check_identity
-from store.locks import lock_path, write_lock
-from store.parts import Plan, begin, missing_parts, open_part, write_part
+from store.parts import Plan, open_part
+from store.run import Run, claimed
 from store.sealed import SealedFile, write_sealed
 
 logger = logging.getLogger(__name__)
@@ -82,14 +80,13 @@ def pixel_plan(table: ImageTable, backbone: Backbone, folder: Path, options: Opt
         "n_images": len(table),
         "geometry": _plain(backbone.recipe.geometry._asdict()),
         "shape": [3, *backbone.recipe.crop],
-        "decoder": DECODER if options.is_exact else turbo.DECODER,
-        "exif_rotate": options.exif_rotate,
+        **options.decoding_identity(),
         "max_pixels": options.max_pixels,
     }
     geometry = {key: value for key, value in identity.items() if key not in ("images", "n_images")}
     path = folder / f"{digest_of_json(geometry)[:10]}.h5"
     ids = {"image_id": table.image_id}
-    return Plan(path, PIXELS_SCHEMA, identity, {}, len(table), ids, part_rows=BLOCK_ROWS)
+    return Plan(path, PIXELS_SCHEMA, identity, {}, len(table), ids, part_rows=BLOCK_ROWS, keeps_parts=True)
 
 
 def pixel_bytes(plan: Plan) -> int:
@@ -100,10 +97,14 @@ def pixel_bytes(plan: Plan) -> int:
 def open_pixels(plan: Plan) -> PixelCache:
     """The finished cache. Raises MissingFileError, or another StoreError where it is damaged or of other
     images."""
-    index = SealedFile(plan.path, PIXELS_SCHEMA)
-    advice = f"Images were added or changed: delete {plan.path} and {plan.folder} to make it again"
-    check_identity(index.identity, dict(plan.identity), plan.path, advice)
-    return PixelCache(plan, index)
+    return PixelCache(plan, _open_index(plan.path, plan.identity))
+
+
+def _open_index(path: Path, expect: Mapping[str, Any] | None = None) -> SealedFile:
+    index = SealedFile(path, PIXELS_SCHEMA)
+    advice = f"Images were added or changed: delete {path} and {path}.parts to make it again"
+    check_identity(index.identity, expect or {}, path, advice)
+    return index
 
 
 def build_pixels(
@@ -123,14 +124,13 @@ def build_pixels(
         return open_pixels(plan)
     except MissingFileError:
         pass
-    with write_lock(lock_path(plan.path)):
-        begin(plan)
-        missing = missing_parts(plan)
+    with claimed(plan, _open_index) as run:
+        missing = run.begin()
         _require_space(plan, missing, on_size)
         if on_rows is not None:
             on_rows(len(table) - sum(stop - start for start, stop in (plan.parts[i] for i in missing)), 0)
-        _decode_parts(table, backbone, plan, missing, options, on_rows)
-        _seal(plan)
+        _decode_parts(table, backbone, run, options, on_rows)
+        run.finish(join=_seal)
     return open_pixels(plan)
 
 
@@ -150,21 +150,21 @@ def _require_space(plan: Plan, missing: list[int], on_size: Callable[[int, int],
 def _decode_parts(
     table: ImageTable,
     backbone: Backbone,
-    plan: Plan,
-    missing: list[int],
+    run: Run[SealedFile],
     options: Options,
     on_rows: Callable[[int, int], None] | None,
 ) -> None:
+    plan = run.plan
     batches = [
         Batch(index, start, min(start + READ_BATCH, plan.parts[index][1]))
-        for index in missing
+        for index in run.todo
         for start in range(*plan.parts[index], READ_BATCH)
     ]
     pixels = np.empty(0, np.uint8)
     reasons: dict[int, str] = {}
-    decoding = ([pixel_steps(backbone.transform)], options.exif_rotate, options.max_pixels, options.is_exact)
+    decoding = options.decoding([pixel_steps(backbone.transform)])
     crashes = crash_notes(table, decoding, options.crash_folder)
-    for batch, rows in load_batches(table, batches, *decoding, options.n_threads, crashes):
+    for batch, rows in load_batches(table, batches, decoding, options.n_threads, crashes):
         first, last = plan.parts[batch.part]
         if batch.start == first:
             pixels, reasons = np.zeros((last - first, *plan.identity["shape"]), np.uint8), {}
@@ -184,7 +184,7 @@ def _decode_parts(
                 "failures/row": np.array(list(reasons), np.int64),
                 "failures/reason": np.array(list(reasons.values()), dtype=str),
             }
-            write_part(plan, batch.part, arrays)
+            run.write(batch.part, arrays)
 
 
 def _seal(plan: Plan) -> None:

@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from embed import turbo
-from embed.decode import DECODER
-from embed.loading import Backbone
+from embed.backbones.loading import Backbone
 from embed.options import Options
 from finetune.model import build_model
 from finetune.settings import Settings
@@ -69,11 +67,7 @@ def plan_run(
         "backbone": backbone.id,
         **backbone.weights_identity,
         "output": chosen,
-        "preprocessing": {
-            **backbone.recipe.to_json(),
-            "decoder": DECODER if options.is_exact else turbo.DECODER,
-            "exif_rotate": options.exif_rotate,
-        },
+        "preprocessing": {**backbone.recipe.to_json(), **options.decoding_identity()},
         "settings": settings.to_json(),
     }
     digest = digest_of_json(identity)[:10]

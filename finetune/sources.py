@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embed.datasets import ImageTable
-from embed.geometry import pixel_steps, scale_pixels
-from embed.loading import Backbone
+from embed.backbones.loading import Backbone
+from embed.images.datasets import ImageTable
+from embed.images.geometry import pixel_steps, scale_pixels
 from embed.options import Options
 from embed.reading import Batch, load_batches
 from finetune.pixels import PixelCache
 
-Rows = np.ndarray
-Fed = tuple[Rows, Tensor]
+RowNumbers = np.ndarray
+Fed = tuple[RowNumbers, Tensor]
 
 
 class Source(Protocol):
@@ -30,7 +30,7 @@ class Source(Protocol):
 
     failures: dict[int, str]
 
-    def batches(self, batches: Sequence[Rows]) -> Iterator[Fed]:
+    def batches(self, batches: Sequence[RowNumbers]) -> Iterator[Fed]:
         """The inputs of each batch in order."""
 
     def prepare(self, inputs: Tensor, device: torch.device) -> Tensor:
@@ -45,10 +45,10 @@ class CachedPixels:
         self.failures = cache.failures
         self.pins = backbone.device.type == "cuda"
 
-    def batches(self, batches: Sequence[Rows]) -> Iterator[Fed]:
+    def batches(self, batches: Sequence[RowNumbers]) -> Iterator[Fed]:
         """The pixels of each batch, uint8 (b, 3, h, w)."""
 
-        def load(rows: Rows) -> Fed:
+        def load(rows: RowNumbers) -> Fed:
             rows = rows[self.cache.ok[rows]]
             pixels = torch.from_numpy(self.cache.read(rows))
             return rows, pixels.pin_memory() if self.pins else pixels
@@ -68,7 +68,7 @@ class StreamedPixels:
         self.steps = pixel_steps(backbone.transform)
         self.failures: dict[int, str] = {}
 
-    def batches(self, batches: Sequence[Rows]) -> Iterator[Fed]:
+    def batches(self, batches: Sequence[RowNumbers]) -> Iterator[Fed]:
         """The pixels of each batch, uint8 (b, h, w, 3)."""
         if not batches:
             return
@@ -83,9 +83,8 @@ class StreamedPixels:
         wanted = [Batch(0, start, stop) for start, stop in pairwise(bounds)]
         options = self.options
         for batch, loaded in load_batches(
-            shuffled, wanted, [self.steps], options.exif_rotate, options.max_pixels, options.is_exact,
-            options.n_threads,
-        ):  # fmt: skip
+            shuffled, wanted, options.decoding([self.steps]), options.n_threads
+        ):
             rows = order[batch.start : batch.stop]
             good = [image.pixels[0] for image in loaded if image.pixels is not None]
             kept = np.array([image.pixels is not None for image in loaded], bool)
@@ -109,7 +108,7 @@ class StoredFeatures:
         self.ok = np.ones(len(features), bool)
         self.ok[list(failures)] = False
 
-    def batches(self, batches: Sequence[Rows]) -> Iterator[Fed]:
+    def batches(self, batches: Sequence[RowNumbers]) -> Iterator[Fed]:
         """The features of each batch."""
         for rows in batches:
             rows = rows[self.ok[rows]]
@@ -126,7 +125,7 @@ def _scale(pixels: Tensor, backbone: Backbone, device: torch.device) -> Tensor:
     return images.contiguous(memory_format=backbone.memory_format)
 
 
-def _one_ahead(load: Callable[[Rows], Fed], batches: Iterable[Rows]) -> Iterator[Fed]:
+def _one_ahead(load: Callable[[RowNumbers], Fed], batches: Iterable[RowNumbers]) -> Iterator[Fed]:
     """What `load` gives for each batch, while the next one is being loaded."""
     with ThreadPoolExecutor(1, thread_name_prefix="pixels") as pool:
         waiting: Future[Fed] | None = None

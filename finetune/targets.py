@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from embed.datasets import hash_split
+from embed.images.datasets import hash_split
 from store import Targets
 
 N_SCORE_LEVELS = 10

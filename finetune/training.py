@@ -34,7 +34,7 @@ from finetune.model import (
     trained_tensors,
 )
 from finetune.settings import Settings
-from finetune.sources import Rows, Source
+from finetune.sources import RowNumbers, Source
 from finetune.targets import FinetuneError, Lesson
 from store.durable import publish
 
@@ -117,7 +117,7 @@ def is_finished(state: State, settings: Settings) -> bool:
     return state.epoch >= settings.max_epochs or state.epoch - state.best_epoch >= settings.patience
 
 
-def epoch_batches(rows: Rows, batch_size: int, seed: int, epoch: int) -> list[Rows]:
+def epoch_batches(rows: RowNumbers, batch_size: int, seed: int, epoch: int) -> list[RowNumbers]:
     """The rows in this epoch's order, cut into batches; the last may be smaller."""
     order = np.random.default_rng([seed, epoch]).permutation(rows)
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
@@ -149,8 +149,8 @@ def gradient_step(
 
 
 def predict(
-    model: Callable[[Tensor], Tensor], source: Source, rows: Rows, device: torch.device, precision: str
-) -> tuple[Rows, Float[np.ndarray, "n n_levels"]]:
+    model: Callable[[Tensor], Tensor], source: Source, rows: RowNumbers, device: torch.device, precision: str
+) -> tuple[RowNumbers, Float[np.ndarray, "n n_levels"]]:
     """The rows that could be read and their predicted distributions, in order."""
     kept, found = [], []
     batches = [rows[i : i + EVALUATION_BATCH] for i in range(0, len(rows), EVALUATION_BATCH)]

@@ -8,17 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from embed.architectures import build_architecture
-from embed.backbones import resolve_backbone
-from embed.loading import Backbone
-from embed.state_dicts import fit_classifier
-from embed.weights import file_sha256
+from embed.backbones.architectures import build_architecture
+from embed.backbones.loading import Backbone
+from embed.backbones.registry import resolve_backbone
+from embed.backbones.state_dicts import fit_classifier
+from embed.backbones.weights import file_sha256
 from finetune.checkpoint import read_tensors, save_tensors
 from finetune.model import DistributionModel, head_distribution
 from finetune.targets import FinetuneError
 from store.durable import write_json
 from store.errors import StoreError
-from store.tensor_files import TensorFileError, read_note
+from store.json_files import read_note
+from store.tensor_files import TensorFileError
 
 MARK = "+finetuned."
 """Between the id of the backbone and the digest of the run: `demo_clip+finetuned.0123456789`."""
@@ -106,9 +107,7 @@ def tuned_id(folder: Path) -> str:
     return str(record["id"])
 
 
-def load_tuned(
-    folder: Path, device: str | torch.device = "cpu", precision: str = "float32"
-) -> TunedBackbone:
+def load_tuned(folder: Path, device: str | torch.device = "cpu", precision: str = "float32") -> TunedBackbone:
     """The tuned backbone of a finished run. Raises FinetuneError for files that are not those of the run."""
     record = read_record(folder)
     if record is None:
@@ -129,7 +128,7 @@ def load_tuned(
     model, transform = build_architecture(spec)
     tensors, _ = read_tensors(path)
     state = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    if spec.library == "timm" and not spec.registered:
+    if not spec.registered:
         fit_classifier(model, state)
     model.load_state_dict(state)
     weight, bias = tensors["head.weight"], tensors["head.bias"]

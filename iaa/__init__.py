@@ -1,1 +1,59 @@
-"""The command line `iaa`: thin, and the only place that imports all of the others."""
+"""Photographs through frozen backbones into a verified store; every question from the arrays.
+
+    import iaa
+    ds = iaa.add_dataset("mine", kind="table", images="photos/", ratings="ratings.csv")
+    ds.embed("efficientnet_lite0.in1k")
+    ds.fit_probe().save("my-taste")
+    ds.rank(head="my-taste").to_html("best.html")
+
+The names below are loaded when they are first used, so that `import iaa` costs nothing.
+"""
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from iaa.library.backbones import list_backbones, load_backbone
+    from iaa.library.dataset import Dataset, add_dataset, list_datasets, open_dataset
+    from iaa.library.errors import UsageError
+    from iaa.library.probing import ProbeFit
+    from iaa.library.ranking import Ranking
+
+__all__ = [
+    "Dataset",
+    "ProbeFit",
+    "Ranking",
+    "UsageError",
+    "add_dataset",
+    "list_backbones",
+    "list_datasets",
+    "load_backbone",
+    "open_dataset",
+]
+
+_PLACES = {
+    "Dataset": "dataset",
+    "ProbeFit": "probing",
+    "Ranking": "ranking",
+    "UsageError": "errors",
+    "add_dataset": "dataset",
+    "list_backbones": "backbones",
+    "list_datasets": "dataset",
+    "load_backbone": "backbones",
+    "open_dataset": "dataset",
+}
+
+#: In a notebook tqdm asks for widgets as soon as a library imports it; bars are drawn without.
+warnings.filterwarnings("ignore", message="IProgress not found")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'iaa' has no attribute {name!r}; it has {', '.join(__all__)}")
+    import importlib
+
+    return getattr(importlib.import_module(f"iaa.library.{_PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -14,10 +14,10 @@ def main() -> None:
     """Load the command line and run it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    from iaa.console import prepare_streams
+    from iaa.cli.console import prepare_streams
 
     prepare_streams()  # before anything is opened that could get the number of a closed one
-    from iaa.cli import main as run
+    from iaa.cli.app import main as run
 
     run()
 

@@ -23,7 +23,7 @@ import papermill
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from analysis.results import REPORT_VARIABLE
+from analysis.results.methods import REPORT_VARIABLE
 from store.json_files import read_json
 
 FOLDER = Path(__file__).resolve().parent
@@ -107,7 +107,7 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any], progress: b
 
 @contextmanager
 def _report_run(report_dir: str | None) -> Iterator[None]:
-    """Inside, kernels that start may write the results of this report (`analysis.results.is_report_run`)."""
+    """Inside, kernels that start may write the results of this report (`results.methods.is_report_run`)."""
     before = os.environ.get(REPORT_VARIABLE)
     os.environ[REPORT_VARIABLE] = report_dir or ""
     try:

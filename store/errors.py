@@ -1,5 +1,8 @@
 """The kinds of error the store raises; each message says what, where, expected, got, what to do."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class StoreError(Exception):
     """Something is wrong with a stored file or with what was asked of it."""
@@ -35,3 +38,11 @@ class UnsafeNameError(StoreError):
 
 class TableError(SchemaError):
     """A table or list that somebody wrote cannot be read without guessing."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """" Did you mean X or Y?" for a mistyped name, up to three known ones, the most alike first; '' where
+    none is like it."""
+    names = {name.casefold(): name for name in known}
+    close = get_close_matches(given.casefold(), names, n=3)
+    return f" Did you mean {' or '.join(names[each] for each in close)}?" if close else ""

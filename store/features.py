@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from store.digests import block_bounds
-from store.errors import IdentityError, SchemaError
+from store.errors import IdentityError, SchemaError, did_you_mean
 from store.identity import check_identity
-from store.rows import Rows, read_rows
+from store.rows import Selection, read_rows
 from store.sealed import SealedFile
 
 FEATURES_SCHEMA = "iaa/features"
@@ -107,7 +107,7 @@ class Features:
             )
 
     def read(
-        self, output: str, rows: Rows = None, unit_norm: bool = False
+        self, output: str, rows: Selection = None, unit_norm: bool = False
     ) -> Float32[np.ndarray, "n_rows dim"]:
         """Rows of one output, as the backbone gave them or, if asked, scaled to unit length."""
         return read_rows(self.file, self._array(output), rows, unit_norm)
@@ -122,7 +122,8 @@ class Features:
     def _array(self, output: str) -> str:
         if output not in self.outputs:
             known = ", ".join(f"{name} ({dim})" for name, dim in self.outputs.items())
-            raise SchemaError(f"{self.path} has no output {output!r}; it has {known}")
+            near = did_you_mean(output, self.outputs)
+            raise SchemaError(f"{self.path} has no output {output!r}; it has {known}" + (near and f".{near}"))
         return f"outputs/{output}"
 
     def close(self) -> None:

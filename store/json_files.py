@@ -1,5 +1,6 @@
 """JSON that may be damaged or sent by somebody: read within bounds, with one kind of error."""
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,19 @@ from store.errors import IntegrityError, MissingFileError, StoreError
 
 MAX_BYTES = 2**28
 MAX_DEPTH = 64
+#: A note beside tensors (a head's, a run's) is some kB.
+MAX_NOTE_BYTES = 4 * 2**20
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, takes_nan: bool = True) -> Any:
     """The value of a JSON text.
 
-    Raises ValueError for what is no JSON, has a key twice, or is nested deeper than 64 levels.
+    Raises ValueError for what is no JSON, has a key twice, is nested deeper than 64 levels, or has NaN or
+    Infinity where they are not taken.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_object)
+        constant = None if takes_nan else _refuse_constant
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=constant)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from None
     level, depth = [value], 0
@@ -33,15 +38,15 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
-def read_json(path: Path, advice: str) -> dict[str, Any]:
+def read_json(path: Path, advice: str, max_bytes: int = MAX_BYTES, takes_nan: bool = True) -> dict[str, Any]:
     """The object in a JSON file of this project; `advice` says what to do where it is damaged.
 
     Raises MissingFileError, IntegrityError for anything but one JSON object, StoreError.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise IntegrityError(f"{path} is damaged: it has more than {MAX_BYTES:,} bytes. {advice}")
-        value = parse_json(path.read_bytes())
+        if path.stat().st_size > max_bytes:
+            raise IntegrityError(f"{path} is damaged: it has more than {max_bytes:,} bytes. {advice}")
+        value = parse_json(path.read_bytes().removeprefix(codecs.BOM_UTF8), takes_nan)
     except FileNotFoundError:
         raise MissingFileError(f"{path} does not exist. {advice}") from None
     except ValueError as error:
@@ -51,6 +56,15 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise IntegrityError(f"{path} is damaged: it holds no JSON object. {advice}")
     return value
+
+
+def read_note(path: Path, advice: str = "Restore it from a copy") -> dict[str, Any]:
+    """As read_json, for a small object of finite numbers that may have come from somebody else."""
+    return read_json(path, advice, MAX_NOTE_BYTES, takes_nan=False)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

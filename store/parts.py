@@ -56,6 +56,8 @@ class Plan:
     """Keeps the temporary files of several workers apart."""
     part_rows: int = BLOCK_ROWS
     """Rows of a part, 1 to BLOCK_ROWS."""
+    keeps_parts: bool = False
+    """The parts are not joined but named by the final file, and stay where they are."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.part_rows, int) or not 0 < self.part_rows <= BLOCK_ROWS:
@@ -190,6 +192,8 @@ def clean_up(plan: Plan) -> None:
 
     The parts of another run than this plan's are somebody's unfinished work and stay.
     """
+    if plan.keeps_parts:
+        return
     begun = _begun(plan.folder)
     if begun is not None and any(differences(begun, _as_json(plan.described()))):
         return
@@ -201,10 +205,11 @@ def clean_up(plan: Plan) -> None:
         logger.warning("%s", error)
 
 
-def missing_parts(plan: Plan) -> list[int]:
-    """Numbers of the parts that are still to be made; a damaged or foreign part counts as missing."""
+def missing_parts(plan: Plan, share: Iterable[int] | None = None) -> list[int]:
+    """Numbers of the parts, of all or of a share, that are still to be made; a damaged or foreign part counts
+    as missing."""
     missing = []
-    for index in range(len(plan.parts)):
+    for index in range(len(plan.parts)) if share is None else share:
         try:
             with open_part(plan, index):
                 pass

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int8
 
 from store.identity import check_identity
-from store.rows import Rows, read_rows
+from store.rows import Selection, read_rows
 from store.sealed import SealedFile
 
 PROMPTS_SCHEMA = "iaa/prompts"
@@ -44,7 +44,7 @@ class Prompts:
         return len(self.text)
 
     def read(
-        self, output: str = "embedding", rows: Rows = None, unit_norm: bool = False
+        self, output: str = "embedding", rows: Selection = None, unit_norm: bool = False
     ) -> Float32[np.ndarray, "n_rows dim"]:
         """Text vectors, as the text tower gave them or, if asked, scaled to unit length."""
         return read_rows(self.file, f"outputs/{output}", rows, unit_norm)
@@ -67,6 +67,6 @@ def open_prompts(path: Path | str, expect: Mapping[str, Any] | None = None) -> P
     """
     file = SealedFile(path, PROMPTS_SCHEMA)
     if expect:
-        advice = "Encode the prompts again: iaa embed-prompts --overwrite"
+        advice = "Encode the prompts again: iaa embed --prompts NAME --overwrite"
         check_identity(file.identity, expect, path, advice)
     return Prompts(file)

@@ -3,16 +3,16 @@
 from collections.abc import Hashable, Iterable
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float, Float32, Int
 
 from store.errors import StoreError
 from store.sealed import SealedFile
 
-Rows = slice | np.ndarray | None
+Selection = slice | np.ndarray | None
 
 
 def read_rows(
-    file: SealedFile, name: str, rows: Rows = None, unit_norm: bool = False
+    file: SealedFile, name: str, rows: Selection = None, unit_norm: bool = False
 ) -> Float32[np.ndarray, "n_rows dim"]:
     """Rows of a float32 matrix, read-only, their blocks checked; with `unit_norm`, scaled to length 1.
 
@@ -33,8 +33,8 @@ def read_rows(
     return picked
 
 
-def unit_rows(matrix: Float32[np.ndarray, "n_rows dim"]) -> Float32[np.ndarray, "n_rows dim"]:
-    """The rows scaled to Euclidean length 1 (computed in float64, returned as float32)."""
+def unit_rows(matrix: Float[np.ndarray, "n_rows dim"]) -> Float32[np.ndarray, "n_rows dim"]:
+    """The rows scaled to Euclidean length 1 (float64 inside, float32 out); a row of zeros becomes NaN."""
     norms = np.sqrt(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
     with np.errstate(invalid="ignore", divide="ignore"):
         unit: np.ndarray = (matrix / norms[:, None]).astype(np.float32)

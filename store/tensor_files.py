@@ -5,7 +5,6 @@ things that people have in place of weights get their names, and every size that
 against the bytes that are there, so that nothing is allocated for a number that someone wrote into a header.
 """
 
-import json
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,8 +23,6 @@ MAX_HEADER_BYTES = 16 * 2**20
 MAX_ENTRIES = 200_000
 #: What an archive may hold beyond its own size: TorchScript compresses its source code, torch nothing.
 MAX_INFLATION = 16 * 2**20
-#: A JSON note beside tensors (a head's, a run's) is some kB.
-MAX_NOTE_BYTES = 4 * 2**20
 
 EXPECTED = "Expected a safetensors file, or what torch.save writes (.pt, .pth, .bin, .ckpt)"
 
@@ -101,25 +98,6 @@ def not_whole(path: Path, error: BaseException) -> TensorFileError:
     return TensorFileError(
         f"{path} is not a whole safetensors file ({said[0][:200]}): damaged or cut short. Fetch it again"
     )
-
-
-def read_note(path: Path) -> dict[str, Any]:
-    """A small JSON object from a file. Raises TensorFileError for anything else, OSError."""
-    if not path.is_file():
-        raise TensorFileError(f"{path} does not exist or is no regular file")
-    if (size := path.stat().st_size) > MAX_NOTE_BYTES:
-        raise TensorFileError(f"{path} has {size:,} bytes, expected a note of at most {MAX_NOTE_BYTES:,}")
-    try:
-        note = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise TensorFileError(f"{path} is no readable JSON ({error})") from error
-    if not isinstance(note, dict):
-        raise TensorFileError(f"{path} holds a {type(note).__name__}, expected a JSON object")
-    return note
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _check_not_text(path: Path, start: bytes) -> None:

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from embed.datasets import ImageTable
-from embed.geometry import Steps
-from embed.loading import Backbone
+from embed.backbones.loading import Backbone
+from embed.images.datasets import ImageTable
+from embed.images.geometry import Steps
+from embed.options import Decoding
 from embed.reading import load_row
 
 AUTHORS_BATCH = 512
@@ -43,7 +44,7 @@ class FastRows(Dataset):
         return len(self.table)
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        pixels = load_row(self.table.absolute(row), [self.steps], False, 10**9, False).pixels
+        pixels = load_row(self.table.absolute(row), Decoding([self.steps], max_pixels=10**9)).pixels
         assert pixels is not None
         return torch.from_numpy(pixels[0])
 

@@ -15,11 +15,12 @@ import torchvision
 
 from benchmarks.embedding.images import linked_table
 from benchmarks.embedding.models import load_random
+from embed.backbones.device import describe_device
+from embed.backbones.loading import Backbone
 from embed.batching import largest_batch
-from embed.datasets import ImageTable
-from embed.device import describe_device
-from embed.geometry import pixel_steps
-from embed.loading import Backbone
+from embed.images.datasets import ImageTable
+from embed.images.geometry import pixel_steps
+from embed.options import Decoding
 from embed.pipeline import Options, Timings, embed_images
 from embed.reading import Batch, load_batches
 from store.system import n_cores
@@ -79,7 +80,7 @@ def _decode(table: ImageTable, backbones: list[Backbone], size: int) -> None:
     """The reading path alone, for every geometry of the backbones, by all cores."""
     steps = list({b.recipe.geometry: pixel_steps(b.transform) for b in backbones}.values())
     batches = [Batch(0, i, min(i + size, len(table))) for i in range(0, len(table), size)]
-    for _ in load_batches(table, batches, steps, False, 10**9, False, min(32, n_cores())):
+    for _ in load_batches(table, batches, Decoding(steps, max_pixels=10**9), min(32, n_cores())):
         pass
 
 

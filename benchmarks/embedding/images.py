@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from embed.datasets import ImageTable
+from embed.images.datasets import ImageTable
 
 #: (width, height) as they are common in AVA; a photograph there has about 125 KB.
 SIZES = ((640, 480), (640, 427), (800, 533), (800, 600), (480, 640), (427, 640), (640, 640), (600, 800))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.embedding.images import linked_table
 from benchmarks.embedding.models import four_small_vits
-from embed.datasets import ImageTable
+from embed.images.datasets import ImageTable
 from embed.pipeline import Options, embed_images
 
 FEW, MANY = 2_000, 20_000

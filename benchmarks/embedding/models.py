@@ -7,8 +7,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from embed.backbones import BackboneSpec, resolve_backbone
-from embed.loading import Backbone, load_backbone
+from embed.backbones.loading import Backbone, load_backbone
+from embed.backbones.registry import BackboneSpec, resolve_backbone
 
 
 def load_random(id: str, folder: Path, device: str = "cpu", precision: str = "float32") -> Backbone:

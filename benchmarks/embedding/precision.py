@@ -11,9 +11,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.embedding.models import load_random
-from embed.datasets import ImageTable
-from embed.device import pick_device
-from embed.loading import Backbone, load_backbone
+from embed.backbones.device import pick_device
+from embed.backbones.loading import Backbone, load_backbone
+from embed.images.datasets import ImageTable
 from embed.pipeline import Options, embed_images, feature_path
 from store import open_features
 

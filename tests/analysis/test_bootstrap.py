@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import metrics
-from analysis.bootstrap import (
+from analysis.evidence import metrics
+from analysis.evidence.bootstrap import (
     Prediction,
     bootstrap_metrics,
     bootstrap_replicates,
@@ -139,7 +139,7 @@ def test_resamples_are_the_same_in_blocks_of_any_size(
 ) -> None:
     y, is_high, prediction = a_world(rng)
     whole = bootstrap_replicates(y, is_high, {"a": prediction}, 50, np.random.default_rng(3), ALL)["a"]
-    monkeypatch.setattr("analysis.bootstrap._COUNTS_AT_ONCE", 7 * len(y))
+    monkeypatch.setattr("analysis.evidence.bootstrap._COUNTS_AT_ONCE", 7 * len(y))
     parts = bootstrap_replicates(y, is_high, {"a": prediction}, 50, np.random.default_rng(3), ALL)["a"]
     for name in ALL:
         np.testing.assert_allclose(parts[name], whole[name], rtol=0, atol=1e-13)

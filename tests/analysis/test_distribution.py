@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from analysis import distribution, evidence, probes
-from analysis.metrics import emd_r2, plcc, srcc
+from analysis.evidence.metrics import emd_r2, plcc, srcc
+from analysis.probing import distribution, evidence, probes
 from store import open_features, open_targets
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from analysis.figures_finetuning import plot_cost, plot_epochs
-from analysis.finetuning import (
+from analysis.figures.finetuning import plot_cost, plot_epochs
+from analysis.results.finetuning import (
     Cost,
     compare_finetuned,
     epoch_cells,
@@ -18,8 +18,8 @@ from analysis.finetuning import (
     read_runs,
     run_cells,
 )
-from analysis.results import MethodResult, Metric
-from analysis.tables import TABLE_1, compare
+from analysis.results.methods import MethodResult, Metric
+from analysis.results.tables import TABLE_1, compare
 from store.targets import Targets
 
 SETTINGS = {"preset": "paper", "train": "all", "optimizer": "sgd", "momentum": 0.5, "lr_head": 0.01,
@@ -131,7 +131,7 @@ def test_a_file_that_was_not_fine_tuned_is_refused():
 
 
 def test_differences_join_on_ids(planted):
-    from analysis.bootstrap import Prediction
+    from analysis.evidence.bootstrap import Prediction
 
     shares, targets, ids = planted
     y = targets.votes[30:] @ np.arange(1, 8) / 30

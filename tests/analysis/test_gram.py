@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from analysis.folds import assign_folds
-from analysis.gram import Moments, accumulate, accumulate_parts, array_source, merge, select, squared_error
-from analysis.roots import accumulate_roots, merge_roots, root_squared_error
+from analysis.evidence.folds import assign_folds
+from analysis.evidence.roots import accumulate_roots, merge_roots, root_squared_error
+from analysis.probing.gram import (
+    Moments,
+    accumulate,
+    accumulate_parts,
+    array_source,
+    merge,
+    select,
+    squared_error,
+)
 
 
 def blocks(x: np.ndarray, y: np.ndarray, group: np.ndarray, size: int = 37):
@@ -62,7 +70,7 @@ def test_a_joint_pass_over_two_backbones_serves_each_of_them(world) -> None:
 def test_threads_share_a_pass_and_the_sums_stay_the_same(world, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, group = world
     alone = accumulate(blocks(x, y, group), 3)
-    monkeypatch.setattr("analysis.gram.n_workers", lambda *_: 3)
+    monkeypatch.setattr("analysis.probing.gram.n_workers", lambda *_: 3)
     for found, expected in zip(accumulate_parts(array_source(x, y, group, 20), 3), alone, strict=True):
         assert_equal(found, expected)
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from analysis import heads, probes
-from embed.laion import LaionHeadError, convert_head
+from analysis.probing import heads, probes
+from embed.backbones.laion import LaionHeadError, convert_head
 from store import open_features, open_targets
 
 EXPECTED = [-1.4700, 0.2728, 1.9900, 3.6114, 5.0874, 6.3926, 7.6682, 8.9155, 9.9166, 11.0056]

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from analysis import importance
-from analysis.bootstrap import Prediction, bootstrap_metrics
-from analysis.gram import accumulate
-from analysis.probes import Probe, probe_of
-from analysis.results import Metric
-from analysis.spectrum import gram_basis, gram_path
+from analysis.evidence.bootstrap import Prediction, bootstrap_metrics
+from analysis.probing import importance
+from analysis.probing.gram import accumulate
+from analysis.probing.probes import Probe, probe_of
+from analysis.probing.spectrum import gram_basis, gram_path
+from analysis.results.methods import Metric
 
 
 def a_fit(rng: np.random.Generator, truth: np.ndarray, n: int = 500, alpha: float = 0.0):

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import probes
-from analysis.gram import accumulate_parts, merge, select
-from analysis.joint import Joint
-from analysis.spectrum import gram_basis, gram_path
+from analysis.probing import probes
+from analysis.probing.gram import accumulate_parts, merge, select
+from analysis.probing.joint import Joint
+from analysis.probing.spectrum import gram_basis, gram_path
 from store import SchemaError, StoreError, open_features, open_targets
 from tests.worlds import write_features
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import labels
+from analysis.evidence import labels
 from store.targets import Targets
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import evidence
-from analysis.distribution import fit_distribution
-from analysis.heads import head_of
-from analysis.joint import Joint
-from analysis.labels import majority_prediction
-from analysis.probes import Features, ProbeFit, fit_all, fit_probes
-from analysis.prompt_evaluation import PromptingEvaluation, RatedImages, evaluate_prompting
-from analysis.prompting import LabelScores
+from analysis.evidence.labels import majority_prediction
+from analysis.probing import evidence
+from analysis.probing.distribution import fit_distribution
+from analysis.probing.heads import head_of
+from analysis.probing.joint import Joint
+from analysis.probing.probes import Features, ProbeFit, fit_all, fit_probes
+from analysis.prompting.evaluation import PromptingEvaluation, RatedImages, evaluate_prompting
+from analysis.prompting.scores import LabelScores
 from store import Targets, open_features, open_targets
 from tests.worlds import write_features
 

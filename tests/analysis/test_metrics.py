@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import metrics
+from analysis.evidence import metrics
 
 
 def test_correlations_equal_scipys_with_ties(rng: np.random.Generator) -> None:

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from analysis.bootstrap import Prediction, paired_differences
-from analysis.predictions import Predicted, compare_methods, read_predictions, result_name, write_predictions
-from analysis.results import MethodResult
+from analysis.evidence.bootstrap import Prediction, paired_differences
+from analysis.results.methods import MethodResult
+from analysis.results.predictions import (
+    Predicted,
+    compare_methods,
+    read_predictions,
+    result_name,
+    write_predictions,
+)
 
 
 def methods(rng: np.random.Generator) -> dict[str, Predicted]:

@@ -10,11 +10,12 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from analysis import labels, probes
-from analysis.evidence import cross_validated_srcc
-from analysis.gram import array_source
-from analysis.metrics import srcc
-from analysis.spectrum import Path as RidgePath
+from analysis.evidence import labels
+from analysis.evidence.metrics import srcc
+from analysis.probing import probes
+from analysis.probing.evidence import cross_validated_srcc
+from analysis.probing.gram import array_source
+from analysis.probing.spectrum import RidgePath
 from store import open_features, open_targets
 
 ALPHAS = np.array([0.0, 0.1, 1.0, 30.0, 1e3, 1e5])
@@ -360,7 +361,7 @@ def test_repeated_cross_validation_equals_scikit_learns_on_the_same_folds(rated_
 def test_oasis_reaches_the_reference(shared_data: Path, tmp_path: Path) -> None:
     """Real ImageNet features and real votes, against an independent scikit-learn run: alpha by exact
     leave-one-out, as there. `iaa dataset add` and `iaa embed` make the data set."""
-    from iaa.cli import main
+    from iaa.cli.app import main
 
     oasis, data = shared_data / "oasis", ["--data", str(tmp_path)]
     source = ["--kind", "table", "--images", str(oasis / "images"), "--ratings", str(oasis / "ratings.csv")]
@@ -385,8 +386,8 @@ def test_a_block_without_training_rows_leaves_no_thread_idle():
     """Blocks of 2,048 rows of which the second is all test images, as in the demo."""
     from types import SimpleNamespace
 
-    from analysis.gram import accumulate_parts
-    from analysis.probes import row_source
+    from analysis.probing.gram import accumulate_parts
+    from analysis.probing.probes import row_source
 
     x = np.random.default_rng(0).standard_normal((2500, 3)).astype(np.float32)
     group = np.where(np.arange(2500) < 2000, 0, -1)

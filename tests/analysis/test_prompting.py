@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from analysis.prompt_maxima import ContextMaxima, compute_context_maxima
-from analysis.prompting import (
+from analysis.prompting.maxima import ContextMaxima, compute_context_maxima
+from analysis.prompting.scores import (
     LabelScores,
     ensemble_vectors,
     index_labels,
@@ -17,7 +17,7 @@ from analysis.prompting import (
     score_continuous,
     score_ensemble,
     score_fixed,
-    unit_rows,
+    unit_directions,
     winning_prompt,
 )
 
@@ -52,7 +52,7 @@ CONTEXT_POLARITY = tuple(np.repeat(POLARITY, N_CONTENTS))
 
 def maxima(images: np.ndarray, text: np.ndarray, **options: int) -> ContextMaxima:
     index = index_labels(CONTEXT_LABEL, CONTEXT_POLARITY)
-    return compute_context_maxima(row_blocks(images, 7), len(images), unit_rows(text), index, **options)
+    return compute_context_maxima(row_blocks(images, 7), len(images), unit_directions(text), index, **options)
 
 
 def literal_binary(image: np.ndarray, prompts: list[tuple[np.ndarray, int]]) -> tuple[bool, int]:
@@ -108,7 +108,7 @@ def test_difference_of_maxima_is_named_apart_from_equation_2(
     found = maxima(images, context_text)
     by_max = score_continuous(found.context_max(), ["good"], ["bad"])
     by_mean = score_continuous(found.context(), ["good"], ["bad"])
-    similarity = unit_rows(images) @ unit_rows(context_text).T
+    similarity = unit_directions(images) @ unit_directions(context_text).T
     expected = similarity[:, :6].max(axis=1) - similarity[:, 12:18].max(axis=1)
     np.testing.assert_allclose(by_max, expected, atol=3e-7)
     assert not np.allclose(by_max, by_mean, atol=1e-3)
@@ -135,7 +135,7 @@ def test_the_two_ensemble_modes_differ_where_lengths_do(context_text: np.ndarray
     index = index_labels(CONTEXT_LABEL, CONTEXT_POLARITY)
     raw, unit = (ensemble_vectors(context_text, index, mode) for mode in ("mean_of_raw", "mean_of_unit"))
     assert np.abs(raw - unit).max() > 0.05
-    same = unit_rows(context_text)
+    same = unit_directions(context_text)
     np.testing.assert_allclose(
         ensemble_vectors(same, index, "mean_of_raw"), ensemble_vectors(same, index, "mean_of_unit"), atol=1e-7
     )
@@ -200,7 +200,9 @@ def test_order_of_prompts_threads_and_blocks_do_not_matter(
     order = rng.permutation(len(context_text))
     index = index_labels([CONTEXT_LABEL[i] for i in order], [CONTEXT_POLARITY[i] for i in order])
     blocks = row_blocks(images, 40)
-    mixed = compute_context_maxima(blocks, len(images), unit_rows(context_text[order]), index, n_threads=3)
+    mixed = compute_context_maxima(
+        blocks, len(images), unit_directions(context_text[order]), index, n_threads=3
+    )
     for column, name in enumerate(LABELS):
         there = mixed.labels.index(name)
         np.testing.assert_allclose(mixed.maximum[:, there], reference.maximum[:, column], atol=1e-7)
@@ -260,17 +262,22 @@ def test_errors_name_labels_and_polarities(images: np.ndarray, fixed_text: np.nd
     with pytest.raises(ValueError, match="no content can win"):
         winning_prompt(scores, "good", "bad")
     with pytest.raises(ValueError, match="row 2 is all zeros"):
-        unit_rows(np.array([[1.0], [2.0], [0.0]]))
+        unit_directions(np.array([[1.0], [2.0], [0.0]]))
 
 
 def test_torch_gives_the_same_maxima(images: np.ndarray, context_text: np.ndarray) -> None:
-    torch_maxima = pytest.importorskip("embed.torch_maxima")
+    torch_maxima = pytest.importorskip("embed.prompts.maxima")
     damaged = images.copy()
     damaged[5] = np.nan
     ours = maxima(damaged, context_text)
     index = index_labels(CONTEXT_LABEL, CONTEXT_POLARITY)
     maximum, winner, mean = torch_maxima.compute_maxima(
-        row_blocks(damaged, 9), len(images), unit_rows(context_text), index.of_prompt, index.n_labels, "cpu"
+        row_blocks(damaged, 9),
+        len(images),
+        unit_directions(context_text),
+        index.of_prompt,
+        index.n_labels,
+        "cpu",
     )
     np.testing.assert_allclose(maximum, ours.maximum, atol=3e-7)
     np.testing.assert_allclose(mean, ours.mean, atol=3e-7)
@@ -299,7 +306,7 @@ def test_every_method_is_literal_over_2000_prompts_with_ties(rng: np.random.Gene
     label = ("good",) * n_contents + ("bad",) * n_contents
     polarity = (1,) * n_contents + (-1,) * n_contents
     index = index_labels(label, polarity)
-    found = compute_context_maxima(row_blocks(images, 13), len(images), unit_rows(text), index)
+    found = compute_context_maxima(row_blocks(images, 13), len(images), unit_directions(text), index)
     methods = {
         "context": found.context(),
         "context_max": found.context_max(),
@@ -340,13 +347,13 @@ def test_ties_across_tiles_go_to_the_first_prompt(rng: np.random.Generator) -> N
     """More contents than a tile holds: the winner must not depend on where tiles end."""
     images, text = tied_prompts(rng, 1500)
     index = index_labels(["good"] * len(text), [1] * len(text))
-    found = compute_context_maxima(row_blocks(images), len(images), unit_rows(text), index)
+    found = compute_context_maxima(row_blocks(images), len(images), unit_directions(text), index)
     similarity = images @ text.T / 4
     assert found.winner[:, 0].tolist() == similarity.argmax(axis=1).tolist()
     np.testing.assert_array_equal(found.maximum[:, 0], similarity.max(axis=1))
     repeated = np.concatenate([text[::-1], text])  # each prompt again, far away
     index = index_labels(["good"] * len(repeated), [1] * len(repeated))
-    again = compute_context_maxima(row_blocks(images), len(images), unit_rows(repeated), index)
+    again = compute_context_maxima(row_blocks(images), len(images), unit_directions(repeated), index)
     assert (again.winner < len(text)).all()
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from analysis.labels import is_high as exact_is_high
-from analysis.labels import mos as mean_vote
-from analysis.pair_search import VoteRanks, search_pairs, sortable_bits, untangle_pairs
-from analysis.prompt_ensembles import fit_bottleneck, grow_ensemble
-from analysis.prompting import LabelScores, predict_is_high, score_continuous, score_fixed
+from analysis.evidence.labels import is_high as exact_is_high
+from analysis.evidence.labels import mos as mean_vote
+from analysis.prompting.ensembles import fit_bottleneck, grow_ensemble
+from analysis.prompting.pairs import VoteRanks, search_pairs, sortable_bits, untangle_pairs
+from analysis.prompting.scores import LabelScores, predict_is_high, score_continuous, score_fixed
 
 HIGH = ("fair", "splendid", "neutral-high", "large")
 LOW = ("dull", "dreadful", "small")

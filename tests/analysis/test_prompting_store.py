@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.figures_prompting import plot_image_grid
-from analysis.prompt_evaluation import (
+from analysis.figures.prompting import plot_image_grid
+from analysis.prompting.evaluation import (
     PromptingEvaluation,
     RatedImages,
     evaluate_prompting,
     join_ratings,
     score_methods,
 )
-from analysis.prompt_groups import evaluate_groups, list_groupings, read_group_names
-from analysis.prompt_maxima import load_context_maxima
-from analysis.prompt_tables import table_of_chosen_pairs, table_of_pair_spread, table_of_results
-from analysis.results import read_results
+from analysis.prompting.groups import evaluate_groups, list_groupings, read_group_names
+from analysis.prompting.maxima import load_context_maxima
+from analysis.prompting.tables import table_of_chosen_pairs, table_of_pair_spread, table_of_results
+from analysis.results.methods import read_results
 from store import Targets, open_features, open_prompts, open_targets, write_targets
 from store.features import FEATURES_SCHEMA
 from store.prompts import PROMPTS_SCHEMA

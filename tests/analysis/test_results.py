@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.results import MethodResult, Metric, read_results, write_results
+from analysis.results.methods import MethodResult, Metric, read_results, write_results
 
 
 def a_result(**changes: object) -> MethodResult:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analysis.prompting import rank_images, row_blocks
-from analysis.similarity import cosines_with
+from analysis.prompting.scores import rank_images, row_blocks
+from analysis.prompting.similarity import cosines_with
 
 
 def test_planted_angles_come_back_whatever_the_lengths(rng: np.random.Generator) -> None:

@@ -13,10 +13,10 @@ import matplotlib
 import numpy as np
 import pytest
 
-from analysis import published, tables
-from analysis.heads import head_of, save_head
-from analysis.probes import fit_probes
-from analysis.results import NOT_KEPT, REPORT_VARIABLE, MethodResult, Metric, read_results
+from analysis.probing.heads import head_of, save_head
+from analysis.probing.probes import fit_probes
+from analysis.results import published, tables
+from analysis.results.methods import NOT_KEPT, REPORT_VARIABLE, MethodResult, Metric, read_results
 from store import open_features, open_targets, write_targets
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -148,7 +148,7 @@ def test_a_stand_in_says_so_and_unknown_values_say_so() -> None:
     lines = {line[0]: dict(zip(headings, line, strict=True)) for line in cells}
     assert lines["CLIP, prompt ensemble"][PUBLISHED].startswith("not known to us; better than context")
     assert lines["ViT (ImageNet-21k), linear probe"][PUBLISHED].endswith("below CLIP's, says section 4.2")
-    assert lines["CLIP, fixed prompts"]["split, n test"].startswith("make it: iaa embed-prompts")
+    assert lines["CLIP, fixed prompts"]["split, n test"].startswith("make it: iaa embed --prompts")
     stands_in = lines["CLIP, linear probe [demo_clip in its place]"]
     assert stands_in["ours - published"] == "another backbone" and stands_in["interval covers it"] == ""
 
@@ -226,7 +226,7 @@ def test_csv_has_one_number_per_cell_with_difference_and_coverage(tmp_path: Path
     assert ours["split"] == "paper" and ours["missing"] == ""
     missing = of["CLIP, fixed prompts", "recall_low"]
     assert (missing["ours"], missing["published"], missing["covers"]) == ("", "0.3182", "")
-    assert missing["missing"].startswith("make it: iaa embed-prompts")
+    assert missing["missing"].startswith("make it: iaa embed --prompts")
     assert (ours["published_split"], ours["published_source"]) == ("paper", "authors' notebook")
     assert of["A-Lamp", "srcc"]["published"] == of["A-Lamp", "srcc"]["published_split"] == ""
     assert of["MLSP", "srcc"]["published_split"] == "official"

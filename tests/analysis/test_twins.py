@@ -6,10 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import heads, probes
-from analysis.prompt_evaluation import score_methods, score_prompts
-from analysis.prompting import cosines, rank_images, row_blocks, score_continuous, score_ensemble, score_fixed
-from analysis.similarity import cosines_with
+from analysis.probing import heads, probes
+from analysis.prompting.evaluation import score_methods, score_prompts
+from analysis.prompting.scores import (
+    cosines,
+    rank_images,
+    row_blocks,
+    score_continuous,
+    score_ensemble,
+    score_fixed,
+)
+from analysis.prompting.similarity import cosines_with
 from analysis.twins import first_equal_rows, product, tie
 from store import Features, open_features, open_prompts
 from store.features import FEATURES_SCHEMA

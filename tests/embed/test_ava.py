@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from embed.ava import paths_by_id, read_ava_labels, read_id_list, split_from_lists
-from embed.datasets import DatasetConfig, build_table
-from embed.tables import DatasetError
+from embed.images.datasets import DatasetConfig, build_table
+from embed.images.errors import DatasetError
+from embed.images.kinds.ava import paths_by_id, read_ava_labels, read_id_list, split_from_lists
 
 VOTES = (0, 1, 5, 17, 38, 36, 15, 6, 5, 1)
 
@@ -85,7 +85,7 @@ def test_notes_are_logged_and_kept_in_the_table(tmp_path, caplog):
     lists = {f"{s}_list": str(write(tmp_path / f"{s}.txt", i)) for s, i in (("train", "1"), ("test", "2 9"))}
     options = {"images": str(tmp_path / "images"), "ratings": str(labels), "split": "official", **lists}
     with caplog.at_level(logging.WARNING):
-        table = build_table(DatasetConfig("ava", "ava", options, tmp_path), tmp_path)
+        table = build_table(DatasetConfig("ava", "ava", options, tmp_path))
     assert table.missing_files == ["2", "3"]
     assert "1 ids of test_list have no label row: 9" in table.notes
     assert "1 ids of test_list have no label row: 9" in caplog.text
@@ -126,7 +126,7 @@ def test_all_of_ava_is_listed_in_seconds(tmp_path, rng):
         os.close(os.open(tmp_path / "images" / f"{i}.jpg", os.O_CREAT))
     options = {"images": str(tmp_path / "images"), "ratings": str(labels)}
     began = time.process_time()  # what a busy machine does besides is not ours
-    table = build_table(DatasetConfig("ava", "ava", options, tmp_path), tmp_path)
+    table = build_table(DatasetConfig("ava", "ava", options, tmp_path))
     assert time.process_time() - began < 20
     assert (len(table), len(table.missing_files), len(table.unlabelled_files)) == (255_510, 20, 0)
     assert 0.098 < (table.split == "test").mean() < 0.102

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from embed.backbones import BACKBONES, BackboneError, UnknownBackbone, registry, resolve_backbone
+from embed.backbones.registry import BACKBONES, BackboneError, UnknownBackbone, registry, resolve_backbone
 
 REPOSITORY = Path(__file__).parents[2]
 ON_HUB = [spec for spec in BACKBONES.values() if spec.hub_repo]
@@ -14,7 +14,7 @@ ON_HUB = [spec for spec in BACKBONES.values() if spec.hub_repo]
 
 def test_the_registry_imports_nothing_heavy():
     code = (
-        "import sys, embed.backbones\n"
+        "import sys, embed.backbones.registry\n"
         "heavy = {'torch', 'open_clip', 'timm', 'huggingface_hub', 'numpy'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from embed.checkpoints import TorchScriptError, read_checkpoint
+from embed.backbones.checkpoints import TorchScriptError, read_checkpoint
 from store.tensor_files import TensorFileError
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}

@@ -12,10 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.labels import is_high
-from embed.ava import read_ava_labels, read_id_list
-from embed.dataset_options import OPTIONS
-from embed.datasets import (
+from analysis.evidence.labels import is_high
+from embed.images.datasets import (
     ImageTable,
     add_dataset,
     build_table,
@@ -24,7 +22,10 @@ from embed.datasets import (
     list_datasets,
     load_config,
 )
-from embed.tables import DatasetError, read_ratings
+from embed.images.errors import DatasetError
+from embed.images.kinds import KINDS
+from embed.images.kinds.ava import read_ava_labels, read_id_list
+from embed.images.ratings.tables import read_ratings
 
 
 def touch(folder, *names):
@@ -52,7 +53,7 @@ VOTES = (
 def test_a_table_is_named_once_and_read_by_name(tmp_path, images):
     ratings = write(tmp_path / "r.csv", VOTES + "gone.jpg,1,1,1,train,w\n")
     add_dataset(tmp_path / "data", "mine", "table", images=images, ratings=ratings)
-    table = build_table(load_config(tmp_path / "data", "mine"), tmp_path / "data")
+    table = build_table(load_config(tmp_path / "data", "mine"))
     assert table.image_id.tolist() == ["a.jpg", "b.jpg", "sub/c.JPG"]
     assert table.votes.tolist() == [[1, 2, 3], [0, 0, 4], [1, 0, 0]]
     assert table.split.tolist() == ["train", "test", ""]
@@ -137,7 +138,7 @@ def test_a_name_is_not_reused_by_accident(tmp_path, images):
     other = touch(tmp_path / "other", "z.jpg")
     with pytest.raises(DatasetError, match="names another data set"):
         add_dataset(data, "mine", "folder", images=other)
-    assert len(build_table(add_dataset(data, "mine", "folder", True, images=other), data)) == 1
+    assert len(build_table(add_dataset(data, "mine", "folder", True, images=other))) == 1
 
 
 def test_a_folder_is_sorted_naturally_without_hidden_files_or_loops(tmp_path):
@@ -145,7 +146,7 @@ def test_a_folder_is_sorted_naturally_without_hidden_files_or_loops(tmp_path):
     os.symlink(root, root / "s" / "loop")
     (root / "dir.jpg").mkdir()
     data = tmp_path / "data"
-    table = build_table(add_dataset(data, "f", "folder", images=root), data)
+    table = build_table(add_dataset(data, "f", "folder", images=root))
     assert table.path.tolist() == ["img2.jpg", "img10.jpg", "s/a.webp"]
     assert load_config(data, "f").exif_rotate
     with pytest.raises(DatasetError, match="holds no images"):
@@ -173,7 +174,7 @@ def test_ava_counts_what_is_missing_on_either_side(tmp_path, ava):
     config = add_dataset(
         data, "ava", "ava", images=files, ratings=labels, split="paper", train_list=train, test_list=test
     )
-    table = build_table(config, data)
+    table = build_table(config)
     assert table.image_id.tolist() == ["102", "103", "104", "105", "106"]
     assert table.path[0] == "part0/102.jpg"
     assert table.missing_files == ["101"]
@@ -239,7 +240,7 @@ def test_the_digest_moves_with_ids_and_paths_and_not_with_votes(tmp_path, images
     fewer = add_dataset(
         data, "c", "table", images=images, ratings=write(tmp_path / "t.csv", VOTES.rsplit("sub", 1)[0])
     )
-    digests = [build_table(c, data).digest for c in (first, other, fewer)]
+    digests = [build_table(c).digest for c in (first, other, fewer)]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -261,7 +262,7 @@ def test_the_labels_of_the_papers_test_split_are_exact(shared_data):
 def test_oasis_is_read_as_it_is(shared_data, tmp_path):
     oasis = shared_data / "oasis"
     config = add_dataset(tmp_path, "oasis", "table", images=oasis / "images", ratings=oasis / "ratings.csv")
-    table = build_table(config, tmp_path)
+    table = build_table(config)
     assert (len(table), (table.split == "train").sum(), (table.split == "test").sum()) == (484, 363, 121)
     assert table.threshold == 4.0 and table.votes.shape == (484, 7)
     assert not table.missing_files and not table.unlabelled_files
@@ -304,7 +305,7 @@ def test_the_written_file_explains_every_setting_and_reads_back(tmp_path):
 def test_relative_paths_start_from_the_file(tmp_path):
     touch(tmp_path / "mine" / "photos", "a.jpg")
     write(tmp_path / "mine" / "dataset.toml", 'kind = "folder"\nimages = "photos"\n')
-    table = build_table(load_config(tmp_path, "mine"), tmp_path)
+    table = build_table(load_config(tmp_path, "mine"))
     assert table.absolute(0) == tmp_path / "mine" / "photos" / "a.jpg"
 
 
@@ -334,7 +335,7 @@ def test_digests_are_equal_only_for_equal_rows(ids, others):
 
 
 def test_the_command_line_reads_data_sets_without_torch():
-    code = "import sys, embed.datasets; sys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
+    code = "import sys, embed.images.datasets; sys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -354,7 +355,7 @@ def test_paths_given_to_add_start_from_the_working_directory(tmp_path, ava, monk
         **more,
     )
     monkeypatch.chdir(tmp_path)
-    table = build_table(load_config(tmp_path / "sub" / "data", "ava"), tmp_path / "sub" / "data")
+    table = build_table(load_config(tmp_path / "sub" / "data", "ava"))
     assert table.split.tolist() == ["train", "test", "", "", ""]
     assert config.options["train_list"] == [str((tmp_path / "train.txt").resolve())]
 
@@ -368,5 +369,5 @@ def test_every_example_of_the_documentation_is_accepted(tmp_path):
         write(tmp_path / f"d{number}" / "dataset.toml", example)
         kinds.append(load_config(tmp_path, f"d{number}").kind)
     assert kinds == ["table", "folder", "ava"]
-    for kind, known in OPTIONS.items():
-        assert all(f"{key} =" in text for key in known), kind
+    for kind, known in KINDS.items():
+        assert all(f"{key} =" in text for key in known.options), kind

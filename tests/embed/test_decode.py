@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from embed.decode import ImageError, decode_image, read_bytes
+from embed.images.decode import ImageError, decode_image, read_bytes
 
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)

@@ -12,14 +12,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from scipy.stats import spearmanr
 
-from embed.demo_captions import TONELESS
-from embed.demo_scenes import SUBJECTS
-from embed.demo_training import N_TOKENS, CompactTokens, caption_vocabulary, read_config
-from embed.demo_world import LEVELS, World, render_world
-from embed.loading import Backbone, load_backbone
-from embed.prompt_sets import FIXED_TEMPLATE, PAPER_HIGH, PAPER_LOW
+from embed.backbones.loading import Backbone, load_backbone
+from embed.demo.captions import TONELESS
+from embed.demo.scenes import SUBJECTS
+from embed.demo.training import N_TOKENS, CompactTokens, caption_vocabulary, read_config
+from embed.demo.world import LEVELS, World, render_world
+from embed.prompts.sets import FIXED_TEMPLATE, PAPER_HIGH, PAPER_LOW
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "embed" / "demo_weights"
+WEIGHTS = Path(__file__).resolve().parents[2] / "embed" / "demo" / "weights"
 NAMES = ("demo_clip", "demo_vit")
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embed.demo_captions import TONELESS, TONES, draw_adjective, draw_caption
-from embed.demo_scenes import SHORT_EDGE, SUBJECTS, draw_palette
-from embed.demo_world import (
+from embed.demo.captions import TONELESS, TONES, draw_adjective, draw_caption
+from embed.demo.scenes import SHORT_EDGE, SUBJECTS, draw_palette
+from embed.demo.world import (
     DEMO_SEED,
     LEVELS,
     LOOKS,
@@ -23,7 +23,7 @@ from embed.demo_world import (
     vote_probabilities,
     world_table,
 )
-from embed.prompt_sets import PAPER_HIGH, PAPER_LOW
+from embed.prompts.sets import PAPER_HIGH, PAPER_LOW
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from embed.device import is_out_of_memory, use_one_core
+from embed.backbones.device import is_out_of_memory, use_one_core
 
 
 def omp_threads():

@@ -9,14 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
+import store.run
 from embed import encoding
+from embed.backbones.loading import PRECISIONS, load_backbone
 from embed.batching import Encoder, largest_batch
-from embed.datasets import ImageTable
 from embed.encoding import embed_parts
-from embed.loading import PRECISIONS, load_backbone
+from embed.images.datasets import ImageTable
 from embed.pipeline import Options, Timings, embed_images
-from iaa.options import FloatType
+from iaa.cli.options import FloatType
 from store import IdentityError, SpaceError, open_features
+from store.run import Run
 
 OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
@@ -117,10 +119,10 @@ def test_memory_that_runs_out_in_a_run_loses_nothing_and_is_noted(tmp_path, tabl
 
 def run_parts(table, backbone, n_per_part, on_rows=None):
     parts = [(start, min(start + n_per_part, 60)) for start in range(0, 60, n_per_part)]
-    plan = SimpleNamespace(parts=parts)
+    run = Run(SimpleNamespace(parts=parts), open_features)
+    run.todo = list(range(len(parts)))
     options = Options(batch_size=n_per_part, n_threads=2)
-    todo = {backbone.id: list(range(len(parts)))}
-    embed_parts(table, [backbone], {backbone.id: plan}, todo, options, on_rows, timings := Timings())
+    embed_parts(table, [backbone], {backbone.id: run}, options, on_rows, timings := Timings())
     return timings
 
 
@@ -142,7 +144,7 @@ def test_encoding_goes_on_while_a_part_is_written_but_not_for_ever(table, backbo
         if is_new:
             encoded.release()
 
-    monkeypatch.setattr(encoding, "write_part", write_part)
+    monkeypatch.setattr(store.run, "write_part", write_part)
     monkeypatch.setattr(encoding, "parts_waiting", lambda backbones: 1)
     timings = run_parts(table, backbone, 6, on_rows)
     assert written == list(range(10)), "every part, in order"
@@ -161,7 +163,7 @@ def test_on_the_cpu_a_part_is_written_before_the_next_one_is_made(table, backbon
     def on_rows(n_rows, n_failed, is_new):
         at_rows.append(len(written))
 
-    monkeypatch.setattr(encoding, "write_part", write_part)
+    monkeypatch.setattr(store.run, "write_part", write_part)
     run_parts(table, backbone, 6, on_rows)
     assert at_rows == list(range(1, 11)), "each of the ten parts was on the disk when its rows were told"
 
@@ -170,7 +172,7 @@ def test_a_full_disk_stops_the_run(table, backbone, monkeypatch):
     def write_part(plan, index, arrays, notes):
         raise SpaceError("the disk is full")
 
-    monkeypatch.setattr(encoding, "write_part", write_part)
+    monkeypatch.setattr(store.run, "write_part", write_part)
     n_done = 0
 
     def on_rows(n_rows, n_failed, is_new):

@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-import embed.changes
-import embed.pipeline
-from embed.datasets import ImageTable
-from embed.loading import load_backbone
+import embed.images.changes
+import store.run
+from embed.backbones.loading import load_backbone
+from embed.images.datasets import ImageTable
 from embed.pipeline import Options, embed_images, feature_path
-from embed.prompt_sets import Label, PromptSet, expand
-from embed.text import embed_prompts
+from embed.prompts.sets import Label, PromptSet, expand
+from embed.prompts.text import embed_prompts
 from embed.update import update_images
 from store import open_features, open_prompts, verify_folder
 
@@ -92,8 +92,8 @@ def test_equal_files_share_every_output_of_every_backbone(tmp_path, images, back
     assert_shared(tmp_path / "f", backbones)
     assert all(v.is_intact for v in verify_folder(tmp_path / "f"))
     # The test of this test: without the rule the vectors are as the batches gave them.
-    merge = embed.pipeline.merge_parts
-    monkeypatch.setattr(embed.pipeline, "merge_parts", lambda plan, *_: merge(plan))
+    merge = store.run.merge_parts
+    monkeypatch.setattr(store.run, "merge_parts", lambda plan, *_: merge(plan))
     embed_images(table_of(images), backbones, tmp_path / "g", OPTIONS)
     plain = vectors(tmp_path / "g", "demo_clip")
     assert plain["06.png"] != plain["01.png"] != plain["22.png"]
@@ -158,14 +158,14 @@ def test_an_update_gives_the_old_vector_to_a_file_that_became_equal_meanwhile(
     before = vectors(tmp_path / "f", "demo_clip")
     for i in (50, 51):
         paint(images, i)
-    look_up = embed.changes.Changes.rows_by_content
+    look_up = embed.images.changes.Changes.rows_by_content
 
     def and_then_it_changes(self, *arguments):
         found = look_up(self, *arguments)
         (images / "51.png").write_bytes((images / "09.png").read_bytes())
         return found
 
-    monkeypatch.setattr(embed.changes.Changes, "rows_by_content", and_then_it_changes)
+    monkeypatch.setattr(embed.images.changes.Changes, "rows_by_content", and_then_it_changes)
     outcome = update_images(table_of(images), backbones[:1], tmp_path / "f", OPTIONS)[0]
     after = vectors(tmp_path / "f", "demo_clip")
     assert after["51.png"] == before["01.png"] and after["50.png"] not in before.values()
@@ -175,7 +175,7 @@ def test_an_update_gives_the_old_vector_to_a_file_that_became_equal_meanwhile(
 def test_equal_texts_share_one_vector(tmp_path, monkeypatch):
     backbone = load_backbone("demo_clip")
     monkeypatch.setattr(backbone, "encode_texts", moved_by_place(backbone.encode_texts))
-    monkeypatch.setattr("embed.text.TEXT_BATCH", 2)
+    monkeypatch.setattr("embed.prompts.text.TEXT_BATCH", 2)
     contents = ("crane", "dog", "old house by the sea", "yawl", "castle")
     labels = (Label("great", 1), Label("ugly", -1))
     table = expand(PromptSet("things", labels, ("a {label} picture, of a #{content}",), contents))

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import embed.finished
-from embed.datasets import ImageTable
+from embed.backbones.loading import load_backbone
 from embed.finished import feature_path, finished_already, note_finished
-from embed.loading import load_backbone
+from embed.images.datasets import ImageTable
 from embed.pipeline import Options, embed_images
 
 OPTIONS = Options(batch_size=8, n_threads=1)
@@ -91,7 +91,7 @@ def test_a_damaged_note_is_none(place, table, text):
 
 def test_another_program_or_library_asks_anew(place, table, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(embed.finished, "library_versions", lambda: {"torch": "0"})
+        patch.setattr(embed.finished, "library_versions", lambda spec: {"torch": "0"})
         assert ask(place, table) is None
     with monkeypatch.context() as patch:
         patch.setattr(embed.finished, "_program", lambda: "other sources")
@@ -131,7 +131,7 @@ def test_torch_is_not_loaded_when_there_is_nothing_to_do(tmp_path, table):
     names = {**os.environ, "IAA_DATA": str(tmp_path / "data"), "PYTHONPATH": os.getcwd()}
 
     def iaa(arguments, blocked=""):
-        code = f"import sys; {blocked}\nfrom iaa.cli import main\nmain({arguments!r})"
+        code = f"import sys; {blocked}\nfrom iaa.cli.app import main\nmain({arguments!r})"
         done = subprocess.run([sys.executable, "-c", code], env=names, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 

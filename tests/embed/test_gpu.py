@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from embed.backbones.device import free_memory
+from embed.backbones.loading import load_backbone
 from embed.batching import Encoder, largest_batch
-from embed.datasets import ImageTable
-from embed.device import free_memory
-from embed.loading import load_backbone
+from embed.images.datasets import ImageTable
 from embed.pipeline import Options, embed_images
 from store import open_features
 

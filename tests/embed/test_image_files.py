@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed.image_files import (
+from embed.images.errors import DatasetError
+from embed.images.files import (
     EXCLUDED,
     Sieve,
     colliding_names,
     counted,
-    list_image_files,
     listing_notes,
     natural_key,
     without_raw_twins,
 )
-from embed.tables import DatasetError
+from embed.images.sources.folder import list_image_files
 
 
 def make_folder(folder, *names):
@@ -149,6 +149,6 @@ def test_names_that_differ_in_case_or_unicode_form_are_said():
 
 
 def test_raw_files_without_the_extra_are_said(monkeypatch):
-    monkeypatch.setattr("embed.image_files.find_spec", lambda name: None)
+    monkeypatch.setattr("embed.images.files.find_spec", lambda name: None)
     notes = listing_notes(["a.CR2", "b.jpg"], Sieve(), 0)
     assert notes == ("1 raw files need rawpy, else they fail: pip install 'image-aesthetics-store[raw]'",)

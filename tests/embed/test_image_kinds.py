@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from embed.backbones.loading import load_backbone
 from embed.crashes import CrashNotes
-from embed.datasets import DatasetConfig, ImageTable, build_table
-from embed.decode import decode_image
-from embed.geometry import pixel_steps, resized_size
-from embed.loading import load_backbone
+from embed.images.datasets import DatasetConfig, ImageTable, build_table
+from embed.images.decode import decode_image
+from embed.images.geometry import pixel_steps, resized_size
+from embed.options import Decoding
 from embed.pipeline import Options, embed_images
 from embed.reading import load_row
 from embed.update import update_images
@@ -139,7 +140,7 @@ def steps():
 def load(tmp_path, data, steps, is_exact=False, rotate=False):
     path = tmp_path / "x.jpg"
     path.write_bytes(data)
-    return load_row(path, steps, rotate, 200_000_000, is_exact)
+    return load_row(path, Decoding(steps, rotate, 200_000_000, is_exact))
 
 
 @pytest.mark.parametrize("is_exact", [False, True])
@@ -222,7 +223,7 @@ def test_odd_names_and_odd_files_in_one_folder(tmp_path):
     os.symlink(root, root / "again")
     os.symlink(root / "gone", root / "dead.jpg")
     (root / "empty.jpg").write_bytes(b"")
-    table = build_table(DatasetConfig("t", "folder", {"images": str(root)}, tmp_path), tmp_path)
+    table = build_table(DatasetConfig("t", "folder", {"images": str(root)}, tmp_path))
     assert sorted(table.path.tolist()) == sorted([*names, "loop.jpg", "dead.jpg", "empty.jpg"])
     outcome = embed_images(table, [load_backbone("demo_vit")], tmp_path / "f", Options(n_threads=2))[0]
     with open_features(outcome.path) as features:
@@ -273,14 +274,14 @@ def test_a_list_that_grows_since_more_names_count_goes_through_update(tmp_path, 
         )
     config = DatasetConfig("t", "folder", {"images": str(root)}, tmp_path)
     backbones, options = [load_backbone("demo_vit")], Options(n_threads=2)
-    monkeypatch.setattr("embed.image_files.IMAGE_SUFFIXES", (".jpg", ".png"))
-    old = build_table(config, tmp_path)
+    monkeypatch.setattr("embed.images.files.IMAGE_SUFFIXES", (".jpg", ".png"))
+    old = build_table(config)
     assert old.path.tolist() == ["1.jpg", "3.jpg"] and old.passed_over == {".jfif": 1, ".ppm": 1}
     outcome = embed_images(old, backbones, tmp_path / "f", options)[0]
     with open_features(outcome.path) as features:
         before = dict(zip(features.image_id.tolist(), features.read("pre_logits"), strict=True))
     monkeypatch.undo()
-    new = build_table(config, tmp_path)
+    new = build_table(config)
     with pytest.raises(IdentityError, match="n_images: the file has 2, asked for 4") as refused:
         embed_images(new, backbones, tmp_path / "f", options)
     assert "iaa embed --update" in "".join(refused.value.__notes__)

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.labels import is_high
-from embed.ava import read_ava_labels, read_id_list
-from embed.datasets import DatasetConfig, add_dataset, build_table, load_config
-from embed.tables import DatasetError, read_ratings
+from analysis.evidence.labels import is_high
+from embed.images.datasets import DatasetConfig, add_dataset, build_table, load_config
+from embed.images.errors import DatasetError
+from embed.images.kinds.ava import read_ava_labels, read_id_list
+from embed.images.ratings.tables import read_ratings
 
 
 def write(path, text):
@@ -33,7 +34,7 @@ def build(tmp_path, names, text, **options):
         "ratings": str(write(tmp_path / "r.csv", text)),
         "ids": "path",
     }
-    return build_table(DatasetConfig("t", "table", {**more, **options}, tmp_path), tmp_path)
+    return build_table(DatasetConfig("t", "table", {**more, **options}, tmp_path))
 
 
 KAGGLE = (
@@ -51,7 +52,7 @@ def test_ava_as_on_kaggle_by_either_kind(tmp_path):
     write(tmp_path / "train.txt", "953619 1\n")
     write(tmp_path / "test.txt", "953958 0\n")
     options |= {"train_list": str(tmp_path / "train.txt"), "test_list": str(tmp_path / "test.txt")}
-    table = build_table(DatasetConfig("a", "ava", options, tmp_path), tmp_path)
+    table = build_table(DatasetConfig("a", "ava", options, tmp_path))
     assert table.image_id.tolist() == ["953619", "953958"] and table.split.tolist() == ["train", "test"]
     with pytest.raises(DatasetError, match="no ten columns of vote counts"):
         read_ava_labels(write(tmp_path / "x.csv", "image_id,votes_1,votes_2\n1,2,3\n"))
@@ -252,9 +253,7 @@ def test_two_settings_for_one_thing(tmp_path):
 
 def test_ids_are_the_same_in_a_folder_and_in_a_table(tmp_path):
     table = build(tmp_path, ["Chip.jpg", "s/B.JPEG"], "file,score\nchip.JPG,1\ns/B,2\n", split="none")
-    folder = build_table(
-        DatasetConfig("f", "folder", {"images": str(tmp_path / "images")}, tmp_path), tmp_path
-    )
+    folder = build_table(DatasetConfig("f", "folder", {"images": str(tmp_path / "images")}, tmp_path))
     assert sorted(table.image_id.tolist()) == sorted(folder.image_id.tolist()) == ["Chip.jpg", "s/B.JPEG"]
     assert any("'chip.JPG' is 'Chip.jpg'" in note for note in table.notes)
     assert any("without ending" in note for note in table.notes)
@@ -286,27 +285,27 @@ def test_the_rule_for_ids_is_written_down_and_that_of_before_stays(tmp_path):
     ratings = write(tmp_path / "r.csv", "file,Image_ID,score,Split\na.jpg,7,1,test\n")
     new = add_dataset(tmp_path, "new", "table", images=images, ratings=ratings)
     assert new.options["ids"] == "path" and load_config(tmp_path, "new") == new
-    assert build_table(new, tmp_path).image_id.tolist() == ["7"]
+    assert build_table(new).image_id.tolist() == ["7"]
     # A dataset.toml of before does not say; its ids and its split stay, also when it is written again.
     (tmp_path / "old").mkdir()
     write(tmp_path / "old/dataset.toml", f'kind = "table"\nimages = "{images}"\nratings = "{ratings}"\n')
-    before = build_table(load_config(tmp_path, "old"), tmp_path)
+    before = build_table(load_config(tmp_path, "old"))
     assert before.image_id.tolist() == ["a"] and before.split_name == "random"
     for overwrite in (False, True):
         again = add_dataset(tmp_path, "old", "table", overwrite, images=images, ratings=ratings)
-        assert build_table(again, tmp_path).digest == before.digest
+        assert build_table(again).digest == before.digest
     other = add_dataset(tmp_path, "old", "table", True, images=images, ratings=ratings, ids="path")
-    assert build_table(other, tmp_path).image_id.tolist() == ["7"]
+    assert build_table(other).image_id.tolist() == ["7"]
     write(tmp_path / "r2.csv", "file,score\na.jpg,1\n")
     stem = add_dataset(tmp_path, "stem", "table", images=images, ratings=tmp_path / "r2.csv", ids="stem")
-    assert build_table(stem, tmp_path).image_id.tolist() == ["a"]
+    assert build_table(stem).image_id.tolist() == ["a"]
 
 
 def test_a_settings_file_with_a_byte_order_mark(tmp_path):
     (tmp_path / "d/photos").mkdir(parents=True)
     write(tmp_path / "d/photos/a.jpg", "x")
     write(tmp_path / "d/dataset.toml", '\ufeffkind = "folder"\r\nimages = "photos"\r\n')
-    assert len(build_table(load_config(tmp_path, "d"), tmp_path)) == 1
+    assert len(build_table(load_config(tmp_path, "d"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from embed import weights as weights_module
-from embed.architectures import build_architecture
-from embed.backbones import BACKBONES, BackboneError, UnknownBackbone, resolve_backbone
-from embed.loading import PromptTooLong, WeightsUnavailable, backbone_availability, load_backbone
-from embed.state_dicts import WeightsError, find_misfits, load_weights, to_layout, without_prefixes
-from embed.towers import activations, image_outputs, text_embedding
-from embed.weights import file_sha256, locate_weights
+from embed.backbones import weights as weights_module
+from embed.backbones.architectures import build_architecture
+from embed.backbones.loading import PromptTooLong, WeightsUnavailable, backbone_availability, load_backbone
+from embed.backbones.registry import BACKBONES, BackboneError, UnknownBackbone, resolve_backbone
+from embed.backbones.state_dicts import WeightsError, find_misfits, load_weights, to_layout, without_prefixes
+from embed.backbones.towers import activations, image_outputs, text_embedding
+from embed.backbones.weights import file_sha256, locate_weights
 
 TINY = {
     "embed_dim": 16,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embed.datasets import ImageTable
-from embed.loading import load_backbone
+from embed.backbones.loading import load_backbone
+from embed.images.datasets import ImageTable
 from embed.pipeline import (
     Options,
     embed_images,

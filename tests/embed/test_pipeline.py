@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from embed.datasets import ImageTable
-from embed.loading import load_backbone
+from embed.backbones.loading import load_backbone
+from embed.images.datasets import ImageTable
 from embed.pipeline import Options, TooManyFailuresError, embed_images, feature_path, feature_plan
 from store import BusyError, IdentityError, open_features
 from store.digests import BLOCK_ROWS
@@ -138,7 +138,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, backbones):
     part = plan.part_path(0)
     code = (
         "import numpy as np, os, signal; from pathlib import Path\n"
-        "from embed.datasets import ImageTable; from embed.loading import load_backbone\n"
+        "from embed.images.datasets import ImageTable; from embed.backbones.loading import load_backbone\n"
         "from embed.pipeline import Options, embed_images\n"
         f"n={n}; ids=np.array([f'{{i:05d}}' for i in range(n)])\n"
         "paths=np.array([f'{i:04d}.png' for i in range(40)])[np.arange(n)%40]\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from embed.prompt_sets import (
+from embed.prompts.sets import (
     PROMPT_SETS,
     Label,
     PromptSet,

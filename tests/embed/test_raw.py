@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embed.datasets import DatasetConfig, build_table
-from embed.decode import ImageError, decode_image
-from embed.loading import load_backbone
+from embed.backbones.loading import load_backbone
+from embed.images.datasets import DatasetConfig, build_table
+from embed.images.decode import ImageError, decode_image
+from embed.images.raw import is_raw
 from embed.pipeline import Options, embed_images
-from embed.raw import is_raw
 from embed.update import update_images
 from store import open_features
 from tests.embed.raw_files import make_dng
@@ -110,7 +110,7 @@ def test_what_made_the_rows_stands_in_the_provenance_also_after_an_update(tmp_pa
     (root / "2.dng").write_bytes(make_dng(sensor_scene()))
     (root / "3.DNG").write_bytes(make_dng(sensor_scene(), jpeg(300, 200), (300, 200)))
     config = DatasetConfig("t", "folder", {"images": str(root)}, tmp_path)
-    table = build_table(config, tmp_path)
+    table = build_table(config)
     assert table.path.tolist() == ["1.jpg", "2.dng", "3.DNG"]
     assert table.notes == (
         "1 raw files lie beside a JPEG or HEIF of the same name and are one image with it",
@@ -122,6 +122,6 @@ def test_what_made_the_rows_stands_in_the_provenance_also_after_an_update(tmp_pa
     with open_features(outcome.path) as features:
         assert not features.failures and features.provenance["other_decoders"] == made
     (root / "4.jpg").write_bytes(jpeg(50, 40))
-    update_images(build_table(config, tmp_path), backbones, tmp_path / "f", options)
+    update_images(build_table(config), backbones, tmp_path / "f", options)
     with open_features(outcome.path) as features:
         assert features.provenance["updates"]["other_decoders"] == [name for name, _ in made]

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embed.changes import ChangedImagesError
-from embed.datasets import add_dataset, build_table
-from embed.loading import load_backbone
+from embed.backbones.loading import load_backbone
+from embed.images.changes import ChangedImagesError
+from embed.images.datasets import add_dataset, build_table
+from embed.images.errors import DatasetError
+from embed.images.sources import open_source
+from embed.images.sources.tars import expand_braces, list_members
+from embed.options import Decoding
 from embed.pipeline import Options, embed_images
 from embed.reading import load_row
-from embed.sources import expand_braces, open_source
-from embed.tables import DatasetError
-from embed.tars import list_members
 from store import open_features
 
 
@@ -74,7 +75,7 @@ def test_packing_anew_changes_neither_order_nor_digest(tmp_path):
     tables = {}
     for name, images in places.items():
         config = add_dataset(tmp_path / "data", name, "folder", images=str(images))
-        tables[name] = build_table(config, tmp_path / "data")
+        tables[name] = build_table(config)
     assert tables["f"].path.tolist()[:3] == ["img0.jpg", "img1.jpg", "img2.jpg"]
     assert len({table.digest for table in tables.values()}) == 1
     assert "2 tar members repeat" in tables["b"].notes[0] and tables["a"].notes == ()
@@ -89,7 +90,7 @@ def test_one_name_with_two_contents_is_an_error_unless_tars_are_named(tmp_path):
     with pytest.raises(DatasetError, match=r"'0.jpg' stands in .*a.tar and in .*b.tar .*-o shard_in_id=true"):
         open_source(pattern, "d")
     config = add_dataset(tmp_path / "data", "d", "folder", images=pattern, shard_in_id=True)
-    table = build_table(config, tmp_path / "data")
+    table = build_table(config)
     assert table.image_id.tolist() == ["a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg"]
     (tmp_path / "a.tar").rename(tmp_path / "c.tar")
     make_tar(tmp_path / "c.tar", ("0.jpg", b"one"), ("0.jpg", b"two"))
@@ -105,7 +106,7 @@ def test_ratings_find_their_image_in_a_tar(tmp_path):
     config = add_dataset(
         tmp_path / "data", "d", "table", images=str(tmp_path / "a.tar"), ratings=tmp_path / "r.csv"
     )
-    table = build_table(config, tmp_path / "data")
+    table = build_table(config)
     assert table.image_id.tolist() == ["x/2.jpg", "x/1.jpg"]
     assert (table.missing_files, table.unlabelled_files) == (["x/9.jpg"], ["x/3.jpg"])
     assert table.absolute(0).read_bytes() == jpeg(2)
@@ -167,7 +168,7 @@ def test_a_tar_that_changes_gives_failed_rows_and_never_other_bytes(tmp_path):
     with pytest.raises(OSError, match="ends inside this member"):
         source.at("1.jpg").read_bytes()
     tar.unlink()
-    row = load_row(source.at("0.jpg"), [], False, 10**6, False)
+    row = load_row(source.at("0.jpg"), Decoding(max_pixels=10**6))
     assert row.pixels is None and row.reason == "cannot read: No such file or directory"
     with tarfile.open(tar, "w") as archive:
         link = tarfile.TarInfo("link.jpg")
@@ -190,7 +191,7 @@ def test_folders_and_tars_behind_urls(tmp_path, memory, scheme):
     for name in ("00.tar", "01.tar"):
         filesystem.pipe_file(f"{root}/tars/{name}", tar)
     config = add_dataset(tmp_path / "data", "d", "folder", images=f"{scheme}://{root}")
-    table = build_table(config, tmp_path / "data")
+    table = build_table(config)
     assert table.path.tolist() == ["2.jpg", "10.jpg", "s/x.PNG"]
     assert table.absolute(1).read_bytes() == b"ten"
     if scheme == "memory":
@@ -200,7 +201,7 @@ def test_folders_and_tars_behind_urls(tmp_path, memory, scheme):
         assert sorted(source.files) == ["2.png", "a/1.jpg"] and "2 tar members repeat" in source.notes[0]
         assert source.at("a/1.jpg").read_bytes() == jpeg(1)
     filesystem.rm(f"{root}/10.jpg")
-    row = load_row(table.absolute(1), [], False, 10**6, False)
+    row = load_row(table.absolute(1), Decoding(max_pixels=10**6))
     assert row.pixels is None and row.reason.startswith("cannot read: ")
     with pytest.raises(DatasetError, match="no such tar file"):
         open_source(f"{scheme}://{root}/tars/{{00..02}}.tar", "d")
@@ -221,7 +222,7 @@ def test_an_image_that_is_replaced_in_its_tar_is_found(tmp_path, check_content):
     options = Options(n_threads=2, check_content=check_content)
 
     def embed_again():
-        table = build_table(config, tmp_path / "data")
+        table = build_table(config)
         return embed_images(table, [backbone], tmp_path / "f", options)[0].n_new
 
     assert (embed_again(), embed_again()) == (2, 0)
@@ -241,11 +242,11 @@ def test_vectors_from_tars_are_those_from_files_bit_for_bit(tmp_path, shared_dat
     tables = []
     for name, images in [("tars", f"{folder}/tars/*.tar"), ("files", f"{folder}/images")]:
         config = add_dataset(tmp_path / "data", name, "folder", images=images)
-        tables.append(build_table(config, tmp_path / "data"))
+        tables.append(build_table(config))
     assert [len(t) for t in tables] == [7, 7] and tables[0].digest == tables[1].digest
     assert tables[0].notes[0].startswith("4 tar members repeat the name and the bytes of another")
     every = add_dataset(tmp_path / "data", "all", "folder", images=f"{folder}/tars/*.tar", shard_in_id=True)
-    assert len(build_table(every, tmp_path / "data")) == 11
+    assert len(build_table(every)) == 11
     backbone = load_backbone("demo_clip")
     for table in tables:
         outcome = embed_images(table, [backbone], tmp_path / table.dataset, Options(n_threads=2))[0]
@@ -298,7 +299,7 @@ def test_member_names_that_lead_elsewhere_are_paths_below(tmp_path):
 )
 def test_members_that_are_no_files_are_failed_rows(tmp_path, fields, what):
     tar = write_tar(tmp_path / "a.tar", member("0.jpg", jpeg(0)), member("1.jpg", **fields))
-    row = load_row(open_source(tar, "d").at("1.jpg"), [], False, 10**6, False)
+    row = load_row(open_source(tar, "d").at("1.jpg"), Decoding(max_pixels=10**6))
     assert row.pixels is None and row.reason == f"cannot read: it is {what} inside the tar file, not an image"
 
 

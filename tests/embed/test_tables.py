@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.labels import is_high
-from embed.datasets import DatasetConfig, build_table
-from embed.tables import DatasetError, match_files, read_ratings
+from analysis.evidence.labels import is_high
+from embed.images.datasets import DatasetConfig, build_table
+from embed.images.errors import DatasetError
+from embed.images.ratings.tables import match_files, read_ratings
 
 
 def write(path, text):
@@ -29,7 +30,7 @@ def make_folder(folder, names):
 def build(tmp_path, names, text, **options):
     images = make_folder(tmp_path / "images", names)
     options = {"images": str(images), "ratings": str(write(tmp_path / "r.csv", text)), **options}
-    return build_table(DatasetConfig("t", "table", options, tmp_path), tmp_path)
+    return build_table(DatasetConfig("t", "table", options, tmp_path))
 
 
 def test_all_other_columns_are_kept_as_what_they_are(tmp_path):
@@ -49,7 +50,7 @@ def test_all_other_columns_are_kept_as_what_they_are(tmp_path):
 
 
 def test_kept_columns_survive_the_store(tmp_path):
-    from iaa.work import targets_of
+    from iaa.library.embedding import targets_of
     from store import open_targets, write_targets
 
     text = "file,votes_1,votes_2,who,w/h,depth\na.jpg,1,2,ä,3:2,1\nb.jpg,2,1,,1:1,\n"

@@ -4,10 +4,10 @@ import numpy as np
 import open_clip
 import pytest
 
-from embed import text as embed_text
-from embed.loading import PromptTooLong, load_backbone
-from embed.prompt_sets import Label, PromptSet, expand
-from embed.text import SamePrompts, describe_same, embed_prompts, measure_tokens
+from embed.backbones.loading import PromptTooLong, load_backbone
+from embed.prompts import text as embed_text
+from embed.prompts.sets import Label, PromptSet, expand
+from embed.prompts.text import SamePrompts, describe_same, embed_prompts, measure_tokens
 from store import IdentityError, open_prompts
 from store.digests import BLOCK_ROWS
 

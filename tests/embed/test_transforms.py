@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torchvision import transforms as tv
 
-from embed.architectures import build_architecture
-from embed.backbones import BACKBONES, resolve_backbone
-from embed.transforms import Recipe, UnknownTransform, recipe_from_transform
+from embed.backbones.architectures import build_architecture
+from embed.backbones.registry import BACKBONES, resolve_backbone
+from embed.backbones.transforms import Recipe, UnknownTransform, recipe_from_transform
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 NORMALIZE = tv.Normalize((0.5,) * 3, (0.5,) * 3)

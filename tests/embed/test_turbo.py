@@ -7,10 +7,10 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from embed import turbo
-from embed.decode import ImageError, decode_image
-from embed.geometry import apply_steps, pixel_steps
-from embed.loading import load_backbone
+from embed.backbones.loading import load_backbone
+from embed.images import turbo
+from embed.images.decode import ImageError, decode_image
+from embed.images.geometry import apply_steps, pixel_steps
 
 RNG = np.random.default_rng(8)
 

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 import embed.update
-from embed.changes import ChangedImagesError
-from embed.datasets import ImageTable
-from embed.decode import ImageError
-from embed.loading import load_backbone
+from embed.backbones.loading import load_backbone
+from embed.images.changes import ChangedImagesError
+from embed.images.datasets import ImageTable
+from embed.images.decode import ImageError
 from embed.pipeline import Options, embed_images, feature_path
 from embed.update import update_images
 from store import BusyError, IdentityError, open_features, verify_folder
@@ -372,7 +372,7 @@ def test_a_row_that_was_kept_unread_is_not_noted_as_seen(library, backbones, tmp
         raise ImageError("cannot read: bad sector")
 
     with pytest.MonkeyPatch.context() as patched:
-        for place in ("embed.changes.read_bytes", "embed.reading.read_bytes"):
+        for place in ("embed.images.changes.read_bytes", "embed.reading.read_bytes"):
             patched.setattr(place, fail)
         assert [(o.n_failed, o.n_new) for o in library.update(backbones)] == [(0, 0)] * 2
     with pytest.raises(ChangedImagesError, match="12.png"):
@@ -406,7 +406,7 @@ def test_overwrite_makes_the_bytes_of_a_run_from_nothing(library, backbones, tmp
 
 
 def test_sizes_that_are_not_told_are_no_reason_to_embed_again(library, backbones, monkeypatch):
-    monkeypatch.setattr("embed.changes._size_and_time", lambda path: (-1, 0))
+    monkeypatch.setattr("embed.images.changes._size_and_time", lambda path: (-1, 0))
     library.paint("50.png")
     assert [o.n_new for o in library.update(backbones)] == [1, 1]
 
@@ -414,7 +414,7 @@ def test_sizes_that_are_not_told_are_no_reason_to_embed_again(library, backbones
 def test_an_unfinished_run_over_photographs_that_are_gone_is_discarded(library, backbones, monkeypatch):
     library.paint("50.png")
     with monkeypatch.context() as patched:
-        patched.setattr("embed.pipeline.merge_parts", None)
+        patched.setattr("store.run.merge_parts", None)
         with pytest.raises(TypeError):
             anew = Options(batch_size=16, n_threads=2, overwrite=True)
             embed_images(library.table, backbones, library.features, anew)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import embed.urls
-import embed.web
+import embed.images.sources.urls
+import embed.images.sources.web
+from embed.images.errors import DatasetError
+from embed.images.sources import open_source
+from embed.options import Decoding
 from embed.reading import load_row
-from embed.sources import open_source
-from embed.tables import DatasetError
 
 
 def jpeg(seed):
@@ -100,7 +101,7 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(embed.urls, "PAUSE", 0.01)
+    monkeypatch.setattr(embed.images.sources.urls, "PAUSE", 0.01)
     running = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     running.daemon_threads = True
     running.manners, running.asked = {}, []
@@ -115,7 +116,7 @@ def server(monkeypatch):
 
 def reason(server, path="1.jpg"):
     source = open_source(f"{server.url}/p", "d")
-    row = load_row(source.at(path), [], False, 10**6, False)
+    row = load_row(source.at(path), Decoding(max_pixels=10**6))
     assert row.pixels is None
     return row.reason
 
@@ -173,8 +174,8 @@ def test_lengths_that_lie_are_failed_rows(server):
 
 
 def test_an_answer_without_end_stops_at_the_limit(server, monkeypatch):
-    monkeypatch.setattr(embed.web, "MAX_ANSWER", 2**20)
-    monkeypatch.setattr(embed.web, "MAX_PAGE", 2**20)
+    monkeypatch.setattr(embed.images.sources.web, "MAX_ANSWER", 2**20)
+    monkeypatch.setattr(embed.images.sources.web, "MAX_PAGE", 2**20)
 
     def endless(handler, _):
         handler.send_response(200)
@@ -196,12 +197,12 @@ def test_an_answer_without_end_stops_at_the_limit(server, monkeypatch):
 
 
 def test_a_silent_server_is_given_up(server, monkeypatch):
-    monkeypatch.setattr(embed.web, "SILENT_SECONDS", 0.3)
-    monkeypatch.setattr(embed.urls, "N_TRIES", 1)
+    monkeypatch.setattr(embed.images.sources.web, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(embed.images.sources.urls, "N_TRIES", 1)
     source = open_source(f"{server.url}/p", "d")
     server.manners["/p/1.jpg"] = lambda handler, _: time.sleep(3)
     started = time.perf_counter()
-    row = load_row(source.at("1.jpg"), [], False, 10**6, False)
+    row = load_row(source.at("1.jpg"), Decoding(max_pixels=10**6))
     assert row.pixels is None and "cannot read: " in row.reason and time.perf_counter() - started < 2.5
 
 
@@ -210,18 +211,18 @@ def test_a_server_that_ignores_ranges_never_gives_other_bytes(server):
     source = open_source(f"{server.url}/t.tar", "d")
     server.manners["/t.tar"] = lambda handler, body: handler.send(tar, ranges=False, with_body=body)
     for name in source.files:
-        row = load_row(source.at(name), [], False, 10**6, False)
+        row = load_row(source.at(name), Decoding(max_pixels=10**6))
         assert "does not send parts of a file" in row.reason
 
     def shifted(handler, body):
         handler.send(tar[512:1536], 206, Content_Range=f"bytes 512-1535/{len(tar)}", with_body=body)
 
     server.manners["/t.tar"] = shifted
-    assert "does not send parts" in load_row(source.at("a.jpg"), [], False, 10**6, False).reason
+    assert "does not send parts" in load_row(source.at("a.jpg"), Decoding(max_pixels=10**6)).reason
 
 
 def test_folders_without_end_are_an_error(server, monkeypatch):
-    monkeypatch.setattr(embed.urls, "MAX_WEB_FOLDERS", 50)
+    monkeypatch.setattr(embed.images.sources.urls, "MAX_WEB_FOLDERS", 50)
 
     class Endless(dict):
         def get(self, path, default=None):
@@ -234,6 +235,6 @@ def test_folders_without_end_are_an_error(server, monkeypatch):
 
 
 def test_without_aiohttp_the_message_names_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "embed.web", None)
+    monkeypatch.setitem(__import__("sys").modules, "embed.images.sources.web", None)
     with pytest.raises(DatasetError, match="pip install aiohttp"):
         open_source("http://127.0.0.1:9/p", "d")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import embed.pipeline
+import store.run
 import store.system
 from embed.options import Options
 from embed.pipeline import embed_images, feature_path, feature_plan, merge_run, unfinished_runs
@@ -112,7 +112,7 @@ def test_parts_that_nobody_joined_are_joined_by_hand(photographs, few, tmp_path,
     def die(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(embed.pipeline, "merge_parts", die)
+    monkeypatch.setattr(store.run, "merge_parts", die)
     toy_worker.run(photographs, tmp_path, FEW, (1, 2))
     with pytest.raises(KeyboardInterrupt):
         toy_worker.run(photographs, tmp_path, FEW, (2, 2))
@@ -127,15 +127,15 @@ def test_parts_that_nobody_joined_are_joined_by_hand(photographs, few, tmp_path,
 
 def test_without_working_locks_two_workers_may_merge_at_once(photographs, few, tmp_path, monkeypatch):
     """Both find all parts there; the one that comes second must find the file finished, not fail."""
-    monkeypatch.setattr(embed.pipeline, "turn", lambda path: nullcontext())
-    merge = embed.pipeline.merge_parts
+    monkeypatch.setattr(store.run, "turn", lambda path: nullcontext())
+    merge = store.run.merge_parts
 
     def overtaken(*plan):
-        monkeypatch.setattr(embed.pipeline, "merge_parts", merge)
+        monkeypatch.setattr(store.run, "merge_parts", merge)
         merge(*plan)  # by the other
         return merge(*plan)
 
-    monkeypatch.setattr(embed.pipeline, "merge_parts", overtaken)
+    monkeypatch.setattr(store.run, "merge_parts", overtaken)
     toy_worker.run(photographs, tmp_path, FEW, (1, 2))
     assert toy_worker.run(photographs, tmp_path, FEW, (2, 2)).n_left == 0
     assert (tmp_path / "demo_vit.h5").read_bytes() == few.read_bytes()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from embed.datasets import ImageTable
-from embed.loading import Backbone, load_backbone
+from embed.backbones.loading import Backbone, load_backbone
+from embed.images.datasets import ImageTable
 from embed.pipeline import Options, Outcome, embed_images
 
 N_FILES = 40

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import embed.changes
-from embed.changes import ChangedImagesError, Changes
-from embed.datasets import ImageTable
-from embed.decode import ImageError
-from embed.loading import load_backbone
+import embed.images.changes
+from embed.backbones.loading import load_backbone
+from embed.images.changes import ChangedImagesError, Changes
+from embed.images.datasets import ImageTable
+from embed.images.decode import ImageError
 from embed.pipeline import Options, embed_images, feature_path, feature_plan, parts_to_make
 from store import open_features
 from store.digests import BLOCK_ROWS
@@ -63,7 +63,7 @@ def stop_before_the_merge(run, monkeypatch, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("embed.pipeline.merge_parts", stop)
+        patched.setattr("store.run.merge_parts", stop)
         with pytest.raises(KeyboardInterrupt):
             run.go_on(**options)
 
@@ -125,7 +125,7 @@ def test_touched_images_are_hashed_once_and_are_the_same(run, monkeypatch):
     for row in range(8):
         os.utime(run.table.absolute(row))
     assert run.go_on().n_new == 0
-    monkeypatch.setattr(embed.changes, "read_bytes", None)  # the second time nothing is read
+    monkeypatch.setattr(embed.images.changes, "read_bytes", None)  # the second time nothing is read
     assert run.go_on().n_new == 0
     run.final.with_name(run.final.name + ".seen").unlink()
     assert run.go_on().n_new == 0
@@ -137,7 +137,7 @@ def test_an_image_that_cannot_be_read_now_has_not_changed(run, monkeypatch):
     def fail(*_):
         raise ImageError("cannot read")
 
-    monkeypatch.setattr(embed.changes, "read_bytes", fail)
+    monkeypatch.setattr(embed.images.changes, "read_bytes", fail)
     assert run.go_on().n_new == 0
 
 
@@ -155,7 +155,7 @@ def test_an_image_that_the_note_leaves_out_is_hashed(run):
 
 def test_contents_are_compared_where_sizes_are_not_told(run, monkeypatch):
     run.paint(6, kind=3)
-    monkeypatch.setattr(embed.changes, "_size_and_time", lambda path: (-1, 0))
+    monkeypatch.setattr(embed.images.changes, "_size_and_time", lambda path: (-1, 0))
     assert run.go_on().n_new == 0
     with pytest.raises(ChangedImagesError, match="row 6"):
         run.go_on(check_content=True)

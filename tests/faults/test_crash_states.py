@@ -47,7 +47,7 @@ def part_arrays(plan: Plan, index: int) -> dict[str, np.ndarray]:
 
 
 def run(folder: Path, mark: Callable[..., None] = lambda *what: None) -> tuple[str, list[int]]:
-    """What a run does, as in embed.pipeline and embed.text; returns the digest and the parts it made."""
+    """What a run does, as in embed.pipeline and prompts.text; returns the digest and the parts it made."""
     plan = make_plan(folder)
     try:
         with open_features(plan.path, plan.identity) as features:

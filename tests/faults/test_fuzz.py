@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embed.geometry import pixel_steps
+from embed.images.geometry import pixel_steps
+from embed.options import Decoding
 from embed.reading import load_row
 
 MAX_SECONDS = 5.0
@@ -78,7 +79,7 @@ def fuzz(tmp_path, n: int, seed: int) -> tuple[int, int]:
     for number in range(n):
         path.write_bytes(mutate(originals[number % len(originals)], rng))
         started = time.process_time()
-        row = load_row(path, steps, bool(number % 2), 50_000_000, bool(number % 3 == 0))
+        row = load_row(path, Decoding(steps, bool(number % 2), 50_000_000, bool(number % 3 == 0)))
         assert time.process_time() - started < MAX_SECONDS, f"mutant {number} of seed {seed} hangs"
         if row.pixels is None:
             assert row.reason

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embed.datasets import ImageTable
-from embed.loading import load_backbone
+from embed.backbones.loading import load_backbone
+from embed.images.datasets import ImageTable
 from embed.pipeline import Options, embed_images, feature_path, feature_plan
-from embed.prompt_sets import PromptTable
-from embed.text import embed_prompts, prompt_plan
+from embed.prompts.sets import PromptTable
+from embed.prompts.text import embed_prompts, prompt_plan
 from store import IdentityError, open_features, open_prompts
 from store.parts import begin, discard
 

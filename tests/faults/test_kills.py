@@ -141,7 +141,7 @@ def test_forty_kills_of_the_command_line(iaa, done, large, tmp_path):
     rng = np.random.default_rng(6)
     embed = ("embed", "-b", "demo_clip", "-b", "demo_vit", "--json", "-d", "mine")
     merge = ("embed", "--merge", "--json", "-d", "mine")
-    prompts = ("embed-prompts", "-b", "demo_clip", "-p", "paper_context", "--json", "-d", "mine")
+    prompts = ("embed", "-b", "demo_clip", "-p", "paper_context", "--json", "-d", "mine")
     seconds, expected = [], []
     for command in (embed, prompts):
         started = time.monotonic()

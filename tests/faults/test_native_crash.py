@@ -8,6 +8,7 @@ import pytest
 
 from embed.batching import Encoder
 from embed.crashes import CrashNotes, find_culprits, rows_in_flight
+from embed.options import Decoding
 from store import open_features
 
 CRASHING_DECODER = """
@@ -60,7 +61,7 @@ def test_only_the_image_that_kills_is_a_culprit(photographs, crashing, monkeypat
     folder = crashing(4, 9)
     monkeypatch.syspath_prepend(str(folder))
     paths = {row: photographs / f"{row:02d}.jpg" for row in (3, 4, 5, 9)}
-    found = find_culprits(paths, ([], False, 10**9, False))
+    found = find_culprits(paths, Decoding(max_pixels=10**9))
     assert found == {row: "the decoder crashed (SIGSEGV)" for row in (4, 9)}
 
 

@@ -182,7 +182,8 @@ def test_an_image_without_permission_is_a_failed_row(tmp_path):
     image = tmp_path / "x.jpg"
     image.write_bytes(b"x")
     os.chmod(image, 0)
-    code = "print(load_row(folder / 'x.jpg', [], False, 1, False).reason)"
+    code = "print(load_row(folder / 'x.jpg', Decoding()).reason)"
     assert (
-        as_nobody(code, tmp_path, "from embed.reading import load_row") == "cannot read: Permission denied\n"
+        as_nobody(code, tmp_path, "from embed.reading import Decoding, load_row")
+        == "cannot read: Permission denied\n"
     )

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from embed.architectures import build_architecture
-from embed.backbones import BackboneSpec
-from embed.datasets import ImageTable
-from embed.loading import load_backbone
+from embed.backbones.architectures import build_architecture
+from embed.backbones.loading import load_backbone
+from embed.backbones.registry import BackboneSpec
+from embed.images.datasets import ImageTable
 from store import Targets
 
 CONFIG = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.metrics import emd_r2 as emd_of_arrays
+from analysis.evidence.metrics import emd_r2 as emd_of_arrays
 from finetune.loss import emd_r2
 
 

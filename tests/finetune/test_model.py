@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 
-from embed.loading import load_backbone
+from embed.backbones.loading import load_backbone
 from finetune.model import (
     DistributionModel,
     build_model,

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 import finetune.pixels as pixels_module
+import store.run
 from embed.options import Options
 from finetune.pixels import build_pixels, open_pixels, pixel_bytes, pixel_plan
 from finetune.sources import CachedPixels, StoredFeatures, StreamedPixels
@@ -69,19 +70,19 @@ def test_an_interrupted_cache_goes_on_and_ends_in_the_same_bytes(tmp_path, tiny,
     whole = pixel_plan(table, tiny, tmp_path / "a", OPTIONS)
     build_pixels(table, tiny, whole, OPTIONS)
     plan = pixel_plan(table, tiny, tmp_path / "b", OPTIONS)
-    write = pixels_module.write_part
+    write = store.run.write_part
     written = []
 
-    def write_once(plan, index, arrays):
+    def write_once(plan, index, *arrays):
         if written:
             raise KeyboardInterrupt
         written.append(index)
-        return write(plan, index, arrays)
+        return write(plan, index, *arrays)
 
-    monkeypatch.setattr(pixels_module, "write_part", write_once)
+    monkeypatch.setattr(store.run, "write_part", write_once)
     with pytest.raises(KeyboardInterrupt):
         build_pixels(table, tiny, plan, OPTIONS)
-    monkeypatch.setattr(pixels_module, "write_part", write)
+    monkeypatch.setattr(store.run, "write_part", write)
     seen = []
     build_pixels(table, tiny, plan, OPTIONS, on_rows=lambda n, bad: seen.append((n, bad)))
     assert seen[0] == (16, 0), "the finished part is counted at once"
@@ -119,7 +120,7 @@ def test_damage_and_foreign_parts_are_found(tmp_path, tiny):
 
 
 def test_backbones_that_resize_alike_share_a_cache(tmp_path, tiny):
-    from embed.loading import load_backbone
+    from embed.backbones.loading import load_backbone
 
     table = make_world(tmp_path / "images", 20)
     both = [load_backbone(name) for name in ("demo_clip", "demo_vit")]

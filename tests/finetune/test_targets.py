@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from embed.datasets import hash_split
+from embed.images.datasets import hash_split
 from finetune.settings import PRESETS, Settings, make_settings
 from finetune.targets import FinetuneError, build_lesson, gaussian_shares, score_levels
 from tests.finetune.conftest import make_world, targets_of
@@ -40,7 +40,7 @@ def test_a_random_split_by_hash_leaves_images_to_hold_out():
 
 
 def make_targets_table(ids, split):
-    from embed.datasets import ImageTable
+    from embed.images.datasets import ImageTable
 
     return ImageTable("t", None, ids, ids, votes=np.tile([1, 2, 3, 2, 1], (len(ids), 1)), split=split)
 

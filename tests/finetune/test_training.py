@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import finetune.training as training
-from embed.loading import load_backbone
+from embed.backbones.loading import load_backbone
 from embed.options import Options
 from finetune.model import DistributionModel, build_model
 from finetune.pixels import build_pixels, pixel_plan
@@ -261,7 +261,7 @@ from pathlib import Path
 import torch
 from tests.finetune.conftest import load_spec, make_world
 from tests.finetune.test_training import KILLED, run
-from embed.loading import load_backbone
+from embed.backbones.loading import load_backbone
 torch.set_num_threads(1)
 folder, config = Path(sys.argv[1]), Path(sys.argv[2])
 pause = lambda progress: (print(progress.epoch, progress.step, flush=True), time.sleep(0.1))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from iaa.cli import main
+from iaa.cli.app import main
 
 
 @pytest.fixture

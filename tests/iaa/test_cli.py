@@ -47,10 +47,10 @@ def test_from_photographs_to_numbers(mine, tmp_path):
     assert logged["seconds"] == answer["seconds"] and logged["batch_size"] == 32
     code, _, err = mine("embed", "-d", "mine", "-b", "demo_clip")
     assert code == 0 and "Nothing to do" in err
-    code, _, err = mine("embed-prompts", "-d", "mine", "-b", "demo_clip", "-p", "paper_fixed")
+    code, _, err = mine("embed", "-d", "mine", "-b", "demo_clip", "-p", "paper_fixed")
     assert code == 0
     code, out, _ = mine(
-        "prompt", "-d", "mine", "--high", "beautiful", "--low", "ugly", "--csv", tmp_path / "r.csv", "--json"
+        "rank", "-d", "mine", "--high", "beautiful", "--low", "ugly", "--csv", tmp_path / "r.csv", "--json"
     )
     ranked = json.loads(out)
     assert code == 0 and ranked["n_ranked"] == 40 and ranked["n_failed"] == 1
@@ -94,9 +94,9 @@ def test_show_counts(mine):
         (["embed", "--batch-size", "many"], 2, "auto or a number of at least 1"),
         (["embed", "--precision", "int8"], 2, "bfloat16"),
         (["embed", "-b", "demo_vit", "-b", "demo_clip", "--weights", "x.pt"], 2, "exactly one --backbone"),
-        (["embed-prompts", "-d", "mine", "-b", "demo_vit"], 0, "Nothing to encode: name a CLIP backbone"),
-        (["prompt", "-d", "mine", "--high", "great"], 2, "both --high and --low"),
-        (["prompt", "-d", "mine"], 1, "iaa embed --dataset mine --backbone demo_clip"),
+        (["embed", "-d", "mine", "-b", "demo_vit", "-p", "paper_fixed"], 0, "Nothing to encode: name a CLIP"),
+        (["rank", "-d", "mine", "--high", "great"], 2, "words on both sides"),
+        (["prompts", "evaluate", "-d", "mine"], 1, "iaa embed --dataset mine --backbone demo_clip"),
         (["report", "-d", "mine"], 1, "iaa embed --dataset mine"),
         (["verify", "nowhere"], 2, "does not exist"),
         (["dataset", "add", "x", "--kind", "table", "--images", "nowhere"], 1, "needs 'ratings'"),
@@ -112,7 +112,7 @@ def test_mistakes_say_what_to_do(mine, arguments, code, message):
 def test_help_teaches(run):
     code, out, _ = run("--help")
     assert code == 0 and "iaa report" in out
-    code, out, _ = run("backbones", "--json")
+    code, out, _ = run("backbone", "list", "--json")
     ids = {b["id"]: b for b in json.loads(out)["backbones"]}
     assert ids["demo_clip"]["can_run_here"] and ids["vit_b32.openai"]["outputs"] == {
         "pre_projection": 768,
@@ -121,7 +121,7 @@ def test_help_teaches(run):
 
 
 def test_asking_for_help_does_not_load_torch():
-    code = "import sys, iaa.cli; assert 'torch' not in sys.modules, 'torch was imported'"
+    code = "import sys, iaa.cli.app; assert 'torch' not in sys.modules, 'torch was imported'"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
 
 
@@ -166,7 +166,7 @@ def test_rows_of_another_list_are_not_served(mine, photographs, tmp_path):
         ["probe", "-b", "demo_clip"],
         ["export", tmp_path / "x.parquet"],
         ["search", "--like", rows[0]["file"]],
-        ["prompt", "--high", "great", "--low", "ugly"],
+        ["rank", "--high", "great", "--low", "ugly"],
     ):
         code, out, err = mine(*command, "-d", "mine")
         assert (code, out) == (1, "") and "iaa embed --update --backbone demo_clip" in " ".join(err.split())
@@ -182,7 +182,7 @@ def test_a_stopped_update_is_gone_on_from_with_its_own_batches(run, tmp_path, mo
     assert run("embed", "-d", "holiday", "-b", "demo_vit")[0] == 0
     Image.new("RGB", (60, 50), (9, 9, 9)).save(folder / "2.png")
     with monkeypatch.context() as patched:
-        patched.setattr("embed.pipeline.merge_parts", None)
+        patched.setattr("store.run.merge_parts", None)
         assert run("embed", "-d", "holiday", "-b", "demo_vit", "--update", "--batch-size", "4")[0] == 1
     code, _, err = run("embed", "-d", "holiday", "-b", "demo_vit", "--update")
     assert code == 0 and err.count("1 of 2 images have their rows already") == 2  # kept, and made before

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from iaa.console import answer_json
+from iaa.cli.console import answer_json
 
 
 def test_undefined_numbers_are_null_at_any_depth(capsys):

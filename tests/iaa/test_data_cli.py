@@ -2,8 +2,8 @@
 
 import csv
 
-from embed.datasets import load_config
-from iaa.work import write_csv
+from embed.images.datasets import load_config
+from iaa.library.table import Table
 from store.csv_files import unsafe_cell
 from store.tables import column_text, read_table
 
@@ -29,7 +29,8 @@ def test_rankings_are_safe_in_a_spreadsheet_and_come_back(tmp_path):
         {"rank": 3, "score": 1e-9, "file": "'=x"},
     ]
     for name, delimiter in (("r.csv", ","), ("r.tsv", "\t")):
-        write_csv(tmp_path / name, ["rank", "score", "file"], rows)
+        columns = {key: [row[key] for row in rows] for key in ("rank", "score", "file")}
+        Table("ranking", columns).to_csv(tmp_path / name)
         with (tmp_path / name).open(newline="", encoding="utf-8") as file:
             cells = list(csv.reader(file, delimiter=delimiter))[1:]
         assert [row[2][0] for row in cells] == ["'"] * 3

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from iaa.cli import main
+from iaa.cli.app import main
 from store import open_features
 
 
@@ -144,7 +144,7 @@ def test_ids_with_leading_zeros_and_a_gap_in_the_parts(run, tmp_path):
         (["export", "x", "-d", "mine", "-b", "nope"], 1, "embedded with: demo_clip"),
         (["export", "x", "-d", "mine", "--output", "no"], 1, "has no output 'no'"),
         (["export", "x", "-d", "nope"], 1, "no data set 'nope'"),
-        (["export", "x", "-d", "demo"], 1, "has no feature file. Make one: iaa embed --dataset demo"),
+        (["export", "x", "-d", "demo"], 1, "embedded with: none. Make it: iaa embed --dataset demo"),
         (["export", "x", "-d", "mine", "--only-ok"], 2, "--only-ok is for clip-retrieval"),
         (["import", "nowhere", "-d", "mine", "-b", "x"], 2, "needs --ids FILE"),
         (["import", "nowhere.npy", "--ids", "i", "-d", "mine", "-b", "x"], 1, "nowhere.npy does not exist"),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.finetuning import compare_finetuned, evaluate_finetuned, read_runs
-from analysis.probes import fit_probes
+from analysis.probing.probes import fit_probes
+from analysis.results.finetuning import compare_finetuned, evaluate_finetuned, read_runs
 from store import open_features, open_targets
 
 
@@ -78,7 +78,7 @@ def test_from_images_to_a_row_in_the_table(mine, tmp_path):
     assert code == 0 and "Nothing to do" in err and "Next: iaa probe" in err
     code, _, err = mine("embed", "-d", "mine", "-b", "demo_vit+finetuned.0000000000")
     assert code == 1 and "no finished fine-tuning" in err and full["id"] in err
-    code, _, err = mine("embed-prompts", "-d", "mine", "-b", full["id"])
+    code, _, err = mine("embed", "-p", "paper_fixed", "-d", "mine", "-b", full["id"])
     assert code == 0 and "no text tower" in err
     tuned = data / f"finetuned/{full['id'].replace('+finetuned', '')}/tuned.safetensors"
     damaged = bytearray(tuned.read_bytes())

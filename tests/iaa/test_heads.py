@@ -42,12 +42,12 @@ def test_a_probe_is_kept_and_scores_other_photographs(run, tmp_path):
     fitted = json.loads(out)
     ridge = next(r for r in fitted["results"] if r["key"] == "probe.ridge")
     assert code == 0 and fitted["head"].endswith("heads/mine.json")
-    code, out, _ = run("score", "--head", "mine", "-d", "planted", "--n-boot", 20, "--json")
+    code, out, _ = run("rank", "--head", "mine", "-d", "planted", "--n-boot", 20, "--json")
     scored = json.loads(out)
-    assert code == 0 and scored["n_scored"] == 698 and scored["n_failed"] == len(FAILED)
+    assert code == 0 and scored["n_ranked"] == 698 and scored["n_failed"] == len(FAILED)
     for metric in ("accuracy", "srcc", "plcc"):
         assert scored["result"][metric]["value"] == pytest.approx(ridge[metric]["value"], abs=1e-9)
-    code, out, _ = run("score", "--head", "mine", "-d", "holiday", "--csv", tmp_path / "s.csv", "--json")
+    code, out, _ = run("rank", "--head", "mine", "-d", "holiday", "--csv", tmp_path / "s.csv", "--json")
     elsewhere = json.loads(out)
     assert code == 0 and elsewhere["result"] is None and elsewhere["fitted_on"] == "planted, split random"
     rows = list(csv.DictReader((tmp_path / "s.csv").open()))
@@ -74,7 +74,7 @@ def test_laions_mlp_is_imported_and_shown_as_one_vector(run, tmp_path):
         state |= {f"layers.{i}.weight": torch.randn(n_out, n_in), f"layers.{i}.bias": torch.randn(n_out)}
     torch.save(state, tmp_path / "sac+logos.pth")
     code, _, err = run("head", "import", tmp_path / "sac+logos.pth", "-b", "vit_l14.openai")
-    assert code == 0 and "iaa score --head sac+logos" in " ".join(err.split())
+    assert code == 0 and "iaa rank --head sac+logos" in " ".join(err.split())
     again = ("head", "import", tmp_path / "sac+logos.pth", "-b", "vit_l14.openai")
     code, _, err = run(*again)
     assert code == 2 and "exists: choose another name, or give --overwrite" in " ".join(err.split())
@@ -83,7 +83,7 @@ def test_laions_mlp_is_imported_and_shown_as_one_vector(run, tmp_path):
     described = json.loads(out)
     assert code == 0 and described["backbone"] == "vit_l14.openai" and described["unit_norm"] is True
     assert described["layers"] == [[b, a] for a, b in pairwise(widths)]
-    code, _, err = run("score", "--head", "sac+logos", "-d", "planted")
+    code, _, err = run("rank", "--head", "sac+logos", "-d", "planted")
     assert code == 1 and "iaa embed --dataset planted --backbone vit_l14.openai" in " ".join(err.split())
 
 
@@ -94,10 +94,10 @@ def test_laions_mlp_is_imported_and_shown_as_one_vector(run, tmp_path):
         ([*FIT, "--save", "taken"], 2, "taken exists: choose another name, or give --overwrite"),
         (["probe", "-d", "holiday", "-b", "sharp"], 1, "neither votes nor scores"),
         (["probe", "-d", "planted", "-b", "sharp", "--joint"], 2, "needs two backbones"),
-        (["score", "--head", "nowhere", "-d", "planted"], 1, "there are: taken. Make one: iaa probe"),
-        (["score", "--head", "taken", "-d", "plantde"], 1, "no data set 'plantde'"),
+        (["rank", "--head", "nowhere", "-d", "planted"], 1, "there are: taken. Make one: iaa probe"),
+        (["rank", "--head", "taken", "-d", "plantde"], 1, "no data set 'plantde'"),
         (["probe", "-d", "plantde", "-b", "sharp"], 1, "no data set 'plantde'"),
-        (["score", "--head", "taken", "-d", "planted", "--csv", "/nowhere/x.csv"], 2, "folder that exists"),
+        (["rank", "--head", "taken", "-d", "planted", "--csv", "/nowhere/x.csv"], 2, "folder that exists"),
         (["head", "import", "nothing.pth", "-b", "vit_b32.openai"], 2, "does not exist"),
     ],
 )
@@ -140,7 +140,7 @@ def test_a_damaged_head_is_told_and_measures_nothing(run, tmp_path):
     content = safetensors.numpy.save(tensors)
     path.with_suffix(".safetensors").write_bytes(content)
     path.write_text(json.dumps(described | {"sha256": hashlib.sha256(content).hexdigest()}))
-    for command in (("score", "--head", "mine", "-d", "planted"), ("head", "show", "mine")):
+    for command in (("rank", "--head", "mine", "-d", "planted"), ("head", "show", "mine")):
         code, out, err = run(*command)
         assert (code, out) == (1, "") and "layer 0 holds NaN or infinity" in " ".join(err.split())
 
@@ -152,7 +152,7 @@ def test_a_head_that_ranks_nothing_says_so(run, tmp_path):
     path.with_suffix(".safetensors").write_bytes(content)
     described = json.loads(path.read_text()) | {"sha256": hashlib.sha256(content).hexdigest()}
     path.write_text(json.dumps(described))
-    code, _, err = run("score", "--head", "flat", "-d", "planted", "--n-boot", 10)
+    code, _, err = run("rank", "--head", "flat", "-d", "planted", "--n-boot", 10)
     err = " ".join(err.split())
     assert code == 0 and "every image has the same score" in err and "SRCC not defined" in err
 
@@ -165,5 +165,5 @@ def test_images_that_are_all_for_testing_are_scored_and_why_they_are_not_measure
     planted = open_targets(root / "planted/targets.h5")
     tested = replace(planted, dataset="tested", split=np.full(len(planted.image_id), "test"))
     write_targets(root / "tested/targets.h5", tested, {}, {})
-    code, _, err = run("score", "--head", "mine", "-d", "tested")
-    assert code == 0 and "698 images scored" in err and "not measured: " in err
+    code, _, err = run("rank", "--head", "mine", "-d", "tested")
+    assert code == 0 and "698 images ranked" in err and "not measured: " in err

@@ -2,9 +2,9 @@
 
 import pytest
 
-from iaa import lines
-from iaa.console import progress
-from iaa.lines import Lines, duration
+from iaa.cli.console import progress
+from iaa.library import lines
+from iaa.library.lines import Lines, duration
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""`iaa prompt` and `iaa prompts check` as a photographer types them: a folder without ratings, own words."""
+"""`iaa rank` by words and `iaa prompts` as a photographer types them: a folder without ratings, own words."""
 
 import csv
 import json
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.prompting import rank_images
-from iaa.cli import main
+from analysis.prompting.scores import rank_images
+from iaa.cli.app import main
 from store import open_features, open_prompts
 
 OWN = """
@@ -43,7 +43,7 @@ def root(tmp_path_factory):
     assert run("dataset", "add", "mine", "--kind", "folder", "--images", photos, *at) == 0
     assert run("embed", "-d", "mine", "-b", "demo_clip", *at) == 0
     sets = ("-p", "paper_fixed", "-p", root / "own.toml")
-    assert run("embed-prompts", "-d", "mine", "-b", "demo_clip", *sets, *at) == 0
+    assert run("embed", "-d", "mine", "-b", "demo_clip", *sets, *at) == 0
     return root
 
 
@@ -51,7 +51,7 @@ def root(tmp_path_factory):
 def prompt(root, capsys):
     def ask(*arguments):
         capsys.readouterr()
-        code = run("prompt", "-d", "mine", "--data", root / "data", *arguments)
+        code = run("rank", "-d", "mine", "--data", root / "data", *arguments)
         captured = capsys.readouterr()
         return code, captured.out, " ".join(captured.err.split())
 
@@ -96,11 +96,11 @@ def test_a_folder_is_ranked_by_a_pair_with_files_percentiles_and_ties(root, prom
 @pytest.mark.parametrize(
     "command",
     [
-        ("prompt", "-p", "paper_fixed", "--high", "great", "--low", "ugly"),
-        ("prompt", "-p", "own", "--method", "context", "--high", "crisp", "--low", "shaky"),
-        ("prompt", "-p", "own", "--method", "context_max", "--high", "crisp", "--low", "shaky"),
-        ("prompt", "-p", "own", "--method", "ensemble_mean_of_raw"),
-        ("prompt", "-p", "own", "--method", "clip_iqa"),
+        ("rank", "-p", "paper_fixed", "--high", "great", "--low", "ugly"),
+        ("rank", "-p", "own", "--method", "context", "--high", "crisp", "--low", "shaky"),
+        ("rank", "-p", "own", "--method", "context_max", "--high", "crisp", "--low", "shaky"),
+        ("rank", "-p", "own", "--method", "ensemble_mean_of_raw"),
+        ("rank", "-p", "own", "--method", "clip_iqa"),
         ("search", "--like", "holiday/7.png"),
         ("search", "--like", "holiday/7.png", "--output", "pre_projection"),
     ],
@@ -144,19 +144,19 @@ def test_a_gpu_makes_the_maxima_that_analysis_reads(root, prompt, monkeypatch):
     """The GPU is played by the CPU: what is tested is who computes, and that the cache is the same one."""
     import torch
 
-    import analysis.prompt_maxima
-    import embed.device
-    import embed.torch_maxima
+    import analysis.prompting.maxima
+    import embed.backbones.device
+    import embed.prompts.maxima
 
-    compute, calls = embed.torch_maxima.compute_maxima, []
+    compute, calls = embed.prompts.maxima.compute_maxima, []
 
     def compute_here(*arguments):
         calls.append(arguments[-1])
         return compute(*arguments[:-1], "cpu")
 
-    monkeypatch.setattr(embed.device, "pick_device", lambda requested: torch.device("cuda"))
-    monkeypatch.setattr(embed.device, "describe_device", str)
-    monkeypatch.setattr(embed.torch_maxima, "compute_maxima", compute_here)
+    monkeypatch.setattr(embed.backbones.device, "pick_device", lambda requested: torch.device("cuda"))
+    monkeypatch.setattr(embed.backbones.device, "describe_device", str)
+    monkeypatch.setattr(embed.prompts.maxima, "compute_maxima", compute_here)
     cache = root / "data/mine/derived/context_maxima_own_demo_clip.h5"
     ask = ("-p", "own", "--high", "crisp", "--low", "shaky", "--method", "context", "--json")
     shown = {}
@@ -165,7 +165,7 @@ def test_a_gpu_makes_the_maxima_that_analysis_reads(root, prompt, monkeypatch):
         code, out, _ = prompt(*ask, "--device", device)
         assert code == 0 and cache.exists()
         shown[device] = json.loads(out)["shown"]
-        monkeypatch.setattr(analysis.prompt_maxima, "compute_context_maxima", None)  # no work for the CPU
+        monkeypatch.setattr(analysis.prompting.maxima, "compute_context_maxima", None)  # no work for the CPU
     assert len(calls) == 1
     for cpu, gpu in zip(shown["cpu"], shown["cuda"], strict=True):
         assert cpu.pop("score") == pytest.approx(gpu.pop("score"), abs=1e-6)
@@ -198,19 +198,19 @@ def test_a_changed_prompt_file_is_not_answered_from_the_old_texts(root, prompt, 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--high", "god", "--low", "ugly"], 2, "no label 'god'; it has great, outstanding"),
+        (["-p", "paper_fixed", "--high", "god"], 2, "no label 'god'; it has great, outstanding"),
         (["--high", "ugly", "--low", "ugly"], 2, "'ugly' is on both sides"),
-        (["--high", "great"], 2, "both --high and --low"),
+        (["--high", "great"], 2, "words on both sides"),
         (["-p", "nope"], 1, "unknown prompt set 'nope'; known: paper_fixed, paper_context"),
         (["-p", "absent.toml"], 1, "absent.toml: no such prompt file"),
-        (["-p", "paper_context"], 1, "--dataset mine --backbone demo_clip --prompts paper_context"),
+        (["-p", "paper_context"], 1, "iaa embed --prompts paper_context --dataset mine --backbone demo_clip"),
         (["-p", "own", "--method", "fixed"], 2, "several prompts per label"),
         (["-p", "own", "--method", "clip_iqa", "--high", "sharp"], 2, "not 1 and 2"),
         (["-p", "own", "--method", "best"], 2, "Invalid value for '--method'"),
         (["-p", "own", "--csv", "no/such/folder.csv"], 2, "folder that exists"),
-        (["--csv", "ranking.csv"], 2, "give --high and --low, or --prompts"),
-        (["-b", "demo_vit"], 1, "embedded with: demo_clip"),
-        ([], 2, "no ratings to evaluate against"),
+        (["--csv", "ranking.csv"], 2, "say by what"),
+        (["--high", "great", "--low", "ugly", "-b", "demo_vit"], 1, "embedded with: demo_clip"),
+        (["--head", "taste", "--high", "great"], 2, "not by both"),
     ],
 )
 def test_mistakes_say_what_to_do(prompt, arguments, code, message):
@@ -221,7 +221,7 @@ def test_mistakes_say_what_to_do(prompt, arguments, code, message):
 
 
 def test_an_unknown_data_set_lists_the_known(root, capsys):
-    assert run("prompt", "-d", "nope", "--data", root / "data") == 1
+    assert run("rank", "--high", "a", "--low", "b", "-d", "nope", "--data", root / "data") == 1
     assert "no data set 'nope'" in capsys.readouterr().err
 
 
@@ -229,12 +229,12 @@ def test_check_shows_what_will_be_encoded(root, capsys):
     assert run("prompts", "check", root / "own.toml", "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["high"] == ["sharp", "crisp"] and answer["neutral"] == ["plain"]
-    assert (answer["n_prompts"], answer["context_length"], answer["problems"]) == (15, 77, [])
+    assert (len(answer["texts"]), answer["context_length"], answer["problems"]) == (15, 77, [])
     assert answer["texts"][0] == "a sharp photo of a dog"
     assert run("prompts", "check", root / "own.toml") == 0
     shown = capsys.readouterr()
     assert "a shaky photo of a dog" in shown.out and "of 77 tokens" in shown.out
-    assert "iaa embed-prompts" in shown.err
+    assert "iaa embed --prompts" in shown.err
 
 
 def test_check_tells_everything_that_is_wrong_at_once(tmp_path, capsys):
@@ -259,7 +259,7 @@ def test_check_and_encoding_refuse_labels_that_are_one_text(root, tmp_path, caps
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert "one text to the tokenizer of vit_b32.openai: 'good' and 'Good'" in problem
     at = ("-d", "mine", "-b", "demo_clip", "--data", root / "data")
-    assert run("embed-prompts", *at, "-p", file) == 1
+    assert run("embed", *at, "-p", file) == 1
     err = " ".join(capsys.readouterr().err.split())
     assert "error: prompt set 'case': labels that are one text to the tokenizer of demo_clip" in err
     file.write_text('high = ["good"]\nlow = ["bad"]\ntemplates = ["a {label} photo", "A {label} photo"]\n')

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import iaa.sheet
-from analysis.heads import Head, save_head
-from analysis.prompting import rank_images
-from embed.text import encode_part
-from iaa.cli import main
-from iaa.paths import Layout
-from iaa.work import load_backbones, load_table
+import iaa.library.photographs
+from analysis.probing.heads import Head, save_head
+from analysis.prompting.scores import rank_images
+from embed.prompts.text import encode_part
+from iaa.cli.app import main
+from iaa.library.backbones import load_backbones
+from iaa.library.embedding import prepare_table
+from iaa.library.layout import Layout
 from store import Targets, open_features, write_targets
 from store.features import FEATURES_SCHEMA
 from store.sealed import write_sealed
@@ -89,7 +90,7 @@ def world(tmp_path_factory):
         main([str(a) for a in add])
     assert stop.value.code == 0
     layout = Layout(root / "data", "mine")
-    assert load_table(layout, quiet=True)[1].path.tolist() == FILES
+    assert prepare_table(layout)[1].path.tolist() == FILES
     loaded = load_backbones(["demo_clip"], {}, "cpu")[0]
     query = encode_part(loaded, [TEXT])[0].astype(np.float64)
     hidden = rng.normal(size=(len(FILES), 24)).astype(np.float32)
@@ -167,7 +168,7 @@ def test_a_text_finds_what_was_planted(run, world, tmp_path):
     expected = [name for name in FILES if ROW[name] not in (FAILED, ZERO)]
     assert [row["image_id"] for row in answer["shown"]] == expected[:3]
     assert (answer["backbone"], answer["output"], answer["text"]) == ("demo_clip", "embedding", TEXT)
-    counts = ("n_ranked", "n_failed", "n_without_direction")
+    counts = ("n_ranked", "n_failed", "n_unscored")
     assert tuple(answer[name] for name in counts) == (len(FILES) - 2, 1, 1)
     rows = list(csv.DictReader((tmp_path / "found.csv").open()))
     assert [row["file"] for row in rows] == expected
@@ -193,7 +194,7 @@ def test_the_near_duplicate_comes_first_and_the_picture_itself_does_not(run, tmp
     found = {row["image_id"]: row["cosine"] for row in answer["shown"]}
     assert code == 0 and next(iter(found)) == "wide.png" and found["wide.png"] > 0.99
     assert set(found) == set(FILES) - {"lake/IMG_2.jpg", "broken.jpg"}
-    assert (answer["n_ranked"], answer["n_failed"], answer["n_without_direction"]) == (8, 1, 0)
+    assert (answer["n_ranked"], answer["n_failed"], answer["n_unscored"]) == (8, 1, 0)
     with open_features(tmp_path / "data/mine/features/plain.h5") as features:
         images = features.read("pooled").astype(np.float64)
     mine = images[ROW["lake/IMG_2.jpg"]]
@@ -205,7 +206,7 @@ def test_the_near_duplicate_comes_first_and_the_picture_itself_does_not(run, tmp
 def test_embedding_is_what_likeness_means_by_default(run):
     code, out, _ = run("search", "--like", AWKWARD, "-d", "mine", "-b", "demo_clip", "--json")
     answer = json.loads(out)
-    assert code == 0 and (answer["output"], answer["n_without_direction"]) == ("embedding", 1)
+    assert code == 0 and (answer["output"], answer["n_unscored"]) == ("embedding", 1)
     assert [row["image_id"] for row in answer["shown"]][:2] == ["changed.jpg", "gone.jpg"]
 
 
@@ -228,7 +229,7 @@ def test_names_that_are_clear(run, given, meant):
     ("arguments", "code", "message"),
     [
         (["--like", "IMG_1.jpg", "-b", "plain"], 2, "fits 2 images of mine: lake/IMG_1.jpg; summer/"),
-        (["--like", "img_2.JPG", "-b", "plain"], 2, "among the 10 of mine; similar names: lake/IMG_2"),
+        (["--like", "img_2.JPG", "-b", "plain"], 2, "and no such file; similar names: lake/IMG_2"),
         (["--like", "xyz", "-b", "plain"], 2, "iaa embed --dataset mine --backbone plain --update"),
         (["--like", "xyz", "-b", "plain"], 2, f"the first of them: {AWKWARD}; broken.jpg; changed.jpg"),
         (["--like", "broken", "-b", "plain"], 1, "broken.jpg has no vector to compare with: truncated file"),
@@ -242,8 +243,7 @@ def test_names_that_are_clear(run, given, meant):
         (["a", "dog"], 2, 'put the text in quotes: iaa search "a dog"'),
         ([TEXT, "-b", "plain"], 2, "plain has no joint embedding"),
         ([TEXT, "--output", "pre_projection"], 2, "words are compared with the embedding"),
-        (["--like", "turned", "-b", "plain", "--weights", "w.pt"], 2, "needs no --weights"),
-        ([TEXT * 40], 1, "texts have more than 77 tokens"),
+        ([TEXT * 40], 1, "1 of 1 prompts have more than the 77 tokens that demo_clip reads"),
         ([TEXT, "--csv", "no/where.csv"], 2, "--csv no/where.csv: not a file in a folder that exists"),
         ([TEXT, "--sheet", "no/where.html"], 2, "--sheet no/where.html: not a file in a folder that exists"),
         ([TEXT, "--sheet", "."], 2, "not a file in a folder that exists"),
@@ -283,7 +283,7 @@ def test_likeness_loads_no_torch(world, tmp_path):
     sheet = tmp_path / "like.html"
     arguments = ["search", "--like", "turned", "-d", "mine", "-b", "plain", "--sheet", str(sheet)]
     code = (
-        "import sys\nfrom iaa.cli import main\n"
+        "import sys\nfrom iaa.cli.app import main\n"
         f"try: main({arguments!r})\n"
         "except SystemExit as stop: assert stop.code == 0\n"
         "loaded = {'torch', 'open_clip', 'timm'}.intersection(sys.modules)\n"
@@ -299,7 +299,7 @@ def test_a_sheet_shows_what_was_found(run, tmp_path):
     code, out, err = run("search", f"{TEXT} <i>", "-d", "mine", "--sheet", sheet, "--json")
     assert code == 0 and f"contact sheet of 8 images: {sheet}" in err
     shown, page = json.loads(out)["shown"], read_page(sheet)
-    assert page.headings == [f'"{TEXT} <i>"', "Closest to the words"]
+    assert page.headings == [f'mine: "{TEXT} <i>"', "Closest"]
     text = sheet.read_text()
     assert "http:" not in text and "https:" not in text and "<i>" not in text.split("<style>")[0]
     assert "src=" in text and text.count("src=") == text.count('src="data:image/jpeg;base64,')
@@ -325,23 +325,23 @@ def test_a_sheet_shows_what_was_found(run, tmp_path):
 
 def test_an_image_that_cannot_be_read_any_more_is_a_placeholder_with_the_reason(tmp_path, monkeypatch):
     path = tmp_path / "a.jpg"
-    assert iaa.sheet.load_thumbnail(path, False).remark.startswith("cannot read: No such file")
+    assert iaa.library.photographs.load_thumbnail(path, False).remark.startswith("cannot read: No such file")
     path.write_bytes(b"oops")
-    assert "not an image of a known format" in iaa.sheet.load_thumbnail(path, False).remark
+    assert "not an image of a known format" in iaa.library.photographs.load_thumbnail(path, False).remark
     Image.new("RGB", (30, 20)).save(path)
-    assert Image.open(io.BytesIO(iaa.sheet.load_thumbnail(path, False).jpeg)).size == (30, 20)
-    monkeypatch.setattr("embed.decode.decode_image.__defaults__", (False, 599))
-    found = iaa.sheet.load_thumbnail(path, False)
+    assert Image.open(io.BytesIO(iaa.library.photographs.load_thumbnail(path, False).jpeg)).size == (30, 20)
+    monkeypatch.setattr("embed.images.decode.decode_image.__defaults__", (False, 599))
+    found = iaa.library.photographs.load_thumbnail(path, False)
     assert found.jpeg is None and "30 x 20 pixels, more than the limit of 599" in found.remark
-    monkeypatch.setattr("embed.decode.decode_image", lambda *_: 1 / 0)
-    assert "cannot be shown: ZeroDivisionError" in iaa.sheet.load_thumbnail(path, False).remark
+    monkeypatch.setattr("embed.images.decode.decode_image", lambda *_: 1 / 0)
+    assert "cannot be shown: ZeroDivisionError" in iaa.library.photographs.load_thumbnail(path, False).remark
 
 
 def test_colours_keep_their_profile_where_it_is_one_of_rgb():
     for space, kept in ((b"RGB ", True), (b"CMYK", False)):
         image = Image.new("RGB", (9, 9))
         image.info["icc_profile"] = bytes(16) + space + bytes(200)
-        found = Image.open(io.BytesIO(iaa.sheet.encode_thumbnail(image)))
+        found = Image.open(io.BytesIO(iaa.library.photographs.encode_thumbnail(image)))
         assert ("icc_profile" in found.info) is kept
 
 
@@ -352,7 +352,7 @@ def test_a_page_that_fails_leaves_the_old_one(run, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("in the middle")
 
-    monkeypatch.setattr(iaa.sheet, "load_thumbnail", fail)
+    monkeypatch.setattr(iaa.library.photographs, "load_thumbnail", fail)
     code, _, err = run("search", "--like", "turned", "-d", "mine", "-b", "plain", "--sheet", sheet)
     assert code == 1 and "in the middle" in err
     assert sheet.read_text() == "old" and not list(tmp_path.glob("*.partial"))
@@ -362,24 +362,24 @@ def test_the_picture_asked_about_stands_above_those_like_it(run, tmp_path):
     sheet = tmp_path / "like.HTM"
     assert run("search", "--like", AWKWARD, "-d", "mine", "-b", "plain", "--top", 2, "--sheet", sheet)[0] == 0
     page = read_page(sheet)
-    assert page.headings == [f"Like {AWKWARD}", "The picture", "Most similar"]
+    assert page.headings == [f"mine: Like {AWKWARD}", "The picture", "Closest"]
     assert [card["rank"] for card in page.cards] == [[], ["1"], ["2"]]
     assert page.cards[0]["alt"] == AWKWARD and page.tags.count("b") == 2
 
 
-def test_score_and_prompt_show_both_ends(run, tmp_path):
+def test_a_ranking_shows_both_ends_where_asked(run, tmp_path):
     rng = np.random.default_rng(1)
     layer = (rng.normal(size=(1, 24)), np.zeros(1))
     save_head(tmp_path / "data/heads/taste", Head((layer,), "plain", "pooled", False))
     sheet = tmp_path / "both.html"
-    shown = ("-d", "mine", "--top", 2, "--sheet", sheet, "--json")
-    code, out, _ = run("score", "--head", "taste", *shown)
+    shown = ("-d", "mine", "--top", 2, "--worst", 2, "--sheet", sheet, "--json")
+    code, out, _ = run("rank", "--head", "taste", *shown)
     assert code == 0
-    page, rows = read_page(sheet), json.loads(out)["shown"]
+    page, rows = read_page(sheet), json.loads(out)["shown"] + json.loads(out)["worst"]
     assert page.headings == ["mine by head taste", "Best", "Worst"]
     assert [card["rank"] for card in page.cards] == [["1"], ["2"], ["8"], ["9"]]
     assert all(f"{row['score']:.4f}" in card["words"] for row, card in zip(rows, page.cards, strict=True))
-    assert run("embed-prompts", "-d", "mine", "-b", "demo_clip", "-p", "paper_fixed")[0] == 0
+    assert run("embed", "-d", "mine", "-b", "demo_clip", "-p", "paper_fixed")[0] == 0
     path = tmp_path / "data/mine/features/demo_clip.h5"
     with open_features(path) as features:  # zeros are an error to prompts
         outputs = {name: features.read(name).copy() for name in features.outputs}
@@ -387,14 +387,14 @@ def test_score_and_prompt_show_both_ends(run, tmp_path):
         made_by, sources = features.identity["weights_sha256"], features.file.view("source_sha256").copy()
     path.unlink()
     features_of(path, "demo_clip", made_by, outputs, sources)
-    code, out, _ = run("prompt", "--high", "great", "--low", "ugly", *shown)
+    code, out, _ = run("rank", "--high", "great", "--low", "ugly", *shown)
     assert code == 0
-    page, rows = read_page(sheet), json.loads(out)["shown"]
-    assert page.headings == ["mine: great against ugly", "Best: great", "Worst: ugly"]
+    page, rows = read_page(sheet), json.loads(out)["shown"] + json.loads(out)["worst"]
+    assert page.headings == ["mine: great against ugly", "Best", "Worst"]
     assert [card["rank"] for card in page.cards] == [["1"], ["2"], ["8"], ["9"]]
     assert all(f"{row['score']:.4f}" in card["words"] for row, card in zip(rows, page.cards, strict=True))
-    code, _, err = run("prompt", "-d", "mine", "--sheet", sheet)
-    assert code == 2 and "--sheet are for ranking" in err
+    code, _, err = run("rank", "-d", "mine", "--sheet", sheet)
+    assert code == 2 and "say by what" in err
 
 
 def test_vectors_without_photographs_can_be_searched_and_not_shown(run, tmp_path):
@@ -429,7 +429,7 @@ def test_photographs_in_tar_files_and_behind_urls_are_shown_too(run, world, tmp_
         assert run("dataset", "add", name, "--kind", "folder", "--images", location)[0] == 0
         folder = tmp_path / "data" / name
         shutil.copytree(tmp_path / "data/mine/features", folder / "features")
-        load_table(Layout(tmp_path / "data", name), quiet=True)
+        prepare_table(Layout(tmp_path / "data", name))
         sheet = tmp_path / f"{name}.html"
         code, _, _ = run("search", "--like", "IMG_2", "-d", name, "-b", "plain", "--sheet", sheet)
         assert code == 0

@@ -54,4 +54,4 @@ def test_completion_in_bash(tmp_path):
     try iaa embed --upd
     """
     done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["embed embed-prompts", "--update"], done.stderr
+    assert done.stdout.splitlines() == ["embed", "--update"], done.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iaa.console import answer_json, answer_table, clean, clean_lines, note
+from iaa.cli.console import answer_json, answer_table, clean, clean_lines, note
 from store import Targets, write_targets
 from store.features import FEATURES_SCHEMA
 from store.sealed import write_sealed

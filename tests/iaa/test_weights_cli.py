@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from embed.backbones import DEMO_WEIGHTS
-from iaa.options import weight_files
+from embed.backbones.registry import DEMO_WEIGHTS
+from iaa.cli.options import weight_files
 from store import open_features
 
 

@@ -9,13 +9,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-import typer
 from PIL import Image
 
-from iaa.cli import main
-from iaa.commands_embed import _progress_of
-from iaa.console import progress
-from iaa.workers import choose_devices, local_device, parse_worker
+from iaa.cli.app import main
+from iaa.cli.console import note, progress
+from iaa.library.embedding import rows_on
+from iaa.library.errors import UsageError
+from iaa.library.workers import choose_devices, local_device, parse_worker
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def test_which_worker_this_is():
     assert parse_worker(None, {"RANK": "0", "WORLD_SIZE": "1"}) is None
     assert parse_worker(None, {"RANK": "3"}) is None
     for given in ("0/3", "4/3", "3", "a/b", "1/0", "-1/2", "1/2/3"):
-        with pytest.raises(typer.BadParameter, match="count from 1|takes I/N"):
+        with pytest.raises(UsageError, match="count from 1|takes I/N"):
             parse_worker(given, {})
-    with pytest.raises(typer.BadParameter, match="RANK='9'"):
+    with pytest.raises(UsageError, match="RANK='9'"):
         parse_worker(None, {"RANK": "9", "WORLD_SIZE": "9"})
 
 
@@ -55,17 +55,17 @@ def test_one_process_per_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert choose_devices("3") == ["cpu"] * 3
     assert local_device("auto", {"LOCAL_RANK": "1"}) == "auto"
-    with pytest.raises(typer.BadParameter, match=r"finds no GPU here.*--devices 2"):
+    with pytest.raises(UsageError, match=r"finds no GPU here.*--devices 2"):
         choose_devices("all")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert choose_devices("all") == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
     assert choose_devices("2") == ["cuda:0", "cuda:1"]
     assert local_device("auto", {"LOCAL_RANK": "1"}) == "cuda:1"
     assert local_device("cpu", {"LOCAL_RANK": "1"}) == "cpu"
-    with pytest.raises(typer.BadParameter, match="4 GPUs are here"):
+    with pytest.raises(UsageError, match="4 GPUs are here"):
         choose_devices("5")
     for given in ("0", "cuda", "-1"):
-        with pytest.raises(typer.BadParameter, match="takes all or a number"):
+        with pytest.raises(UsageError, match="takes all or a number"):
             choose_devices(given)
 
 
@@ -128,7 +128,7 @@ def test_every_gpu_gets_a_process(run):
 
 def test_a_bar_that_is_not_shown_counts_rows_done_before(capsys):
     with progress("x", 10, "images", is_hidden=True) as bar:
-        on_rows = _progress_of(bar, 10)
+        on_rows = rows_on(bar, 10, say=note)
         on_rows(4, 0, False)
         on_rows(2, 1, True)
     assert "resuming: 4 of 10 images are done already" in capsys.readouterr().err

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.figures_probing import plot_distributions
-from analysis.markup import literal, to_markdown, visible
-from iaa.sheet import Thumbnail, page
+from analysis.figures.probing import plot_distributions
+from analysis.results.markup import literal, to_markdown, visible
+from iaa.library.photographs import Thumbnail
+from iaa.library.sheets import page
 from notebooks.run import POLICY, _markdown_to_html, report_notebooks, run_report
 from store import Targets, write_targets
 from store.features import FEATURES_SCHEMA

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from analysis.results import REPORT_VARIABLE
+from analysis.results.methods import REPORT_VARIABLE
 from notebooks.run import (
     ReportError,
     execute,
@@ -88,7 +88,7 @@ def test_only_the_runner_writes_a_reports_results(tmp_path):
     """A saved page that is copied and executed elsewhere has the report's parameters and leaves it alone."""
     report = tmp_path / "report"
     source = (
-        "from pathlib import Path\nfrom analysis.results import is_report_run, write_results\n"
+        "from pathlib import Path\nfrom analysis.results.methods import is_report_run, write_results\n"
         "if is_report_run(report_dir):\n    write_results(Path(report_dir) / 'results' / 'a.json', [])\n"
         "print('kept', is_report_run(report_dir))"
     )

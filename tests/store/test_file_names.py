@@ -5,15 +5,16 @@ import os
 import numpy as np
 import pytest
 
-from analysis.probes import fit_probes
-from embed.datasets import DatasetError, add_dataset, list_datasets, load_config
+from analysis.probing.probes import fit_probes
+from embed.images.datasets import DatasetError, add_dataset, list_datasets, load_config
 from embed.pipeline import feature_path
-from embed.prompt_sets import PromptSetError, load_prompt_file
-from iaa.paths import Layout, head_path, named_head
+from embed.prompts.sets import PromptSetError, load_prompt_file
+from iaa.exchange.npy import read as read_npy
+from iaa.library.layout import Layout, head_path, named_head
 from store.errors import UnsafeNameError
 from store.features import FEATURES_SCHEMA, open_features
 from store.file_names import MAX_BYTES, cache_stem, check_name, place
-from store.imports import read_npy, write_imported
+from store.imports import write_imported
 from store.sealed import SealedFile, write_sealed
 from store.targets import open_targets, write_targets
 from tests.archives import make

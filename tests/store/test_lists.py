@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.probes import join_rows
-from analysis.prompt_evaluation import join_ratings
+from analysis.probing.probes import join_rows
+from analysis.prompting.evaluation import join_ratings
 from store import IdentityError, open_features, open_targets, write_targets
 from store.features import FEATURES_SCHEMA
 from store.sealed import write_sealed

@@ -48,7 +48,7 @@ import os
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from iaa.cli import main
+from iaa.cli.app import main
 os.environ['IAA_DATA'] = {str(tmp_path / "data")!r}
 photos = Path({str(tmp_path / "photos")!r})
 photos.mkdir()
@@ -71,7 +71,7 @@ iaa('embed', *on, '--update')
 (photos / '5.png').unlink()
 iaa('embed', *on, '--update')
 iaa('embed', *on, '--overwrite')
-iaa('embed-prompts', *on, '-p', 'paper_fixed')
+iaa('embed', *on, '-p', 'paper_fixed')
 iaa('export', {str(tmp_path / "x.parquet")!r}, '-d', 'mine', '-b', 'demo_clip', '--to', 'parquet')
 iaa('verify')
 left = sorted(p.name for p in Path({str(tmp_path / "data/mine/features")!r}).iterdir())

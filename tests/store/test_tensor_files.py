@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from store.errors import IntegrityError, MissingFileError
+from store.json_files import read_note
 from store.tensor_files import (
     MAX_HEADER_BYTES,
     TensorFileError,
     check_tensor_file,
-    read_note,
     read_safetensors,
 )
 
@@ -84,7 +85,7 @@ def test_folders_pipes_and_missing_files_are_told_without_opening_them(tmp_path:
     os.mkfifo(tmp_path / "pipe.pt")
     with pytest.raises(TensorFileError, match="no regular file"):
         check_tensor_file(tmp_path / "pipe.pt")
-    with pytest.raises(TensorFileError, match="does not exist"):
+    with pytest.raises(MissingFileError, match="does not exist"):
         read_note(tmp_path / "note.json")
 
 
@@ -154,17 +155,17 @@ def test_nothing_is_allocated_for_what_a_file_declares(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[1]", "holds a list, expected a JSON object"),
-        (b"{", "no readable JSON"),
+        (b"[1]", "it holds no JSON object"),
+        (b"{", "is no JSON"),
         (b'{"a": NaN}', "NaN is not a JSON number"),
-        (b"\xff\xfe{", "no readable JSON"),
-        (b'{"a":' * 100_000, "no readable JSON"),
-        (b'{"a": ' + b" " * 5_000_000 + b"1}", "expected a note of at most"),
+        (b"\xff\xfe{", "is no JSON"),
+        (b'{"a":' * 100_000, "is no JSON"),
+        (b'{"a": ' + b" " * 5_000_000 + b"1}", "it has more than 4,194,304 bytes"),
     ],
 )
 def test_notes_that_are_no_small_json_objects(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "note.json").write_bytes(content)
-    with pytest.raises(TensorFileError, match=message):
+    with pytest.raises(IntegrityError, match=message):
         read_note(tmp_path / "note.json")
     (tmp_path / "note.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_note(tmp_path / "note.json") == {"a": 1}

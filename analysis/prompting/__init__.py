@@ -1,0 +1,1 @@
+"""Zero-shot prompting (section 4.1) on stored vectors."""

@@ -1,0 +1,1 @@
+"""Results as data: metrics of methods, predictions, tables, published values."""

@@ -1,0 +1,1 @@
+"""Prompts: sets of texts, and their vectors."""

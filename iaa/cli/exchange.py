@@ -1,0 +1,123 @@
+"""`iaa export` and `iaa import`: vectors out to other programs, and in from them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iaa.cli import options
+from iaa.cli.console import answer_json, answer_table, at_work, note
+from iaa.library import exchange
+from iaa.library.layout import Layout, data_root
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("export", no_args_is_help=True)(export)
+    app.command("import", no_args_is_help=True)(import_)
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="File to write, or folder for clip-retrieval. Must be new.")],
+    dataset: options.Dataset = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone", "-b", help="Backbone id. Default: the only one embedded.", show_default=False
+        ),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar=f"[{'|'.join(exchange.written_formats())}]",
+            help="What to write. Default: what the file's ending says, else Parquet.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option("--output", help="Output; repeatable. Default: all.", show_default=False),
+    ] = None,
+    unit: Annotated[
+        bool, typer.Option("--unit", help="Scale vectors to length 1, as clip-retrieval's index expects.")
+    ] = False,
+    only_ok: Annotated[
+        bool, typer.Option("--only-ok", help="clip-retrieval: leave failed rows out instead of NaN.")
+    ] = False,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Write a feature file as Parquet, CSV, safetensors, or npy and Parquet in clip-retrieval's layout.
+
+    Example: iaa export vectors.parquet --dataset mine --backbone efficientnet_lite0.in1k
+    """
+    layout = Layout(data_root(data), options.choose_dataset(dataset, data))
+    done = exchange.export(layout, out, to, backbone, output, unit, only_ok)
+    if as_json:
+        answer_json(
+            {"out": out, "format": done.format, "outputs": done.outputs, "n_rows": done.n_rows,
+             "n_failed": done.n_failed}
+        )  # fmt: skip
+        return
+    fate = "left out" if only_ok else "kept as failed rows"
+    rows = f"{done.n_rows:,} rows of {', '.join(done.outputs)}"
+    note(f"wrote {out}: {rows}; {done.n_failed:,} failed images {fate}")
+
+
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of clip-retrieval (with img_emb/ and metadata/), or a .npy file.")
+    ],
+    backbone: Annotated[
+        str,
+        typer.Option(
+            "--backbone", "-b", help="What to call them: a name of your own, or a backbone's if you are sure."
+        ),
+    ],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="Data set they belong to, or a new name.")],
+    ids: Annotated[
+        Path | None,
+        typer.Option(help="With a .npy file: ids of its rows (lines of text, CSV, Parquet or .npy)."),
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Column of the ids. Default: image_id, else image_path, key or id.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(help="Name of this output. Default: as exported, else embedding.", show_default=False),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the feature file.")] = False,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Take over vectors that another program has made; the file says that they are imported.
+
+    With a data set, each of its images gets its vector by id or path; images without one become failed
+    rows. With a new name the file has the imported ids in their order.
+
+    Example: iaa import embeddings/ --dataset mine --backbone clip-retrieval.vit_b32
+    """
+    layout = Layout(data_root(data), dataset)
+    with at_work(f"reading {source}"):
+        done = exchange.import_vectors(layout, source, backbone, ids, id_column, output, overwrite)
+    for remark in done.notes:
+        note(remark)
+    lengths = done.lengths
+    if as_json:
+        counts = {"n_ok": done.n_ok, "n_failed": done.n_failed, "n_unused": done.n_unused}
+        answer_json({"file": done.path, "digest": done.digest, **counts, **lengths})
+        return
+    unit = "of unit length" if lengths["is_unit_length"] else "not of unit length"
+    answer_table(
+        f"Imported from {source}",
+        ["what", "value"],
+        [
+            ["file", str(done.path)],
+            ["rows", f"{done.n_ok:,} with a vector, {done.n_failed:,} failed"],
+            ["imported rows without an image", f"{done.n_unused:,}"],
+            ["matched by", done.matched_by],
+            ["vectors", f"{done.dtype}, {unit} ({lengths['length_min']:g} to {lengths['length_max']:g})"],
+            ["digest", done.digest[:12]],
+        ],
+    )

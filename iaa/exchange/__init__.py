@@ -1,0 +1,17 @@
+"""Formats in which vectors go out and come in (docs/exchange.md), one file each.
+
+These modules import pyarrow and the like only where a file is written or read: the command line knows all
+formats by name at every start.
+"""
+
+from iaa.exchange import clip_retrieval, csv, npy, parquet, safetensors
+from iaa.exchange.formats import Format
+
+FORMATS: dict[str, Format] = {
+    "parquet": parquet.FORMAT,
+    "csv": csv.FORMAT,
+    "clip-retrieval": clip_retrieval.FORMAT,
+    "safetensors": safetensors.FORMAT,
+    "npy": npy.FORMAT,
+}
+"""Every format by its name; where nothing says which to write, the first."""

@@ -1,0 +1,241 @@
+"""A data set and its verbs, as Python calls them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iaa.library import embedding, opening, probing, scoring, searching
+from iaa.library.embedding import Embedded, How
+from iaa.library.errors import UsageError
+from iaa.library.extras import naming_extras
+from iaa.library.layout import Layout, data_root
+from iaa.library.probing import ProbeFit
+from iaa.library.progress import Progress
+from iaa.library.ranking import Ranking
+from iaa.library.table import Table
+from store import Features, Targets, open_targets
+
+if TYPE_CHECKING:
+    from iaa.library.exchange import ExportedFile
+    from store.verify import Verdict
+
+
+@naming_extras()
+def open_dataset(name: str, data: Path | str | None = None) -> "Dataset":
+    """A data set by its name below the data root (`data`, else IAA_DATA, else `./data`).
+
+    Raises DatasetError, which lists the data sets there are, for an unknown name.
+    """
+    layout = Layout(data_root(None if data is None else Path(data)), name)
+    opening.check_known(layout)
+    return Dataset(layout)
+
+
+@naming_extras()
+def add_dataset(
+    name: str,
+    kind: str,
+    images: Path | str,
+    ratings: Path | str | None = None,
+    overwrite: bool = False,
+    data: Path | str | None = None,
+    **options: Any,
+) -> "Dataset":
+    """Name a data set once: `kind` is folder, table (with `ratings`), or ava; `options` as in
+    docs/datasets.md. Relative paths start from the working directory.
+
+    Raises DatasetError for whatever is wrong with it, before anything is written.
+    """
+    from embed.images.datasets import add_dataset as add
+
+    root = data_root(None if data is None else Path(data))
+    if ratings is not None:
+        options["ratings"] = ratings
+    add(root, name, kind, overwrite=overwrite, images=str(images), **options)
+    return Dataset(Layout(root, name))
+
+
+@naming_extras()
+def list_datasets(data: Path | str | None = None) -> Table:
+    """The data sets of a data root, the built-in demo first."""
+    from embed.images.datasets import list_datasets as found_in
+
+    configs = found_in(data_root(None if data is None else Path(data)))
+    return Table("Data sets", {"name": [c.name for c in configs], "kind": [c.kind for c in configs]})
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named data set: its photographs go in by `embed`; every question is then answered from the arrays."""
+
+    layout: Layout
+
+    @property
+    def name(self) -> str:
+        """Its name below the data root."""
+        return self.layout.dataset
+
+    @naming_extras()
+    def embed(
+        self,
+        backbones: Sequence[str] | str | None = None,
+        update: bool = False,
+        progress: Progress | None = None,
+        **how: Any,
+    ) -> Embedded:
+        """Put every photograph through the backbones, each decoded once for all of them, and keep the
+        ratings beside the rows; call it again to go on where it was stopped.
+
+        `update` brings in photographs that came, went or changed since. `how`: weights (a mapping from
+        backbone to file), device, precision, batch_size, threads, max_failed_share, max_pixels, exact,
+        overwrite, check_content (iaa.library.embedding.How).
+        """
+        return embedding.embed(self.layout, _names(backbones), How(**how), update, progress)
+
+    @naming_extras()
+    def embed_prompts(
+        self,
+        backbones: Sequence[str] | str | None = None,
+        prompts: Sequence[str] | str | None = None,
+        weights: Mapping[str, Path] | None = None,
+        device: str = "auto",
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Table:
+        """Encode prompt sets (names or TOML files; default: the paper's two), a row per file made."""
+        return embedding.embed_prompts(
+            self.layout, _names(backbones), _names(prompts), weights, device, overwrite, progress
+        )
+
+    @naming_extras()
+    def search(
+        self,
+        text: str | None = None,
+        like: Path | str | None = None,
+        backbone: str | None = None,
+        output: str | None = None,
+        weights: Path | str | None = None,
+        device: str = "auto",
+    ) -> Ranking:
+        """The photographs closest to words, or to a picture: one of the data set, or any image file.
+
+        Raises UsageError unless exactly one of `text` and `like` is given.
+        """
+        if (text is None) == (like is None):
+            raise UsageError('give either words, search("a dog on a beach"), or a picture, search(like=PATH)')
+        file = None if weights is None else Path(weights)
+        if text is not None:
+            if output not in (None, "embedding"):
+                raise UsageError(f"output {output}: words are compared with the embedding; leave it out")
+            return searching.search_words(self.layout, text, backbone, file, device)
+        assert like is not None
+        return searching.search_like(self.layout, like, backbone, output, file, device)
+
+    @naming_extras()
+    def rank(
+        self,
+        head: str | None = None,
+        high: Sequence[str] | str | None = None,
+        low: Sequence[str] | str | None = None,
+        prompts: str | None = None,
+        method: scoring.Method | None = None,
+        backbone: str | None = None,
+        weights: Path | str | None = None,
+        device: str = "auto",
+        n_boot: int = 1000,
+        seed: int = 0,
+    ) -> Ranking:
+        """The photographs from best to worst: by a head, by words (`high` against `low`, any words), or by
+        the labels of an encoded prompt set.
+
+        Raises UsageError unless it is clear by what.
+        """
+        if head is not None:
+            if high or low or prompts or method:
+                raise UsageError("rank by a head, or by words and prompts, not by both")
+            return scoring.rank_by_head(self.layout, head, n_boot, seed)
+        if prompts is not None or method is not None:
+            return scoring.rank_by_prompts(
+                self.layout, prompts or "paper_fixed", _names(high), _names(low), method, backbone, device
+            )
+        if not high or not low:
+            raise UsageError(
+                "say by what: a head, or words on both sides, such as beautiful on high and ugly on low"
+            )
+        file = None if weights is None else Path(weights)
+        return scoring.rank_by_words(
+            self.layout, _names(high) or [], _names(low) or [], backbone, file, device
+        )
+
+    def fit_probe(
+        self,
+        backbone: str | None = None,
+        output: str | None = None,
+        unit_norm: bool = False,
+        seed: int = 0,
+        n_boot: int = 1000,
+    ) -> ProbeFit:
+        """Least squares (the paper's probe) and ridge on the ratings of the train images, with what they
+        reach on the test images. Default: the only backbone, its output before the projection."""
+        return probing.fit_probe(self.layout, backbone, output, unit_norm, seed, n_boot)
+
+    def groups(self, backbone: str | None = None) -> Table:
+        """Exact copies: the photographs whose files have the same bytes, a row each, with the number of
+        their group; groups and their members in the order of the data set."""
+        from iaa.library.groups import exact_copies
+
+        with opening.open_embedded(self.layout, backbone) as features:
+            return exact_copies(self.name, features)
+
+    def features(self, backbone: str | None = None) -> Features:
+        """The open feature file of a backbone, or of the only one; `.read(output)` gives the matrix."""
+        return opening.open_embedded(self.layout, backbone)
+
+    @property
+    def targets(self) -> Targets:
+        """Votes or scores, split and columns per image. Raises MissingFileError before `embed`."""
+        return open_targets(self.layout.targets)
+
+    def verify(self) -> "list[Verdict]":
+        """Read every stored byte of the data set and compare it with its digest; a verdict per file."""
+        from store.verify import stored_files, verify_file
+
+        return [verify_file(path) for path in stored_files(self.layout.folder)]
+
+    @naming_extras()
+    def report(
+        self,
+        backbones: Sequence[str] | str | None = None,
+        seed: int = 0,
+        n_boot: int = 1000,
+        on_page: Callable[[str, int, int], None] | None = None,
+    ) -> Path:
+        """Run the notebooks on what has been embedded; the path of the report's first page."""
+        from iaa.library.reports import make_report
+
+        return make_report(self.layout, _names(backbones), seed, n_boot, on_page)
+
+    def export(
+        self,
+        path: Path | str,
+        to: str | None = None,
+        backbone: str | None = None,
+        outputs: Sequence[str] | str | None = None,
+        unit_norm: bool = False,
+        only_ok: bool = False,
+    ) -> "ExportedFile":
+        """Write the vectors for other programs; says what was written (docs/exchange.md)."""
+        from iaa.library.exchange import export
+
+        return export(self.layout, Path(path), to, backbone, _names(outputs), unit_norm, only_ok)
+
+    def __repr__(self) -> str:
+        return f"<data set {self.name!r} in {self.layout.root}>"
+
+
+def _names(given: Sequence[str] | str | None) -> list[str] | None:
+    """One name or several, as a list."""
+    if given is None:
+        return None
+    return [given] if isinstance(given, str) else list(given)

@@ -1,0 +1,333 @@
+"""Images and texts into the store: the policy around a run that every caller wants alike."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iaa.library.backbones import load_backbones
+from iaa.library.errors import UsageError
+from iaa.library.layout import Layout
+from iaa.library.opening import has_text
+from iaa.library.progress import Bar, Progress, Say, log, show_progress
+from iaa.library.table import Table
+from store import Targets, write_targets
+from store.parts import begun_provenance, part_bounds
+from store.system import n_cores
+
+if TYPE_CHECKING:
+    from embed.images.datasets import DatasetConfig, ImageTable
+    from embed.options import Options
+    from embed.pipeline import Outcome
+
+OnRows = Callable[[int, int, bool], None]
+OFFLINE_BACKBONES = ("efficientnet_lite0.in1k",)
+"""What runs offline on any machine: what embeds a data set where no backbone is named."""
+DEFAULT_SETS = ("paper_fixed", "paper_context")
+
+
+@dataclass(frozen=True)
+class How:
+    """How to embed. What shapes the rows (`batch_size`, `precision`, `max_pixels`, `exact`) is recorded."""
+
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    """Weights file per backbone id, where it is not the registered one."""
+    device: str = "auto"
+    precision: str = "float32"
+    batch_size: int | None = None
+    """None: what an unfinished run has, else 32 on a CPU, up to 256 that fit on a GPU."""
+    threads: int | None = None
+    """Decoding threads; None: one per core."""
+    max_failed_share: float = 0.05
+    max_pixels: int = 200_000_000
+    exact: bool = False
+    overwrite: bool = False
+    check_content: bool = False
+    crash_folder: Path | None = None
+    worker: tuple[int, int] | None = None
+    n_siblings: int = 1
+    """Processes of this run on this machine, which share its cores."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a run ended with: an outcome per backbone, and how long the stages took."""
+
+    outcomes: "list[Outcome]"
+    how: dict[str, Any]
+    """Batch size, threads, precisions and devices that were really used."""
+    seconds: dict[str, float]
+
+    @property
+    def n_new(self) -> int:
+        """Images that were embedded now."""
+        return max((o.n_new for o in self.outcomes), default=0)
+
+    @property
+    def rate(self) -> float:
+        """Images per second, whole run; 0 where there was nothing to do."""
+        return self.n_new / self.seconds["wall"] if self.n_new and self.seconds else 0.0
+
+    def table(self) -> Table:
+        """A row per feature file."""
+        names = ("backbone", "n_images", "n_failed", "n_new", "n_left", "path", "digest")
+        cells = {name: [getattr(o, name) for o in self.outcomes] for name in names}
+        return Table("Feature files", cells | {"path": [str(path) for path in cells["path"]]})
+
+    def to_frame(self) -> Any:
+        """The same as a pandas DataFrame."""
+        return self.table().to_frame()
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def default_backbones(dataset: str, given: Sequence[str] | None = None) -> list[str]:
+    """The backbones asked for, without repeats, or those that run offline on any machine."""
+    if given:
+        return list(dict.fromkeys(given))
+    from embed.images.datasets import built_in
+
+    kind = built_in(dataset)
+    return list(kind.backbones if kind else OFFLINE_BACKBONES)
+
+
+def targets_of(table: "ImageTable") -> Targets:
+    """What people said about the images, as the store keeps it."""
+    import numpy as np
+
+    n_levels = 0 if table.votes is None else table.votes.shape[1]
+    return Targets(
+        image_id=table.image_id,
+        path=table.path,
+        votes=table.votes,
+        scores=table.scores,
+        levels=np.arange(1, n_levels + 1, dtype=np.int64) if n_levels else None,
+        threshold=table.threshold,
+        split=table.split,
+        split_name=table.split_name,
+        dataset=table.dataset,
+        columns=dict(table.columns),
+    )
+
+
+def prepare_table(
+    layout: Layout,
+    worker: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+    say: Say = log,
+) -> "tuple[DatasetConfig, ImageTable]":
+    """The data set's image table; its targets file and lists of gaps are brought up to date."""
+    from embed.images.datasets import build_table, load_config
+
+    config = load_config(layout.root, layout.dataset)
+    with (progress or show_progress)(f"listing the images of {layout.dataset}", 0, ""):
+        table = build_table(config)
+    provenance = {"kind": config.kind, "exif_rotate": config.exif_rotate}
+    tag = ".{}-of-{}".format(*worker) if worker else ""
+    write_targets(layout.targets, targets_of(table), {"images": table.digest}, provenance, tag)
+    for name, gaps in gaps_of(table).items():
+        listed = layout.logs / f"{name}.txt"
+        try:
+            listed.parent.mkdir(parents=True, exist_ok=True)
+            text = "".join(f"{gap}\n" for gap in gaps)
+            listed.write_text(text, encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            say(f"{listed} cannot be written: {error.strerror}")
+    return config, table
+
+
+def gaps_of(table: "ImageTable") -> dict[str, list[str]]:
+    """Labels that have no file, and files that have no label, by the name of their list in the logs."""
+    return {"labels_without_file": table.missing_files, "files_without_label": table.unlabelled_files}
+
+
+def embed(
+    layout: Layout,
+    backbones: Sequence[str] | None = None,
+    how: How | None = None,
+    update: bool = False,
+    progress: Progress | None = None,
+    say: Say = log,
+    on_rows: OnRows | None = None,
+) -> Embedded:
+    """Every image of the data set through the backbones: one finished feature file each, and the targets.
+
+    Finished files are left alone, an unfinished run goes on with its own batches. With `update`, photographs
+    that came, went or changed since are brought in and all others keep their rows. `say` takes sentences
+    about what is going on, `on_rows(n_rows, n_failed, is_new)` stands in for the bar.
+
+    Raises as embed.pipeline.embed_images, and DatasetError, UnknownBackbone, WeightsUnavailable.
+    """
+    from embed.finished import finished_already, note_finished
+    from embed.options import Options
+
+    how = how or How()
+    names = default_backbones(layout.dataset, backbones)
+    config, table = prepare_table(layout, how.worker, progress, say)
+    say(f"data set {layout.dataset}: {len(table):,} images in {table.location}")
+    for name, gaps in gaps_of(table).items():
+        if gaps:
+            say(f"{len(gaps):,} {name.replace('_', ' ')}: listed in {layout.logs / name}.txt")
+    options = Options(
+        batch_size=how.batch_size or 1,
+        exif_rotate=config.exif_rotate,
+        max_pixels=how.max_pixels,
+        n_threads=how.threads or max(1, min(32, n_cores() // how.n_siblings)),
+        max_failed_share=how.max_failed_share,
+        is_exact=how.exact,
+        overwrite=how.overwrite,
+        check_content=how.check_content,
+        crash_folder=how.crash_folder,
+        worker=how.worker,
+    )
+    asked = (how.weights, options, how.precision)
+    found = finished_already(layout.finished, table, names, layout.features, *asked, update)
+    if found is not None:
+        made = [provenance for _, provenance in found]
+        used = {
+            "batch_size": made[0]["batch_size"],
+            "n_threads": options.n_threads,
+            "precision": sorted({each["precision"] for each in made}),
+            "device": sorted({each["device"] for each in made}),
+        }
+        embedded = Embedded([outcome for outcome, _ in found], used, {})
+    else:
+        embedded = _run(layout, table, names, options, how, update, progress or show_progress, say, on_rows)
+        note_finished(layout.finished, table, embedded.outcomes, *asked)
+    entry = {"command": "embed", "backbones": names, "n_new": embedded.n_new, **embedded.how}
+    worker = {"worker": "worker {}/{}".format(*how.worker)} if how.worker else {}
+    log_run(layout, entry | {"seconds": embedded.seconds} | worker, say)
+    return embedded
+
+
+def _run(
+    layout: Layout,
+    table: "ImageTable",
+    names: Sequence[str],
+    options: "Options",
+    how: How,
+    update: bool,
+    progress: Progress,
+    say: Say,
+    on_rows: OnRows | None,
+) -> Embedded:
+    """The run itself: backbones loaded, batches as an unfinished run has them, a bar."""
+    from embed.batching import largest_batch
+    from embed.options import Timings
+    from embed.pipeline import embed_images, feature_path, rows_per_part
+    from embed.update import update_folder, update_images
+
+    loaded = load_backbones(names, how.weights, how.device, how.precision, layout.root, say)
+    in_work = update_folder(layout.features) if update else layout.features
+    begun = [begun_provenance(feature_path(in_work, name)) for name in names]
+    n_batch = how.batch_size or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
+    options = replace(options, batch_size=n_batch)
+    n_part = rows_per_part(layout.features, list(names), len(table), n_batch)[names[0]]
+    parts = part_bounds(len(table), n_part)
+    share = [parts[i] for i in options.share(len(parts))]
+    n_here = sum(stop - start for start, stop in share)
+    if options.worker:
+        mine = f"{n_here:,} of {len(table):,} images, in {len(share)} of {len(parts)} parts"
+        say("worker {}/{}: ".format(*options.worker) + mine)
+    timings = Timings()
+    act = update_images if update else embed_images
+    if on_rows is not None:
+        outcomes = act(table, loaded, layout.features, options, on_rows, timings)
+    else:
+        with progress(f"embedding ({', '.join(names)})", n_here, "images") as bar:
+            told = "have their rows" if update else "are done"
+            moved = rows_on(bar, n_here, told, say)
+            outcomes = act(table, loaded, layout.features, options, moved, timings)
+    used = {
+        "batch_size": options.batch_size,
+        "n_threads": options.n_threads,
+        "precision": sorted({b.precision for b in loaded}),
+        "device": sorted({str(b.device) for b in loaded}),
+    }
+    return Embedded(outcomes, used, asdict(timings))
+
+
+def rows_on(bar: Bar, n_all: int, told: str = "are done", say: Say = log) -> OnRows:
+    """What to do as rows get done: move the bar, count what failed, say once what earlier runs have done."""
+    failed = 0
+
+    def on_rows(n_rows: int, n_failed: int, is_new: bool) -> None:
+        nonlocal failed
+        failed += n_failed
+        if is_new:
+            bar.update(n_rows)
+        elif n_rows:
+            bar.initial = getattr(bar, "initial", 0) + n_rows  # a hidden bar has none
+            bar.n += n_rows
+            say(f"resuming: {n_rows:,} of {n_all:,} images {told} already")
+        bar.set_postfix_str(f"{failed} failed")
+
+    return on_rows
+
+
+def merge(layout: Layout, backbones: Sequence[str] | None = None) -> "list[Outcome]":
+    """Join the parts that workers have made, of these backbones or of every unfinished run.
+
+    Raises UsageError for a backbone that no worker has begun, StoreError where parts are missing.
+    """
+    from embed.pipeline import feature_path, merge_run, unfinished_runs
+
+    paths = [feature_path(layout.features, name) for name in dict.fromkeys(backbones or [])]
+    begun = unfinished_runs(layout.features)
+    paths = paths or begun
+    if not paths:
+        return []
+    _, table = prepare_table(layout)
+    if missing := [p for p in paths if not p.exists() and p not in begun]:
+        raise UsageError(
+            f"nothing to join for {missing[0]}: no worker has begun it. "
+            f"Start them: iaa embed --dataset {layout.dataset} --worker 1/2 ..."
+        )
+    return [merge_run(table, path) for path in paths]
+
+
+def embed_prompts(
+    layout: Layout,
+    backbones: Sequence[str] | None = None,
+    prompts: Sequence[str] | None = None,
+    weights: Mapping[str, Path] | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Table:
+    """Encode prompt sets (names or TOML files; default: the paper's two) with the backbones' text towers; a
+    row per file. Backbones without a text tower are left out.
+
+    Raises PromptSetError, PromptTooLong, WeightsUnavailable.
+    """
+    from embed.prompts.sets import expand, get_prompt_set
+    from embed.prompts.text import embed_prompts as encode
+
+    names = [name for name in default_backbones(layout.dataset, backbones) if has_text(name)]
+    sets = [get_prompt_set(name) for name in (prompts or DEFAULT_SETS)]
+    made: list[dict[str, Any]] = []
+    for loaded in load_backbones(names, weights or {}, device) if names else []:
+        for prompt_set in sets:
+            table = expand(prompt_set)
+            path = layout.prompts(prompt_set.name, loaded.id)
+            show = progress or show_progress
+            with show(f"{prompt_set.name} ({loaded.id})", len(table), "prompts") as bar:
+                digest = encode(prompt_set.name, table, loaded, path, overwrite, bar.update)
+            row = {"prompts": prompt_set.name, "backbone": loaded.id, "n_prompts": len(table)}
+            made.append({**row, "path": str(path), "digest": digest})
+    columns = ("prompts", "backbone", "n_prompts", "path", "digest")
+    return Table("Prompt files", {name: [row[name] for row in made] for name in columns})
+
+
+def log_run(layout: Layout, entry: dict[str, Any], say: Say = log) -> None:
+    """Append one line to the side log, the only place for clocks and durations."""
+    stamped = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **entry}
+    try:
+        layout.logs.mkdir(parents=True, exist_ok=True)
+        with (layout.logs / "runs.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(stamped) + "\n")
+    except OSError as error:  # the work is done; no number depends on the log
+        say(f"no line was added to {layout.logs / 'runs.jsonl'}: {error.strerror}")

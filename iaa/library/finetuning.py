@@ -1,0 +1,156 @@
+"""A backbone trained end to end on the votes; its predictions go back into the store."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from iaa.library.embedding import log_run, prepare_table
+from iaa.library.layout import Layout
+from iaa.library.progress import Progress, show_progress
+from store import Features, open_features, open_targets
+
+if TYPE_CHECKING:
+    from analysis.results.methods import MethodResult
+    from embed.backbones.loading import Backbone
+    from embed.images.datasets import ImageTable
+    from embed.options import Options
+    from finetune import training
+    from finetune.run import Run
+    from finetune.settings import Settings
+    from finetune.sources import Source
+
+Pixels = Literal["cache", "stream"]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who wants to know what a training is doing; each is called with plain values."""
+
+    on_begin: "Callable[[Run, int, int, bool], None]"
+    """The run, images to learn from, images held out, and whether it is finished already."""
+    on_step: "Callable[[training.Progress], None]"
+    on_epoch: Callable[[dict[str, float]], None]
+    on_pixels: Callable[[int, int], None]
+    """Bytes that the pixel cache will take, and bytes that are free."""
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A finished run: its record, and what its predictions reach on the test images."""
+
+    id: str
+    folder: Path
+    record: dict[str, Any]
+    result: "MethodResult | None"
+    """None where the data set has no test images."""
+
+
+def finetune(
+    layout: Layout,
+    backbones: Sequence[str],
+    settings: "Sequence[Settings]",
+    weights: dict[str, Path],
+    device: str,
+    watch: Watch,
+    output: str | None = None,
+    pixels: Pixels = "cache",
+    threads: int | None = None,
+    crash_folder: Path | None = None,
+    n_boot: int = 1000,
+    progress: Progress | None = None,
+) -> list[Finetuned]:
+    """Train every backbone with every settings, each gone on with where it stopped (section 4.3).
+
+    Raises FinetuneError for ratings that teach nothing, and as load_backbones.
+    """
+    from embed.options import Options
+    from iaa.library.backbones import load_backbones
+    from store.system import n_cores
+
+    config, table = prepare_table(layout)
+    how = Options(
+        exif_rotate=config.exif_rotate, n_threads=threads or min(32, n_cores()), crash_folder=crash_folder
+    )
+    show = progress or show_progress
+    done = []
+    for name in backbones:
+        for chosen in settings:
+            (loaded,) = load_backbones([name], weights, device)  # anew: training changes the weights
+            done.append(_one(layout, table, loaded, chosen, how, watch, output, pixels, n_boot, show))
+    return done
+
+
+def _one(
+    layout: Layout,
+    table: "ImageTable",
+    loaded: "Backbone",
+    settings: "Settings",
+    how: "Options",
+    watch: Watch,
+    output: str | None,
+    pixels: Pixels,
+    n_boot: int,
+    progress: Progress,
+) -> Finetuned:
+    from embed.pipeline import embed_images
+    from finetune.run import finetune as run_finetune
+    from finetune.run import plan_run
+    from finetune.targets import build_lesson
+    from finetune.tuned import load_tuned, read_record
+
+    targets = open_targets(layout.targets)
+    lesson = build_lesson(targets, settings.held_out)
+    run = plan_run(loaded, targets, table.digest, lesson, settings, how, layout.finetuned, output)
+    device = loaded.device
+    watch.on_begin(run, len(lesson.fitted), len(lesson.held_out), read_record(run.folder) is not None)
+
+    def source() -> "Source":
+        return _source(layout, table, loaded, run, how, pixels, watch, progress)
+
+    record = run_finetune(run, loaded, source, watch.on_step, watch.on_epoch)
+    embed_images(table, [load_tuned(run.folder, device)], layout.features, how)
+    log_run(layout, {"command": "finetune", "id": run.id, "seconds": record["seconds"]})
+    return Finetuned(run.id, run.folder, record, _measure(layout, run.id, n_boot))
+
+
+def _measure(layout: Layout, backbone_id: str, n_boot: int) -> "MethodResult | None":
+    from analysis.results.finetuning import evaluate_finetuned
+    from embed.pipeline import feature_path
+
+    targets = open_targets(layout.targets)
+    if (targets.split == "test").sum() < 2:
+        return None
+    with open_features(feature_path(layout.features, backbone_id)) as features:
+        return evaluate_finetuned(features, targets, n_boot)
+
+
+def _source(
+    layout: Layout,
+    table: "ImageTable",
+    loaded: "Backbone",
+    run: "Run",
+    how: "Options",
+    pixels: Pixels,
+    watch: Watch,
+    progress: Progress,
+) -> "Source":
+    from finetune.pixels import build_pixels, pixel_plan
+    from finetune.sources import CachedPixels, StoredFeatures, StreamedPixels
+
+    if run.settings.train == "head":
+        features = _features(layout, table, loaded, how)
+        return StoredFeatures(features.read(run.output), features.failures)
+    if pixels == "stream":
+        return StreamedPixels(table, loaded, how)
+    plan = pixel_plan(table, loaded, layout.pixels, how)
+    with progress("pixel cache", len(table), "images") as bar:
+        cache = build_pixels(table, loaded, plan, how, watch.on_pixels, lambda n, n_failed: bar.update(n))
+    return CachedPixels(cache, loaded)
+
+
+def _features(layout: Layout, table: "ImageTable", loaded: "Backbone", how: "Options") -> Features:
+    from embed.pipeline import embed_images
+
+    (outcome,) = embed_images(table, [loaded], layout.features, how)
+    return open_features(outcome.path)

@@ -1,0 +1,164 @@
+"""The files of a data set, opened: each error says which verb makes what is missing."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iaa.library.errors import UsageError
+from iaa.library.layout import Layout
+from store import Features, MissingFileError, open_features
+from store.errors import did_you_mean
+from store.targets import images_of_targets
+
+if TYPE_CHECKING:
+    from iaa.library.photographs import Photographs
+
+
+def is_tuned(backbone_id: str) -> bool:
+    """True for ids of fine-tuned backbones, `<backbone>+finetuned.<digest>`."""
+    return "+finetuned." in backbone_id
+
+
+def has_text(backbone_id: str) -> bool:
+    """True if prompts can be encoded; a fine-tuned image tower is no longer what its text tower goes with."""
+    from embed.backbones.registry import resolve_backbone
+
+    return not is_tuned(backbone_id) and resolve_backbone(backbone_id).has_text
+
+
+def check_known(layout: Layout) -> None:
+    """Raises DatasetError for an unknown data set, and lists the known; imported vectors need no config."""
+    if not layout.folder.is_dir():
+        from embed.images.datasets import load_config
+
+        load_config(layout.root, layout.dataset)
+
+
+def embedded_paths(layout: Layout) -> list[Path]:
+    """The data set's feature files, in the order of their names."""
+    return sorted(layout.features.glob("*.h5"))
+
+
+def open_embedded(layout: Layout, backbone: str | None = None) -> Features:
+    """The feature file of a backbone, or the only one there is.
+
+    Raises MissingFileError with the command that makes it, UsageError where one of several must be chosen,
+    IdentityError where it is of other images than the data set lists, DatasetError for an unknown data set.
+    """
+    paths = embedded_paths(layout)
+    if backbone is None and len(paths) > 1:
+        raise _several(layout, [open_features(path) for path in paths])
+    if backbone is None and paths:
+        return _of_this_list(layout, open_features(paths[0]))
+    path = layout.features if backbone is None else layout.features_of(backbone)
+    if backbone is None or not path.exists():
+        check_known(layout)
+        there = ", ".join(p.stem for p in paths) or "none"
+        raise MissingFileError(
+            f"{path} {'does not exist' if backbone else 'holds no feature file'}; embedded with: {there}."
+            + _how_to_make(layout, backbone, [p.stem for p in paths])
+        )
+    return _of_this_list(layout, open_features(path, {"backbone": backbone}))
+
+
+def open_clip_features(layout: Layout, backbone: str | None = None) -> Features:
+    """The features of the backbone asked for, or of the only one whose space has prompts."""
+    if backbone is not None:
+        features = open_embedded(layout, backbone)
+        if "embedding" in features.outputs:
+            return features
+    check_known(layout)
+    opened = [open_features(path) for path in embedded_paths(layout)]
+    fitting = [f for f in opened if "embedding" in f.outputs and not is_tuned(f.backbone)]
+    if backbone is not None:
+        raise UsageError(
+            f"{backbone} has no joint embedding; words and prompts need a CLIP backbone: "
+            + (_choices(fitting) or f"iaa embed --dataset {layout.dataset} --backbone vit_b32.openai")
+        )
+    if len(fitting) > 1:
+        raise _several(layout, fitting)
+    if not fitting:
+        there = ", ".join(features.backbone for features in opened) or "none"
+        raise MissingFileError(
+            f"{layout.features} has no features of a backbone with a text tower (there: {there}). Make them, "
+            f"with published weights: iaa embed --dataset {layout.dataset} --backbone vit_b32.openai; "
+            "or, to try the commands only, with weights that know nothing but the synthetic demo: "
+            f"iaa embed --dataset {layout.dataset} --backbone demo_clip"
+        )
+    return _of_this_list(layout, fitting[0])
+
+
+def has_photographs(layout: Layout) -> bool:
+    """False for a data set of imported vectors, which knows its images by their ids alone."""
+    from embed.images.datasets import is_named
+
+    return is_named(layout.root, layout.dataset)
+
+
+def open_photographs(layout: Layout, features: Path) -> "Photographs | None":
+    """The photographs behind a feature file, or None where the vectors were imported without any.
+
+    Raises DatasetError where they are not to be found.
+    """
+    from embed.images.datasets import build_table, load_config
+    from iaa.library.photographs import Photographs
+
+    check_known(layout)
+    if not has_photographs(layout):
+        return None
+    config = load_config(layout.root, layout.dataset)
+    return Photographs(build_table(config), config.exif_rotate, features)
+
+
+def existing_head(root: Path, given: str) -> Path:
+    """The head of that name or path. Raises MissingFileError, with the heads there are, for any other."""
+    from iaa.library.layout import head_path
+
+    path = head_path(root, given)
+    base = head_base(path)
+    if Path(f"{base}.json").exists() or Path(f"{base}.safetensors").exists():
+        return path
+    known = sorted(p.stem for p in (root / "heads").glob("*.json"))
+    raise MissingFileError(
+        f"there is no head {path}; in {root / 'heads'} there are: {', '.join(known) or 'none'}."
+        f"{did_you_mean(given, known)} Make one: "
+        "iaa probe --dataset RATED --backbone B --output O --save NAME, or iaa head import FILE.pth"
+    )
+
+
+def check_new_head(path: Path, overwrite: bool) -> None:
+    """UsageError where a head exists that must not be replaced."""
+    if not overwrite and Path(f"{head_base(path)}.json").exists():
+        raise UsageError(f"the head {path} exists: choose another name, or give --overwrite")
+
+
+def head_base(path: Path) -> Path:
+    """A head's path without the ending of either of its files."""
+    return path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
+
+
+def _several(layout: Layout, opened: list[Features]) -> UsageError:
+    return UsageError(f"{layout.dataset} is embedded with several: choose one by {_choices(opened)}")
+
+
+def _choices(opened: list[Features]) -> str:
+    return " or ".join(f"--backbone {features.backbone}" for features in opened)
+
+
+def _how_to_make(layout: Layout, backbone: str | None, there: list[str]) -> str:
+    """The command that makes a feature file; for a name that no backbone has, those that are like it."""
+    from embed.backbones.registry import BACKBONES, UnknownBackbone, resolve_backbone
+
+    if backbone is not None and not is_tuned(backbone):
+        try:
+            resolve_backbone(backbone)
+        except UnknownBackbone:
+            if near := did_you_mean(backbone, [*there, *BACKBONES]):
+                return near
+    return f" Make it: iaa embed --dataset {layout.dataset}" + (f" --backbone {backbone}" if backbone else "")
+
+
+def _of_this_list(layout: Layout, features: Features) -> Features:
+    """The features, if they are of the images that the data set lists. Raises IdentityError."""
+    if layout.targets.exists():
+        features.check_images(images_of_targets(layout.targets))
+    return features

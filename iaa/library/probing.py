@@ -1,0 +1,129 @@
+"""Linear probes fitted on the stored arrays, with what they reach on the test images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from iaa.library.errors import UsageError
+from iaa.library.layout import Layout, head_path
+from iaa.library.opening import check_new_head, open_embedded
+from iaa.library.results import results_table, shown_results
+from iaa.library.table import Table
+from store import Features, open_targets
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from analysis.probing import probes
+    from analysis.results.methods import MethodResult
+
+Kind = Literal["ridge", "ols"]
+
+
+@dataclass(frozen=True)
+class ProbeFit:
+    """Least squares and ridge on one output of a backbone, and what both reach on the test images."""
+
+    fit: "probes.ProbeFit"
+    results: "list[MethodResult]"
+    root: Path
+    """The data root, where `save` keeps heads."""
+
+    def save(self, name: str, kind: Kind = "ridge", overwrite: bool = False) -> Path:
+        """Keep one of the probes as a head, for `rank(head=name)`; returns its file.
+
+        `name` is a name in the data root's folder of heads, or a path. Raises UsageError for a name that is
+        taken.
+        """
+        from analysis.probing.heads import head_of, save_head
+
+        path = head_path(self.root, name)
+        check_new_head(path, overwrite)
+        result = next(r for r in self.results if r.key == f"probe.{kind}")
+        return save_head(path, head_of(self.fit, getattr(self.fit, kind), result))
+
+    def importance(self, kind: Kind = "ols") -> "np.ndarray":
+        """|weight x standard deviation of the feature| per dimension, (dim,) float64 (Figure 3)."""
+        from analysis.probing.importance import feature_importance
+
+        return feature_importance(getattr(self.fit, kind))
+
+    def table(self) -> Table:
+        """Metrics with their intervals, a row per probe."""
+        return results_table(self.results)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The same as a pandas DataFrame."""
+        return self.table().to_frame()
+
+    def _repr_html_(self) -> str:
+        return shown_results(self.results)._repr_html_()
+
+
+def fit_probe(
+    layout: Layout,
+    backbone: str | None = None,
+    output: str | None = None,
+    unit_norm: bool = False,
+    seed: int = 0,
+    n_boot: int = 1000,
+) -> ProbeFit:
+    """The probes of one output, fitted on the train images alone and measured on the test images.
+
+    Raises RatingsError for a data set without ratings, UsageError where the output must be named.
+    """
+    with open_embedded(layout, backbone) as features:
+        if output is None and len(features.outputs) > 1:
+            output = before_projection(features)
+        fits = fit_all(layout, [features], output, (unit_norm,), seed)
+        return ProbeFit(fits[0], measure([fits[0]], n_boot), layout.root)
+
+
+def fit_all(
+    layout: Layout,
+    opened: Sequence[Features],
+    output: str | None,
+    scales: Sequence[bool] = (False,),
+    seed: int = 0,
+    joint: bool = False,
+) -> "list[probes.ProbeFit]":
+    """The probes of one output, or of every one, of several backbones; with `joint` also of one output of
+    each side by side."""
+    from analysis.evidence.labels import require_ratings
+    from analysis.probing.joint import Joint
+    from analysis.probing.probes import fit_probes, join_rows
+
+    if joint and len(opened) < 2:
+        raise UsageError("a joint probe needs two backbones or more")
+    targets = open_targets(layout.targets)
+    require_ratings(targets)
+    fits = []
+    for file in opened:
+        rows = join_rows(file, targets)
+        fits += [
+            fit_probes(file, targets, name, scaled, seed=seed, cache=layout.derived, rows=rows)
+            for name in ([output] if output else file.outputs)
+            for scaled in scales
+        ]
+    if joint:
+        together = Joint([(file, output or before_projection(file)) for file in opened])
+        fits += [
+            fit_probes(together, targets, together.output, scaled, seed=seed, cache=layout.derived)
+            for scaled in scales
+        ]
+    return fits
+
+
+def measure(fits: "Sequence[probes.ProbeFit]", n_boot: int) -> "list[MethodResult]":
+    """The majority baseline, then both probes of each fit, on the test images with intervals."""
+    from analysis.probing.probes import evaluate_majority, evaluate_probe
+
+    results = [evaluate_majority(fits[0], n_boot)]
+    return results + [result for fit in fits for result in evaluate_probe(fit, n_boot)]
+
+
+def before_projection(features: Features) -> str:
+    """The output that the paper's probe reads. (An embedding is a linear map of it and adds nothing.)"""
+    return next((name for name in features.outputs if name != "embedding"), "embedding")

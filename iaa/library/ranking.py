@@ -1,0 +1,151 @@
+"""Images in an order, best first: one value that tables, files, contact sheets and notebooks show."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from iaa.library.errors import UsageError
+from iaa.library.photographs import Photographs
+from iaa.library.sheets import Section, page, strip
+from iaa.library.table import Table
+
+if TYPE_CHECKING:
+    from analysis.prompting.scores import ImageRanking
+
+N_PICTURES = 12
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a ranking answers, for headings and for machines."""
+
+    title: str
+    """The data set and what was asked of it, such as 'mine: "a dog"' or 'mine by head taste'."""
+    dataset: str
+    backbone: str
+    output: str
+    facts: dict[str, Any]
+    """Method, prompt set, head, query: whatever else identifies the ranking."""
+    query: Mapping[str, Any] | None = None
+    """image_id and file of the picture that was looked for, if it is one of the data set."""
+
+
+class Ranking(Table):
+    """Images from best to worst with score and percentile (100 best, 0 worst).
+
+    Columns: rank (from 1; ties share one), image_id, the score (`cosine` or `score`), percentile, further
+    ones, file.
+    Images without a score are counted: `n_failed` could not be read, `n_unscored` have no direction.
+    """
+
+    def __init__(
+        self,
+        asked: Asked,
+        score_name: str,
+        order: "ImageRanking",
+        image_id: np.ndarray,
+        file: Mapping[str, str],
+        photographs: Callable[[], Photographs | None],
+        n_failed: int,
+        n_unscored: int = 0,
+        more: Mapping[str, Sequence[Any]] | None = None,
+        result: Any = None,
+        why_not: str = "",
+    ) -> None:
+        ids = image_id[order.row].tolist()
+        super().__init__(
+            asked.title,
+            {
+                "rank": order.rank.tolist(),
+                "image_id": ids,
+                score_name: order.score.tolist(),
+                "percentile": order.percentile.tolist(),
+                **(more or {}),
+                "file": [file.get(name, "") for name in ids],
+            },
+        )
+        self.asked = asked
+        self.score_name = score_name
+        self.n_failed = n_failed
+        self.n_unscored = n_unscored
+        self.result = result
+        """How well the order agrees with the data set's ratings (MethodResult), where that was measured."""
+        self.why_not = why_not
+        """Why that was not measured although there are ratings; '' otherwise."""
+        self._photographs = photographs
+
+    def best(self, top: int) -> list[dict[str, Any]]:
+        """The first `top` rows."""
+        return self.rows(0, top)
+
+    def worst(self, top: int) -> list[dict[str, Any]]:
+        """The last `top` rows, in their order."""
+        return self.rows(max(0, len(self) - top))
+
+    def to_html(
+        self,
+        path: Path | str,
+        top: int = 60,
+        worst: int = 0,
+        on_done: Callable[[int], Any] | None = None,
+    ) -> Path:
+        """Write a contact sheet of the first `top` and the last `worst` images, one HTML file with the
+        thumbnails in it that needs no network, complete or not at all; returns its path.
+
+        An image that cannot be read is a placeholder with the reason. Raises UsageError where there are no
+        photographs, or the file cannot be written.
+        """
+        path = Path(path)
+        sections: list[Section] = [("Best" if self.score_name == "score" else "Closest", self.best(top))]
+        if worst:
+            sections.append(("Worst", self.rows(max(top, len(self) - worst))))
+        if self.asked.query:
+            sections.insert(0, ("The picture", [self.asked.query]))
+        photographs = self.photographs()
+        rows = [row for _, each in sections for row in each]
+        partial = path.with_name(path.name + ".partial")
+        try:
+            partial.unlink(missing_ok=True)
+            with partial.open("x", encoding="utf-8", errors="backslashreplace") as handle:
+                asked = self.asked
+                about = ", ".join([f"{asked.backbone}/{asked.output}", *map(str, asked.facts.values())])
+                facts = [f"{about}; {len(self):,} images ranked"]
+                thumbnails = photographs.thumbnails(rows, on_done)
+                handle.writelines(page(self.title, facts, sections, thumbnails, self.score_name))
+            os.replace(partial, path)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    def copy_to(self, folder: Path | str, top: int) -> list[Path]:
+        """Copy the files of the first `top` images into a folder, named by rank; returns the copies.
+
+        Raises UsageError where there are no photographs, or a name there is taken by another file.
+        """
+        return self.photographs().copy(self.best(top), folder)
+
+    def photographs(self) -> Photographs:
+        """The photographs behind the rows. Raises UsageError for vectors that were imported without."""
+        found = self._photographs()
+        if found is None:
+            raise UsageError(
+                f"{self.asked.dataset} has no photographs, its vectors were imported by their ids alone. "
+                "Import them into a data set that has"
+            )
+        return found
+
+    def _repr_html_(self) -> str:
+        """The first images with their scores, for notebooks."""
+        try:
+            photographs = self.photographs()
+        except Exception:  # a table can be shown whatever has become of the photographs
+            return super()._repr_html_()
+        rows = self.best(N_PICTURES)
+        thumbnails = photographs.thumbnails(rows)
+        return strip(self.title, rows, thumbnails, self.score_name, len(self) - len(rows))
