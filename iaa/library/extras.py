@@ -20,6 +20,7 @@ EXTRAS = {
     "finetune": ["tensorboardX"],
     "report": ["IPython", "ipykernel", "jupyterlab", "matplotlib", "nbconvert", "nbformat", "papermill"],
     "raw": ["rawpy"],
+    "transformers": ["transformers"],
 }
 """Packages as they are imported, by the extra that brings them."""
 
