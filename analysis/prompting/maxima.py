@@ -142,12 +142,13 @@ def load_context_maxima(
     """The maxima of a feature file and a prompt file, from the cache where it holds just these.
 
     Without a cache path they are computed and not kept. Equal images have equal ones, and of a label's equal
-    texts the first wins.
+    text vectors the first wins.
     """
     found = _load_or_compute(features, output, prompts, cache, n_threads)
     first = first_equal_rows(partial(features.read, output), features.n_images)
-    label_and_text = list(zip(prompts.label.tolist(), prompts.text.tolist(), strict=True))
-    winner = np.append(first_of_equal(label_and_text), -1).astype(np.int32)[found.winner]
+    vectors = [vector.tobytes() for vector in prompts.read()]
+    same_prompt = first_of_equal(zip(prompts.label.tolist(), vectors, strict=True))
+    winner = np.append(same_prompt, -1).astype(np.int32)[found.winner]
     return replace(
         found, maximum=tie(found.maximum, first), winner=tie(winner, first), mean=tie(found.mean, first)
     )
