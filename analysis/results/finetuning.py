@@ -1,6 +1,5 @@
 """Fine-tuned backbones as methods: what they predict for the test images, and how their training went."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,7 +19,7 @@ from analysis.results.published import BEST_EPOCH
 from analysis.twins import product
 from store.errors import StoreError
 from store.features import Features
-from store.json_files import read_note
+from store.json_files import parse_json, read_note
 from store.rows import align
 from store.targets import Targets
 
@@ -66,7 +65,7 @@ def read_runs(folder: Path, dataset: str) -> list[TrainingRun]:
         try:
             record = read_note(path)
             lines = (path.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()
-            history = [json.loads(line) for line in lines]
+            history = [parse_json(line) for line in lines]
             identity = record["identity"]
             if identity["dataset"] != dataset:
                 continue

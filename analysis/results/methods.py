@@ -1,7 +1,6 @@
 """Results of methods as data: a metric with its interval, a method with its metrics, and their file."""
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from store.json_files import parse_json
 from store.sealed import write_json
 
 RESULTS_SCHEMA = "iaa/results"
@@ -85,7 +85,7 @@ def read_results(paths: Iterable[Path | str]) -> list[MethodResult]:
     found: list[MethodResult] = []
     for path in paths:
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = parse_json(Path(path).read_text(encoding="utf-8"))
             kind = (content["schema"], content["schema_version"])
             if kind != (RESULTS_SCHEMA, RESULTS_VERSION):
                 raise ValueError(f"schema and version are {kind}")

@@ -11,7 +11,7 @@ from iaa.library.embedding import default_backbones
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout, data_root, head_path
 from iaa.library.opening import check_new_head, open_embedded
-from iaa.library.probing import ProbeFit, fit_all, measure
+from iaa.library.probing import fit_all, measure
 
 
 def register(app: typer.Typer) -> None:
@@ -69,11 +69,13 @@ def probe(
         check_new_head(head_path(root, save), overwrite)
     scales = (False, True) if unit_norm else (False,)
     fits = fit_all(layout, opened, output, scales, seed, joint)
-    results = measure(fits, n_boot)
+    measured = measure(fits, n_boot, root)
+    majority = measured[0].results[0]
+    results = [majority, *(result for each in measured for result in each.results[1:])]
     saved = None
     if save is not None:
-        kept = fits[len(scales) - 1]  # the only output, at unit length where that was asked for
-        saved = ProbeFit(kept, measure([kept], n_boot), root).save(save, save_fit, overwrite)
+        kept = measured[len(scales) - 1]  # the only output, at unit length where that was asked for
+        saved = kept.save(save, save_fit, overwrite)
     if as_json:
         answer_json({"dataset": layout.dataset, "head": saved, "results": [asdict(r) for r in results]})
         return

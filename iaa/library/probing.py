@@ -78,7 +78,7 @@ def fit_probe(
         if output is None and len(features.outputs) > 1:
             output = before_projection(features)
         fits = fit_all(layout, [features], output, (unit_norm,), seed)
-        return ProbeFit(fits[0], measure([fits[0]], n_boot), layout.root)
+        return measure(fits, n_boot, layout.root)[0]
 
 
 def fit_all(
@@ -116,12 +116,12 @@ def fit_all(
     return fits
 
 
-def measure(fits: "Sequence[probes.ProbeFit]", n_boot: int) -> "list[MethodResult]":
-    """The majority baseline, then both probes of each fit, on the test images with intervals."""
+def measure(fits: "Sequence[probes.ProbeFit]", n_boot: int, root: Path) -> list[ProbeFit]:
+    """Each fit with its results on the test images: the majority baseline of the first, then both probes."""
     from analysis.probing.probes import evaluate_majority, evaluate_probe
 
-    results = [evaluate_majority(fits[0], n_boot)]
-    return results + [result for fit in fits for result in evaluate_probe(fit, n_boot)]
+    majority = evaluate_majority(fits[0], n_boot)
+    return [ProbeFit(fit, [majority, *evaluate_probe(fit, n_boot)], root) for fit in fits]
 
 
 def before_projection(features: Features) -> str:

@@ -66,3 +66,10 @@ def test_an_interval_covers_or_does_not_or_is_missing() -> None:
     assert Metric(0.5, 0.4, 0.6).covers(0.45) is True
     assert Metric(0.5, 0.4, 0.6).covers(0.65) is False
     assert Metric(0.5).covers(0.5) is None
+
+
+def test_results_nested_beyond_reason_are_no_results(tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_text('{"results": ' + "[" * 100_000 + "]" * 100_000 + "}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"deep\.json is not a results file"):
+        read_results([path])

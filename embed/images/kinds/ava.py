@@ -1,7 +1,6 @@
 """AVA: votes and tags from its own files, and its three splits by name."""
 
 import io
-import json
 import logging
 import os
 import re
@@ -24,6 +23,7 @@ from embed.images.ratings.tables import read_ratings
 from embed.images.sources import Source
 from embed.images.table import ImageTable, default_threshold
 from store.errors import MissingFileError, TableError
+from store.json_files import parse_json
 from store.tables import column_text, plain, read_table
 from store.text import read_text
 
@@ -156,7 +156,7 @@ def read_id_list(path: Path) -> list[str]:
             return _ids_of_table(path)
         text = read_text(path)
         if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{"):
-            rows = json.loads(text)
+            rows = parse_json(text)
             if not isinstance(rows, list):
                 raise TypeError(f"expected a list, got {type(rows).__name__}")
             return [_bare_id(_id_of_entry(row)) for row in rows]
