@@ -272,7 +272,9 @@ def run_cells(name: str, by_hand: bool = False, **parameters: Any) -> str:
 
 @pytest.mark.notebook
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
-@pytest.mark.parametrize("kind", ["votes", "scores", "one backbone", "unrated"])
+@pytest.mark.parametrize(
+    "kind", ["votes", pytest.param("scores", marks=pytest.mark.slow), "one backbone", "unrated"]
+)
 def test_pages_run_for_votes_scores_and_no_ratings(rated_world: Path, tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "data"
     (folder / "features").mkdir(parents=True)

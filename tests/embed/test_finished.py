@@ -130,15 +130,18 @@ def test_torch_is_not_loaded_when_there_is_nothing_to_do(tmp_path, table):
     """The command in a process of its own, in which importing torch is an error."""
     names = {**os.environ, "IAA_DATA": str(tmp_path / "data"), "PYTHONPATH": os.getcwd()}
 
-    def iaa(arguments, blocked=""):
-        code = f"import sys; {blocked}\nfrom iaa.cli.app import main\nmain({arguments!r})"
+    def iaa(*commands, blocked=""):
+        code = (
+            f"import sys; {blocked}\nfrom iaa.cli.app import main\nfor command in {commands!r}:\n"
+            "  try: main(command)\n  except SystemExit as end: print('code', end.code or 0)"
+        )
         done = subprocess.run([sys.executable, "-c", code], env=names, capture_output=True, text=True)
-        return done.returncode, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
-    assert iaa(["dataset", "add", "mine", "--kind", "folder", "--images", str(table.root)])[0] == 0
+    asked = ["embed", "-d", "mine", "-b", "demo_vit"]
+    made = iaa(["dataset", "add", "mine", "--kind", "folder", "--images", str(table.root)], asked)
+    assert made.count("code 0") == 2, made
     blocked = "sys.modules['torch'] = None"
-    assert iaa(["embed", "-d", "mine", "-b", "demo_vit"], blocked)[0] == 1
-    assert iaa(["embed", "-d", "mine", "-b", "demo_vit"])[0] == 0
-    for more in ([], ["--update"], ["--json"]):
-        code, said = iaa(["embed", "-d", "mine", "-b", "demo_vit", *more], blocked)
-        assert code == 0 and ("Nothing to" in said or '"n_new": 0' in said), said
+    said = iaa(asked, [*asked, "--update"], [*asked, "--json"], blocked=blocked)
+    assert said.count("code 0") == 3 and said.count("Nothing to") == 2 and '"n_new": 0' in said, said
+    assert "code 1" in iaa([*asked, "--overwrite"], blocked=blocked), "it would have been noticed"

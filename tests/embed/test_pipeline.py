@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,15 @@ from PIL import Image
 
 from embed.backbones.loading import load_backbone
 from embed.images.datasets import ImageTable
-from embed.pipeline import Options, TooManyFailuresError, embed_images, feature_path, feature_plan
+from embed.pipeline import (
+    Options,
+    TooManyFailuresError,
+    embed_images,
+    feature_path,
+    feature_plan,
+    rows_per_part,
+)
 from store import BusyError, IdentityError, open_features
-from store.digests import BLOCK_ROWS
 from store.parts import begin, missing_parts
 
 OPTIONS = Options(batch_size=16, n_threads=2, is_exact=True)
@@ -127,14 +134,16 @@ def test_a_second_run_on_the_same_file_is_told(tmp_path, backbones):
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, backbones):
-    """SIGKILL after the first of two parts; the resumed file has the same bytes."""
+    """SIGKILL after the first part; the resumed file has the same bytes."""
     few = make_table(tmp_path / "i", 40, bad=(7,))
-    n = BLOCK_ROWS + 400
+    n, n_batch = 600, 32
     ids = np.array([f"{i:05d}" for i in range(n)])
     table = ImageTable("t", few.root, ids, few.path[np.arange(n) % 40], split=np.full(n, ""))
-    options = Options(batch_size=256, n_threads=2)
+    options = Options(batch_size=n_batch, n_threads=2)
     killed = tmp_path / "k"
+    n_part = rows_per_part(killed, ["demo_vit"], n, n_batch)["demo_vit"]
     plan = feature_plan(table, backbones[1], feature_path(killed, "demo_vit"), options)
+    plan = replace(plan, part_rows=n_part)
     part = plan.part_path(0)
     code = (
         "import numpy as np, os, signal; from pathlib import Path\n"
@@ -146,7 +155,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, backbones):
         "def die(*_):\n"
         f"    if Path({str(part)!r}).exists(): os.kill(os.getpid(), signal.SIGKILL)\n"
         f"embed_images(t,[load_backbone('demo_vit')],Path({str(tmp_path / 'k')!r}),"
-        "Options(batch_size=256,n_threads=2),die)\n"
+        f"Options(batch_size={n_batch},n_threads=2),die)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.getcwd()}

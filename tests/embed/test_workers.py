@@ -65,6 +65,7 @@ def start(photographs, out, worker, *kill_after):
     )
 
 
+@pytest.mark.slow
 def test_three_workers_one_killed_and_restarted_give_the_bytes_of_one_process(photographs, whole, tmp_path):
     killed_after = 1000  # four of its parts are written
     workers = [start(photographs, tmp_path, "1/3", killed_after)]

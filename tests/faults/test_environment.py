@@ -56,6 +56,7 @@ def photographs(tmp_path, rng) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_ninety_parts_are_joined_with_64_file_descriptors(tmp_path):
     """A Mac gives a process 256, and a map of a file holds one."""
     path = tmp_path / "x.h5"

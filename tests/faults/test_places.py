@@ -63,13 +63,20 @@ def fill(folder: Path) -> tuple[int, str]:
     return n_promised, ""
 
 
-def test_a_disk_that_fills_up_anywhere_loses_nothing(small_disk, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (40, 550, 1000),
+        pytest.param((8, 150, 300, 450, 620, 700, 800, 900, 1100), marks=pytest.mark.slow),
+    ],
+)
+def test_a_disk_that_fills_up_anywhere_loses_nothing(small_disk, tmp_path, monkeypatch, sizes):
     """Disks of every size between nothing and enough; then room is made and the run goes on. The check of
     free space before writing is switched off, so that the system calls themselves fail."""
     expected, _ = crash_states.run(tmp_path / "whole")
     monkeypatch.setattr("store.sealed._require_space", lambda *_: None)
     complaints = set()
-    for n_kib in (8, 40, 150, 300, 450, 550, 620, 700, 800, 900, 1000, 1100):
+    for n_kib in sizes:
         folder = small_disk(n_kib)
         n_promised, complaint = fill(folder)
         assert complaint, f"{n_kib} KiB were enough"

@@ -174,6 +174,7 @@ def test_the_head_first_then_all(tmp_path, tiny, world):
     assert hashes(tiny.model) != before
 
 
+@pytest.mark.slow
 def test_nima_trains_a_mobilenet_of_timm(tmp_path):
     """Random weights, colours that tell the votes: the head alone for the first epochs, then all of it."""
     rng = np.random.default_rng(0)

@@ -233,6 +233,7 @@ def test_a_browser_runs_none_of_it(pages: list[Path], tmp_path: Path) -> None:
             assert what_ran(dom) == "" and Page(dom).risks == [] and len(dom) > 0.5 * len(text), file
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_browser_would_run_them_and_the_policy_stops_it(tmp_path: Path) -> None:
     """The control: raw, each element runs; under the report's policy, none does."""

@@ -41,6 +41,7 @@ def test_every_module_is_loaded_without_posix():
     assert elsewhere(code) == "loaded\n"
 
 
+@pytest.mark.slow
 def test_a_run_is_begun_resumed_updated_and_verified_without_posix(tmp_path):
     """A whole round with Windows's locks, where no open or mapped file can be removed or replaced."""
     code = f"""
