@@ -19,7 +19,7 @@ export function createCompare(act) {
     h("header", { class: "viewer-bar" }, iconButton("back", "Back to all photographs", () => act.onClose(), "Esc"),
       h("div", { class: "viewer-title" }, h("h1", { class: "viewer-name", id: "compare-name", text: "Compare" })), percent),
     table,
-    h("p", { class: "compare-hint quiet" }, "← → choose · K keeps the chosen one · X in the corner takes one away · Z 100 % · all pictures move together"),
+    h("p", { class: "compare-hint quiet" }, "← → choose · K keeps the chosen one · Z 100 % · all pictures move together"),
   );
 
   /** @type {ReturnType<typeof createPane>[]} */
