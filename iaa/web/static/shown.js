@@ -21,7 +21,9 @@ export function compute(state, known) {
   const nFailed = photographs.state.reduce((n, one) => n + (one === "failed" ? 1 : 0), 0);
   const counts = countChoices(known, mask);
   const group = state.group && groups ? groups.groups.find((one) => one.id === state.group) : undefined;
-  const passing = (group ? Int32Array.from(group.rows) : orderRows(state, known)).filter((row) => mask[row] === 0);
+  /** @type {Int32Array} */
+  const ordered = group ? Int32Array.from(group.rows) : orderRows(state, known);
+  const passing = ordered.filter((row) => mask[row] === 0);
   const base = { n: passing.length, total, nFailed, counts, mask };
   if (state.view === "groups" && groups && !group) return { ...base, ...stacksByKind(state, passing, groups) };
   if (state.stacks && groups && !group) return { ...base, ...collapse(state, passing, groups), headings: [] };
@@ -100,8 +102,8 @@ export function orderRows(state, { photographs, score, search }) {
   if (state.reversed) first = first.slice().reverse();
   if (first.length === byName.length) return first;
   const has = new Uint8Array(byName.length);
-  for (const row of first) has[row] = 1;
-  const rest = byName.filter((row) => has[row] === 0);
+  first.forEach((row) => (has[row] = 1));
+  const rest = byName.filter((/** @type {number} */ row) => has[row] === 0);
   const all = new Int32Array(first.length + rest.length);
   all.set(first);
   all.set(rest, first.length);
