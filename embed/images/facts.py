@@ -199,7 +199,8 @@ def _taken(tags: Mapping[int, Value]) -> float | None:
         if found is None:
             continue
         try:
-            moment = datetime.datetime(*map(int, found.groups()))
+            year, month, day, hour, minute, second = map(int, found.groups())
+            moment = datetime.datetime(year, month, day, hour, minute, second)
         except ValueError:  # 0000:00:00, the 31st of February
             continue
         digits = re.match(r"[0-9]{0,9}", _text(tags.get(fraction)))
