@@ -18,6 +18,7 @@ from iaa.cli import embed as commands_embed
 from iaa.cli import exchange as commands_exchange
 from iaa.cli import finetune as commands_finetune
 from iaa.cli import heads as commands_heads
+from iaa.cli import open as commands_open
 from iaa.cli import probe as commands_probe
 from iaa.cli import prompts as commands_prompts
 from iaa.cli import rank as commands_rank
@@ -54,9 +55,10 @@ app = typer.Typer(
 
       iaa report                                      all of it as pages
 
-    Your own photographs: iaa dataset add NAME --kind folder --images DIR
+    Your own photographs, in the browser: iaa open FOLDER
     """,
 )
+commands_open.register(app)
 commands_data.register(app)
 commands_embed.register(app)
 commands_finetune.register(app)

@@ -45,6 +45,8 @@ class How:
     exact: bool = False
     overwrite: bool = False
     check_content: bool = False
+    thumbnails: bool = False
+    """Make a thumbnail of each photograph from the same pixels, for `iaa open`."""
     crash_folder: Path | None = None
     worker: tuple[int, int] | None = None
     n_siblings: int = 1
@@ -181,6 +183,7 @@ def embed(
         overwrite=how.overwrite,
         check_content=how.check_content,
         crash_folder=how.crash_folder,
+        looks=layout.looks if how.thumbnails else None,
         worker=how.worker,
     )
     asked = (how.weights, options, how.precision)
