@@ -60,7 +60,7 @@ export function createCompare(act) {
       if (other !== index) frame.follow(sight);
       paintScale();
     });
-    setText(percent, sight.zoom > 1.001 ? "Fit" : "100 %");
+    setText(percent, sight.zoom > 1.001 && panes[active] ? `${Math.round(panes[active].frame.scale() * 100)} %` : "Fit");
   }
 
   /** @param {number} index */

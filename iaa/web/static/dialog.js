@@ -1,6 +1,6 @@
 /** Small windows over the page and short messages at its foot. */
 
-import { byId, h } from "./dom.js";
+import { byId, h, iconButton } from "./dom.js";
 
 /**
  * A question with one line to fill in. What was typed, or null.
@@ -48,7 +48,7 @@ export function askPair(high, low) {
 /** @param {string} title @param {...Node} content */
 export function openDialog(title, ...content) {
   const before = document.activeElement;
-  const dialog = h("dialog", { class: "dialog", "aria-labelledby": "dialog-title" }, h("h2", { id: "dialog-title", text: title }), ...content);
+  const dialog = h("dialog", { class: "dialog", "aria-labelledby": "dialog-title" }, h("div", { class: "dialog-head" }, h("h2", { id: "dialog-title", text: title }), iconButton("close", "Close", () => dialog.close(""), "Esc")), ...content);
   document.body.append(dialog);
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close("");

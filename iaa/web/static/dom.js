@@ -64,19 +64,20 @@ const ICONS = {
   help: "M6 6.2a2 2 0 1 1 3 1.8c-.7.4-1 .8-1 1.6M8 12h.01",
   pause: "M5.5 3.5v9M10.5 3.5v9",
   play: "M5 3.5l7 4.5-7 4.5z",
-  lasso: "M8 3c3.3 0 6 1.600 6 3.700S11.300 10.400 8 10.400 2 8.800 2 6.700 4.700 3 8 3zM5 10c-1.500 1 0 2.200-.5 4",
-  plus: "M8 3.500v9M3.500 8h9",
-  minus: "M3.500 8h9",
-  fit: "M2.500 5.500v-3h3M10.500 2.500h3v3M13.500 10.500v3h-3M5.500 13.500h-3v-3",
+  lasso: "M8 3c3.3 0 6 1.6 6 3.7S11.3 10.4 8 10.4 2 8.8 2 6.7 4.7 3 8 3zM5 10c-1.5 1 0 2.2-.5 4",
+  plus: "M8 3.5v9M3.5 8h9",
+  minus: "M3.5 8h9",
+  fit: "M2.5 5.5v-3h3M10.5 2.5h3v3M13.5 10.5v3h-3M5.5 13.5h-3v-3",
 };
 
+const DOTTED = new Set(["more", "map"]);
 const SVG = "http://www.w3.org/2000/svg";
 
 /** A drawing beside a name: screen readers pass over it. @param {keyof typeof ICONS} name */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 16 16");
-  svg.setAttribute("class", "icon");
+  svg.setAttribute("class", DOTTED.has(name) ? "icon dotted" : "icon");
   svg.setAttribute("aria-hidden", "true");
   const path = document.createElementNS(SVG, "path");
   path.setAttribute("d", ICONS[name]);

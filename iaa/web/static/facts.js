@@ -20,7 +20,7 @@ export function paintFacts(panel, { facts, name, marks, groupText, problem }, ac
     ...(problem ? [h("p", { class: "notice", text: problem })] : []),
     ...marks.filter((mark) => Number.isFinite(mark.score)).map(markOf),
     h("div", { class: "facts-actions" },
-      h("button", { type: "button", class: "button", onclick: act.onAlike }, icon("alike"), "More like this"),
+      h("button", { type: "button", class: "button phone-only", onclick: act.onAlike }, icon("alike"), "More like this"),
       groupText && h("button", { type: "button", class: "button", onclick: act.onGroup }, icon("stack"), groupText)),
     ...(facts ? wordsOf(facts, act.onWord) : []),
     facts ? listOf(facts) : h("p", { class: "quiet", text: problem ? "" : "Reading…" }),
@@ -63,8 +63,8 @@ function listOf(facts) {
     ["Camera", facts.camera ?? ""],
     ["Lens", facts.lens ?? ""],
     ["Exposure", exposure],
-    ["Size", facts.width ? formatPixels(facts.width, facts.height) : ""],
-    ["File", [facts.file, facts.size_bytes ? formatBytes(facts.size_bytes) : ""].filter(Boolean).join(", ")],
+    ["Size", [facts.width ? formatPixels(facts.width, facts.height) : "", facts.size_bytes ? formatBytes(facts.size_bytes) : ""].filter(Boolean).join(", ")],
+    ["File", facts.file],
     ["Copies", facts.exact_copies?.length ? `${facts.exact_copies.length} more with exactly this content` : ""],
   ];
   const list = h("dl", { class: "facts-list" });

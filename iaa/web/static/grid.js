@@ -19,7 +19,7 @@ import { formatCount } from "./words.js";
  */
 
 /** Height of a line in pixels, by size and by whether the window is a phone's. */
-const TARGETS = { S: [132, 84], M: [212, 128], L: [336, 240] };
+const TARGETS = { S: [132, 96], M: [212, 150], L: [336, 260] };
 const GAP = 4;
 const HEADING = 48;
 /** Pixels per millisecond from which pictures are not fetched: they would be gone before they came. */

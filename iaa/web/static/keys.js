@@ -52,13 +52,12 @@ const PLACES = /** @type {const} */ ([["grid", "All photographs"], ["viewer", "O
 
 /** @param {Binding[]} bindings */
 export function showKeys(bindings) {
-  const tables = PLACES.map(([place, title]) => {
-    const rows = bindings.filter((one) => one.shown && one.where.includes(place));
+  const isCommon = (/** @type {Binding} */ one) => one.where.length >= 3;
+  const tables = [...PLACES, ["", "Everywhere"]].map(([place, title]) => {
+    const rows = bindings.filter((one) => one.shown && (place ? one.where.includes(place) && !isCommon(one) : isCommon(one)));
     return h("section", {}, h("h3", { text: title }),
       h("table", { class: "keys" }, h("tbody", {}, ...rows.map((one) =>
         h("tr", {}, h("th", { scope: "row" }, ...one.shown.split(" ").map((key) => h("kbd", { text: key }))), h("td", { text: one.does }))))));
   });
-  const close = h("button", { type: "button", class: "button", text: "Close", onclick: () => dialog.close() });
-  const dialog = openDialog("Keys", h("div", { class: "key-tables" }, ...tables), h("div", { class: "dialog-buttons" }, close));
-  dialog.classList.add("wide");
+  openDialog("Keys", h("div", { class: "key-tables" }, ...tables)).classList.add("wide");
 }

@@ -69,10 +69,12 @@ export function createLibrary(api, tell) {
       } else {
         slot.value = slot.read(answer);
         slot.fresh = true;
+        slot.conflicts = 0;
       }
     } catch (error) {
       if (attempt !== slot.attempt || query !== slot.query) return;
-      if (error instanceof ApiError && error.status === 409) {
+      if (error instanceof ApiError && error.status === 409 && slot.conflicts < 3) {
+        slot.conflicts += 1;
         await loadPhotographs();
       } else if (error instanceof ServerGone) {
         // The status bar says so, and asks again when the program is back.
@@ -87,11 +89,11 @@ export function createLibrary(api, tell) {
     tell.onChange();
   }
 
-  /** Fetches what this state needs and is not here. @param {State} state */
-  function want(state) {
+  /** Fetches what this state needs and is not here; groups in any case once all is there. @param {State} state @param {boolean} ready */
+  function want(state, ready) {
     const score = scoreQuery(state, info);
     const search = searchQuery(state);
-    const needsGroups = state.view === "groups" || state.stacks || state.group !== "" || state.kinds.length > 0;
+    const needsGroups = ready || state.view === "groups" || state.stacks || state.group !== "" || state.kinds.length > 0;
     void fill(slots.score, score, () => api.order(score));
     void fill(slots.search, search, () => api.order(search));
     void fill(slots.groups, needsGroups ? "groups" : slots.groups.query, () => api.groups());
@@ -126,12 +128,12 @@ export function createLibrary(api, tell) {
 
 /**
  * @template T
- * @typedef {{query: string, value: T | null, fresh: boolean, busy: boolean, problem: string, attempt: number, read: (answer: any) => T}} Slot
+ * @typedef {{query: string, value: T | null, fresh: boolean, busy: boolean, problem: string, attempt: number, conflicts: number, read: (answer: any) => T}} Slot
  */
 
 /** @template T @param {(answer: any) => T} read @returns {Slot<T>} */
 function createSlot(read) {
-  return { query: "", value: null, fresh: false, busy: false, problem: "", attempt: 0, read };
+  return { query: "", value: null, fresh: false, busy: false, problem: "", attempt: 0, conflicts: 0, read };
 }
 
 /**

@@ -70,14 +70,16 @@ export function createLine(store, act) {
   function paintEmpty(state, shown, known, progress, busyGroups, searchProblem) {
     /** @type {[string, string, boolean]} Title, about, whether filters can be cleared. */
     let text = ["", "", false];
-    if (shown.total === 0) {
+    if (known.photographs.key.length > 0 && shown.total === 0 && !state.failed) {
+      text = ["No photograph here could be read", "Why not is said with each of them: choose \"Could not be read\" among the filters.", false];
+    } else if (known.photographs.key.length === 0) {
       const listing = !progress || ["listing", "starting"].includes(progress.phase);
       text = listing ? ["Looking for photographs…", "They appear here as they are found.", false] : ["No photograph here", "The folder has no picture that can be read. Put photographs into it, and they appear here.", false];
     } else if (state.view === "groups" && !known.groups) {
       text = busyGroups ? ["Looking for groups…", "Photographs of one moment, copies, brackets and panoramas are brought together.", false] : ["", "", false];
     } else if (shown.rows.length === 0) {
       if (state.view === "groups" && known.groups?.groups.length === 0) text = ["No groups", progress && progress.phase !== "ready" ? "None so far: groups are found among photographs that were looked at already." : "No two photographs here are copies, of one moment or parts of one panorama.", false];
-      else text = ["Nothing passes these filters", "", true];
+      else text = ["No photograph passes these filters", "", true];
     }
     if (searchProblem && isSearching(state) && !known.search) text = ["This search did not work", searchProblem, false];
     empty.hidden = text[0] === "";

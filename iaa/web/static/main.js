@@ -48,7 +48,7 @@ let scheduled = 0;
 
 /** Paints once however many things have changed. */
 function schedule() {
-  library.want(store.get());
+  library.want(store.get(), status.progress()?.phase === "ready");
   if (!scheduled) scheduled = requestAnimationFrame(() => {
     scheduled = 0;
     paint();
@@ -124,8 +124,10 @@ function paintViewer() {
     if (at >= 0) viewer.show({ length: shown.rows.length, at: (item) => photographAt(photographs, shown.rows[item]) }, at);
     else viewer.show({ length: 1, at: () => photographAt(photographs, row) }, 0);
   } else viewer.close();
-  byId("page").inert = viewer.isOpen() || compare.isOpen();
-  if (!byId("page").inert && document.activeElement === document.body) grid.focus();
+  const covered = viewer.isOpen() || compare.isOpen();
+  const uncovered = byId("page").inert && !covered;
+  byId("page").inert = covered;
+  if (uncovered && store.get().view !== "map") grid.focus();
 }
 
 /** @param {string} key */
@@ -298,6 +300,7 @@ const search = createSearch(store, {
     const wanted = part.toLowerCase();
     return known().photographs.name.reduce((n, name) => n + (name.toLowerCase().includes(wanted) ? 1 : 0), 0);
   },
+  usualOrder: () => initial.order,
   send: api.sendPicture,
   say,
 });
@@ -381,7 +384,7 @@ function escape() {
   else if (selection.size) selection.clear();
   else if (state.group) store.set({ group: "" });
   else if (state.view !== "all") setView("all");
-  else if (isSearching(state)) store.set({ texts: [], likes: [], pictures: [], alike: null, order: "best" });
+  else if (isSearching(state)) store.set({ texts: [], likes: [], pictures: [], alike: null, order: initial.order });
 }
 
 const zoomOf = () => (compare.isOpen() ? compare.zoom() : viewer.zoom);
@@ -407,13 +410,14 @@ toolbar.start();
 status.start();
 library.load().then(chooseFirstOrder, (error) => say(error.message, "problem"));
 
-/** Without a score the first order is another. */
+/** Without a score, or without times, the first order is another. */
 function chooseFirstOrder() {
   const info = library.info();
-  const order = /** @type {State["order"]} */ ({ score: "best", time: "time", name: "name" }[info?.default_order ?? "score"] ?? "best");
+  const hasTime = library.photographs().taken.some((taken) => taken !== null);
+  const order = scoreQuery(initial, info) ? "best" : hasTime ? "time" : "name";
   if (order !== initial.order && store.get().order === initial.order && !location.hash.includes("order=")) {
     initial.order = order;
-    store.set({ order }, { push: false });
+    store.set({ order: isSearching(store.get()) ? "alike" : order }, { push: false });
   }
   schedule();
 }

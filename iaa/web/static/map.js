@@ -68,16 +68,8 @@ export function createMap(act) {
     const accent = style.getPropertyValue("--accent");
     context.setTransform(density, 0, 0, density, 0, 0);
     context.clearRect(0, 0, width, height);
-    const edge = Math.min(PICTURE_EDGE, (width < 600 ? 44 : 60) * Math.sqrt(view.scale));
-    const cell = edge * 1.02;
-    /** @type {Set<number>} */
-    const taken = new Set();
-    const free = (/** @type {number} */ x, /** @type {number} */ y) => {
-      const [column, row] = [Math.floor(x / cell), Math.floor(y / cell)];
-      for (let dx = 0; dx < 2; dx++) for (let dy = 0; dy < 2; dy++) if (taken.has((column + dx) * 4096 + row + dy)) return false;
-      for (let dx = 0; dx < 2; dx++) for (let dy = 0; dy < 2; dy++) taken.add((column + dx) * 4096 + row + dy);
-      return true;
-    };
+    const edge = Math.min(PICTURE_EDGE, (width < 600 ? 44 : width < 1600 ? 64 : 84) * Math.sqrt(view.scale));
+    const isFree = createRoom(edge);
     drawn = [];
     queue = [];
     /** @type {{x: number, y: number, point: number}[]} */
@@ -86,7 +78,7 @@ export function createMap(act) {
       const { x, y } = screen(point);
       if (x < -edge || y < -edge || x > width + edge || y > height + edge) continue;
       const passes = content.passes(point);
-      if (passes && free(x + cell, y + cell)) large.push({ x, y, point });
+      if (passes && isFree(x, y)) large.push({ x, y, point });
       else {
         context.globalAlpha = passes ? 0.9 : 0.18;
         context.fillStyle = passes ? content.at(point).colour || "#888" : "#888";
@@ -290,6 +282,29 @@ export function createMap(act) {
         return content.passes(point) && x >= 0 && y >= 0 && x <= canvas.clientWidth && y <= canvas.clientHeight;
       }), false);
     },
+  };
+}
+
+/**
+ * Says of one place after the other whether a picture there would hardly cover those before it; if so, it is taken.
+ * @param {number} edge @returns {(x: number, y: number) => boolean}
+ */
+function createRoom(edge) {
+  /** @type {Map<number, {x: number, y: number}[]>} */
+  const cells = new Map();
+  const cellOf = (/** @type {number} */ column, /** @type {number} */ row) => column * 8192 + row;
+  return (x, y) => {
+    const [column, row] = [Math.floor(x / edge) + 2, Math.floor(y / edge) + 2];
+    for (let dx = -1; dx <= 1; dx++) {
+      for (let dy = -1; dy <= 1; dy++) {
+        for (const other of cells.get(cellOf(column + dx, row + dy)) ?? []) {
+          if (Math.abs(other.x - x) < edge * 0.94 && Math.abs(other.y - y) < edge * 0.74) return false;
+        }
+      }
+    }
+    const cell = cellOf(column, row);
+    cells.set(cell, [...(cells.get(cell) ?? []), { x, y }]);
+    return true;
   };
 }
 

@@ -43,6 +43,8 @@ export function createRail(store, act) {
     groups: section("Groups", kinds.element, stacksLine),
     failed: section("Could not be read", h("label", { class: "choice" }, failed, h("span", { class: "ellipsis", text: "Show only these" }), failedCount)),
   };
+  for (const one of Object.values(sections)) one.hidden = true;
+  clear.hidden = true;
   body.append(...Object.values(sections), clear);
 
   function chooseHead() {
@@ -109,6 +111,7 @@ export function createRail(store, act) {
       const { photographs } = known;
       paintHeads(state, info);
       const passes = (/** @type {number} */ bit) => (/** @type {number} */ row) => (shown.mask[row] & ~bit) === 0;
+      if (!photographs.key.length) return;
       sections.score.hidden = !known.score && !info?.heads.length;
       score.show(known.score?.score ?? [], passes(BIT.score), state.score);
       sections.alike.hidden = !isSearching(state) || !known.search;

@@ -11,7 +11,7 @@ import { countOf } from "./words.js";
  * @param {import("./state.js").Store} store
  * @param {{
  *   library: () => import("./types.js").Library | null, thumbOf: (key: string) => {name: string, thumb: string},
- *   countNames: (part: string) => number, send: (picture: Blob) => Promise<{token: string}>, say: (text: string, kind?: "" | "problem") => void,
+ *   usualOrder: () => State["order"], countNames: (part: string) => number, send: (picture: Blob) => Promise<{token: string}>, say: (text: string, kind?: "" | "problem") => void,
  * }} act
  */
 export function createSearch(store, act) {
@@ -87,7 +87,7 @@ export function createSearch(store, act) {
   /** Takes one part away; with the last one the order is the usual again. @param {Partial<State>} patch */
   function without(patch) {
     const left = isSearching({ ...store.get(), ...patch });
-    store.set({ ...patch, alike: null, ...(left ? {} : { order: "best" }) });
+    store.set({ ...patch, alike: null, ...(left ? {} : { order: act.usualOrder() }) });
     input.focus();
   }
 
@@ -178,7 +178,7 @@ export function createSearch(store, act) {
         chips.replaceChildren(...made);
       }
       const refine = isSearching(state);
-      input.placeholder = refine ? "refine…" : library && !library.words ? "Search by a picture, or by file name" : "Search for anything: a dog on a beach";
+      input.placeholder = refine ? "refine…" : library && !library.words ? "Search by a picture, or by file name" : innerWidth < 760 ? "Search: a dog on a beach" : "Search for anything: a dog on a beach";
     },
   };
 }

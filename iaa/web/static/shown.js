@@ -16,9 +16,9 @@ export const BIT = { score: 1, alike: 2, date: 4, folder: 8, ending: 16, kind: 3
 /** @param {State} state @param {Known} known @returns {Shown} */
 export function compute(state, known) {
   const { photographs, groups } = known;
-  const total = photographs.key.length;
   const mask = failedFilters(state, known);
   const nFailed = photographs.state.reduce((n, one) => n + (one === "failed" ? 1 : 0), 0);
+  const total = state.failed ? nFailed : photographs.key.length - nFailed;
   const counts = countChoices(known, mask);
   const group = state.group && groups ? groups.groups.find((one) => one.id === state.group) : undefined;
   /** @type {Int32Array} */

@@ -65,7 +65,7 @@ export function createTile() {
         address = wanted;
         if (!same || !wanted) image.hidden = true;
         element.classList.remove("without-picture");
-        element.style.backgroundColor = content.colour;
+        element.style.backgroundColor = content.reason ? "" : content.colour;
         asked = "";
       }
       const failed = element.classList.contains("without-picture");

@@ -95,8 +95,7 @@ export function createToolbar(store, act) {
     }
     const dialog = openDialog(library?.title ?? "",
       h("div", { class: "menu" }, item("Select the first…", act.onFirst), item("Dark or light", toggleTheme), item("Keys", act.onKeys)),
-      h("details", {}, h("summary", { text: "Details" }), details),
-      h("div", { class: "dialog-buttons" }, h("button", { type: "button", class: "button", text: "Close", onclick: close })));
+      h("details", {}, h("summary", { text: "Details" }), details));
   }
 
   return {

@@ -131,7 +131,7 @@
  * @property {Int32Array} stacks The group that an item stands for, -1 where it stands for itself.
  * @property {Heading[]} headings
  * @property {number} n Photographs that pass the filters, inside stacks too.
- * @property {number} total Photographs of the library.
+ * @property {number} total Photographs of the library without filters: those that could be read, or those that could not.
  * @property {number} nFailed
  * @property {Counts} counts
  * @property {Uint16Array} mask Which filters a row fails, a bit each.
