@@ -114,8 +114,14 @@ def group_photographs(
         taken = {int(row) for _, rows, _ in found for row in rows}
         single = [rows[:1] for first, rows in members.items() if first not in taken and len(rows) > 1]
         found += [("copies", row, np.full(1, np.nan)) for row in single]
-    groups = [_made(kind, rows, cosine, members, columns) for kind, rows, cosine in found]
+    groups = [_with_copies(kind, rows, cosine, members, columns) for kind, rows, cosine in found]
     return sorted(groups, key=lambda group: int(group.rows.min()))
+
+
+def order_anew(groups: Sequence[Group], shots: Shots, n: int) -> list[Group]:
+    """The same groups, their members in the order of other scores or another sharpness; `n` photographs."""
+    columns = _Columns(shots, n)
+    return [_in_order(group.kind, group.rows, group.cosine, columns) for group in groups]
 
 
 def _like_each_other(
@@ -298,18 +304,21 @@ def _contents(
     return [contents[at] for at in by_time.tolist()]
 
 
-def _made(
+def _with_copies(
     kind: Kind, contents: np.ndarray, cosine: np.ndarray, members: dict[int, np.ndarray], columns: _Columns
 ) -> Group:
-    """The group with all copies, in the order in which to show it."""
     rows = np.concatenate([members[int(row)] for row in contents])
     cosine = np.repeat(cosine, [len(members[int(row)]) for row in contents]).astype(np.float64)
+    return _in_order(kind, rows, cosine, columns)
+
+
+def _in_order(kind: Kind, rows: np.ndarray, cosine: np.ndarray, columns: _Columns) -> Group:
+    """Best first, else by time; then by name."""
     by_time = (columns.place[rows], columns.taken[rows])
+    order = np.lexsort(by_time)
     if is_ranked := kind in ("near", "burst"):
         pixels = columns.width[rows] * columns.height[rows]
         order = np.lexsort((*by_time, -pixels, -columns.sharpness[rows], -columns.score[rows]))
-    else:
-        order = np.lexsort(by_time)
     return Group(kind, rows[order], cosine[order], is_ranked)
 
 
