@@ -281,3 +281,16 @@ def test_docs_work_without_other_peoples_servers(client):
         (f"/api/photographs/{client.key('img0.jpg')}", "Facts"),
     ):
         assert set(client.get(path).json) == set(described["components"]["schemas"][name]["properties"]), path
+
+
+def test_groups(client, listed):
+    for _ in range(100):
+        answer = client.get("/api/groups")
+        if answer.status == 200:
+            break
+        assert answer.status == 202
+    first, copy = listed["name"].index("img0.jpg"), listed["name"].index("copy.jpg")
+    (group,) = [g for g in answer.json["groups"] if first in g["rows"]]
+    assert copy in group["rows"] and 0 < answer.json["threshold"] <= 1
+    assert client.get(f"/api/photographs/{listed['key'][copy]}").json["group"] == group["id"]
+    assert all(len(g["rows"]) > 1 for g in answer.json["groups"])
