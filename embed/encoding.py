@@ -23,7 +23,11 @@ from embed.images.geometry import check_cut, pixel_steps
 from embed.options import Options, Timings
 from embed.reading import DIGEST_BYTES, Batch, Row, load_batches
 from store import Status
+from store.looks import Look, Looks
 from store.run import Run
+
+_BATCHES_KEEPING = 8
+"""Batches whose thumbnails may be on their way to the disk."""
 
 
 class TooManyFailuresError(Exception):
@@ -60,13 +64,20 @@ def embed_parts(
     ]
     decoding = options.decoding(steps)
     crashes = crash_notes(table, decoding, options.crash_folder)
-    loaded = load_batches(table, batches, decoding, options.n_threads, crashes)
+    looks = Looks(options.looks) if options.looks is not None else None
+    known = None if looks is None else looks.known()
+    loaded = load_batches(table, batches, decoding, options.n_threads, crashes, known)
     encoders = {b.id: Encoder(b, options.batch_size) for b in backbones}
     n_seen = n_failed = 0
     n_waiting = parts_waiting(backbones)
     writing: deque[Future[float]] = deque()
+    keeping: deque[Future[bool]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
         for batch in _encoded(loaded, parts, encoders, todo, geometries, timings):
+            if looks is not None and batch.looks:
+                keeping.append(writer.submit(looks.put, batch.looks))  # before the part is there
+                while len(keeping) > _BATCHES_KEEPING:
+                    keeping.popleft().result()
             if batch.is_last:
                 writing.append(writer.submit(_write, runs, batch.part))
             while writing and (writing[0].done() or len(writing) > n_waiting):
@@ -85,6 +96,8 @@ def embed_parts(
                 )
         for written in writing:
             timings.write += written.result()
+    if looks is not None:
+        looks.close()
 
 
 def parts_waiting(backbones: Sequence[Backbone]) -> int:
@@ -181,6 +194,7 @@ class _Encoded:
     is_last: bool
     n_rows: int
     n_failed: int
+    looks: list[Look]
 
 
 @dataclass(frozen=True)
@@ -277,7 +291,8 @@ def _finish(queued: _InFlight) -> _Encoded:
     for backbone_id, tensors in queued.outputs.items():
         part.add_vectors(backbone_id, first, {name: values.numpy() for name, values in tensors.items()})
     n_failed = sum(row.pixels is None for row in rows)
-    return _Encoded(part, batch.stop == part.stop, len(rows), n_failed)
+    looks = [row.look for row in rows if row.look is not None]
+    return _Encoded(part, batch.stop == part.stop, len(rows), n_failed, looks)
 
 
 def _stack(rows: Sequence[Row], position: int, is_pinned: bool) -> torch.Tensor:

@@ -43,6 +43,8 @@ class Options:
     """Read every image of finished rows again and compare its hash with the stored one."""
     crash_folder: Path | None = None
     """Where a supervised run keeps notes of what it decodes (embed.crashes)."""
+    looks: Path | None = None
+    """Where thumbnails, made of the same pixels, and what is known of each image are kept (store.looks)."""
     worker: tuple[int, int] | None = None
     """(number from 1, number of workers): make only this worker's share of the parts."""
 

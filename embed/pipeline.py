@@ -26,6 +26,7 @@ from embed.images.changes import Changes
 from embed.images.datasets import ImageTable
 from embed.options import Options, Outcome, Timings
 from store import BusyError, IdentityError, StoreError, open_features
+from store.begun import note_list
 from store.digests import BLOCK_ROWS
 from store.features import FEATURES_SCHEMA, Features
 from store.identity import differences
@@ -140,6 +141,8 @@ def embed_images(
                 missing=partial(_note_parts_to_make, run.plan, changes),
             )
         unfinished = {id: run for id, run in zip(plans, runs, strict=True) if not run.is_finished}
+        for run in unfinished.values():
+            note_list(run.plan, table.image_id, table.path)
         outcomes = {}
         for size in dict.fromkeys(run.plan.part_rows for run in unfinished.values()):
             alike = {id: run for id, run in unfinished.items() if run.plan.part_rows == size}

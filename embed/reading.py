@@ -3,20 +3,22 @@
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from PIL.Image import Image, fromarray
 
 from embed.backbones.device import use_one_core
 from embed.crashes import CrashNotes
-from embed.images import turbo
+from embed.images import thumbnails, turbo
 from embed.images.datasets import ImageTable
 from embed.images.decode import DECODED_BY, ImageError, check_pixels, decode_image, read_bytes
 from embed.images.geometry import Steps, apply_steps, resized_size
 from embed.images.sources import ImageFile
 from embed.options import Decoding
+from store.looks import Look
 
 BATCHES_AHEAD = 3
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -34,6 +36,8 @@ class Row:
     """Spent on reading, decoding and resizing."""
     decoder: str = ""
     """What made the pixels, where that is neither Pillow nor libjpeg-turbo."""
+    look: Look | None = None
+    """Its thumbnail and what is known of it, if that was asked for and is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +55,20 @@ def load_batches(
     decoding: Decoding,
     n_threads: int,
     crashes: CrashNotes | None = None,
+    known_looks: Container[bytes] | None = None,
 ) -> Iterator[tuple[Batch, list[Row]]]:
     """Batches in order, their images read and decoded ahead by a pool of threads; rows that are known to
-    crash their decoder are not decoded."""
+    crash their decoder are not decoded. With `known_looks` (SHA-256 of bytes that have one) each gets a look.
+    """
 
     def load(index: int) -> Row:
         path = table.absolute(index)
         if crashes is None:
-            return load_row(path, decoding)
+            return load_row(path, decoding, known_looks)
         if index in crashes.culprits:
             return unusable_row(path, crashes.culprits[index])
         with crashes.watch(index):
-            return load_row(path, decoding)
+            return load_row(path, decoding, known_looks)
 
     waiting: deque[tuple[Batch, list[Future[Row]]]] = deque()
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode", initializer=use_one_core)
@@ -88,8 +94,9 @@ def unusable_row(path: ImageFile, reason: str) -> Row:
     return Row(None, reason, hashlib.sha256(data).digest(), len(data), (0.0, 0.0, 0.0))
 
 
-def load_row(path: ImageFile, decoding: Decoding) -> Row:
-    """One image read, hashed, decoded and resized for every geometry; never raises for a bad image."""
+def load_row(path: ImageFile, decoding: Decoding, known_looks: Container[bytes] | None = None) -> Row:
+    """One image read, hashed, decoded and resized for every geometry; never raises for a bad image. With
+    `known_looks` its thumbnail is made of the same pixels, unless its bytes are among them."""
     steps, max_pixels = decoding.steps, decoding.max_pixels
     start = time.perf_counter()
     try:
@@ -101,25 +108,47 @@ def load_row(path: ImageFile, decoding: Decoding) -> Row:
     pixels: list[np.ndarray] | None = None
     reason = decoder = ""
     decoded = was_read
+    picture: np.ndarray | Image | None = None
     try:
         rgb = None if decoding.is_exact else turbo.decode_jpeg(data, decoding.exif_rotate, max_pixels)
         if rgb is not None:
             decoded = time.perf_counter()
             _check_resized(steps, rgb.shape[1], rgb.shape[0], max_pixels)
             pixels = [turbo.apply_steps(s, rgb) for s in steps]
+            picture = rgb
         else:
             image = decode_image(data, decoding.exif_rotate, max_pixels)
             decoder = str(image.info.get(DECODED_BY, ""))
             decoded = time.perf_counter()
             _check_resized(steps, *image.size, max_pixels)
             pixels = [apply_steps(s, image) for s in steps]
+            picture = image
     except ImageError as error:
         reason = str(error)
     except Exception as error:  # whatever it is, it costs this row and not the run
         reason = f"cannot be used: {type(error).__name__} {error}".rstrip()
+    look = None
+    if known_looks is not None and sha256 not in known_looks:
+        look = _look_at(picture, sha256, data, decoding.exif_rotate, reason)
     end = time.perf_counter()
     seconds = (was_read - start, decoded - was_read, end - decoded)
-    return Row(pixels, reason, sha256, len(data), seconds, decoder)
+    return Row(pixels, reason, sha256, len(data), seconds, decoder, look)
+
+
+def _look_at(
+    picture: np.ndarray | Image | None, sha256: bytes, data: bytes, is_upright: bool, reason: str
+) -> Look:
+    """The look of what was decoded; of what was not, the reason."""
+    if picture is None:
+        return thumbnails.unseen(sha256, data, reason)
+    try:
+        if isinstance(picture, np.ndarray):
+            height, width, _ = picture.shape
+            size = thumbnails.sharpness_size(width, height)
+            picture = fromarray(picture if size is None else turbo.resize(picture, *size))
+        return thumbnails.look_at(picture, sha256, data, is_upright)
+    except Exception as error:  # whatever it is, it costs this thumbnail and not the row
+        return thumbnails.unseen(sha256, data, f"cannot be shown: {type(error).__name__} {error}".rstrip())
 
 
 def _check_resized(steps: Sequence[Steps], width: int, height: int, max_pixels: int) -> None:

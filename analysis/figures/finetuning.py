@@ -28,9 +28,7 @@ def plot_epochs(runs: Sequence[TrainingRun]) -> Figure:
         for axes in (losses, ranks):
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
-        figure.legend(
-            *losses.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8
-        )
+        figure.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
@@ -60,7 +58,5 @@ def plot_cost(costs: Sequence[Cost]) -> Figure:
             Line2D([], [], color="#555555", linestyle="", marker=_MARKS[i % len(_MARKS)])
             for i in range(len(kinds))
         ]
-        figure.legend(
-            colours + marks, backbones + kinds, loc="outside lower center", ncols=4, fontsize=8
-        )
+        figure.legend(colours + marks, backbones + kinds, loc="outside lower center", ncols=4, fontsize=8)
     return figure

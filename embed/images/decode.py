@@ -90,7 +90,7 @@ def decode_image(data: bytes, exif_rotate: bool = False, max_pixels: int = MAX_P
             if is_raw(data):
                 kind = "raw file"
                 return _decode_raw(data, exif_rotate, max_pixels)
-            with _open(data, kind) as image:
+            with open_image(data) as image:
                 check_pixels(*image.size, max_pixels)
                 if kind == "PNG" and (chunk := damaged_chunk(data)):
                     raise ImageError(f"cannot decode: damaged PNG: wrong check sum in its chunk {chunk}")
@@ -126,8 +126,13 @@ def _named(image: Image.Image, decoder: str) -> Image.Image:
     return image
 
 
-def _open(data: bytes, kind: str) -> Image.Image:
-    """The opened image. Metadata of a PNG that is damaged, or large when unpacked, costs no picture."""
+def open_image(data: bytes) -> Image.Image:
+    """The opened image, of which only the header is read yet. Metadata of a PNG that is damaged, or large
+    when unpacked, costs no picture.
+
+    Raises what the formats' plug-ins do, ImageError for a format that nobody here reads.
+    """
+    kind = format_name(data)
     try:
         return Image.open(io.BytesIO(data), formats=_known_formats())
     except Exception as error:

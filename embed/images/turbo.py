@@ -110,6 +110,14 @@ def apply_steps(steps: Steps, pixels: np.ndarray) -> np.ndarray:
     return image.permute(1, 2, 0).contiguous().numpy()
 
 
+def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The pixels at another size, antialiased: uint8 (height, width, 3), as Pillow's bilinear resize."""
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    resized = tvf.resize(image, [height, width], tv.InterpolationMode.BILINEAR, antialias=True)
+    found: np.ndarray = resized.permute(1, 2, 0).contiguous().numpy()
+    return found
+
+
 def _orientation(data: bytes) -> int:
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "MPO")) as image:

@@ -17,7 +17,9 @@ from iaa.cli import datasets as commands_data
 from iaa.cli import embed as commands_embed
 from iaa.cli import exchange as commands_exchange
 from iaa.cli import finetune as commands_finetune
+from iaa.cli import groups as commands_groups
 from iaa.cli import heads as commands_heads
+from iaa.cli import open as commands_open
 from iaa.cli import probe as commands_probe
 from iaa.cli import prompts as commands_prompts
 from iaa.cli import rank as commands_rank
@@ -54,9 +56,10 @@ app = typer.Typer(
 
       iaa report                                      all of it as pages
 
-    Your own photographs: iaa dataset add NAME --kind folder --images DIR
+    Your own photographs, in the browser: iaa open FOLDER
     """,
 )
+commands_open.register(app)
 commands_data.register(app)
 commands_embed.register(app)
 commands_finetune.register(app)
@@ -65,6 +68,7 @@ commands_prompts.register(app)
 commands_probe.register(app)
 commands_heads.register(app)
 commands_rank.register(app)
+commands_groups.register(app)
 commands_store.register(app)
 commands_report.register(app)
 

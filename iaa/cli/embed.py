@@ -96,10 +96,17 @@ def embed(
             "files, embed the others, try failed ones again.",
         ),
     ] = False,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails", help="Make thumbnails of the same pixels, about 20 KB each, for iaa open."
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     data: options.Data = None,
     as_json: options.Json = False,
     progress_lines: Annotated[bool, typer.Option("--progress-lines", hidden=True)] = False,
+    leash: Annotated[bool, typer.Option("--leash", hidden=True)] = False,
 ) -> None:
     """Embed every image of a data set, each decoded once for all backbones; or, with --prompts, texts.
 
@@ -146,6 +153,7 @@ def embed(
         exact=exact,
         overwrite=overwrite,
         check_content=check_content,
+        thumbnails=thumbnails,
         crash_folder=crash_folder(),
         worker=None if update else parse_worker(worker, os.environ),
         n_siblings=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if worker is None else 1,

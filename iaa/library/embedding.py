@@ -45,6 +45,8 @@ class How:
     exact: bool = False
     overwrite: bool = False
     check_content: bool = False
+    thumbnails: bool = False
+    """Make a thumbnail of each photograph from the same pixels, for `iaa open`."""
     crash_folder: Path | None = None
     worker: tuple[int, int] | None = None
     n_siblings: int = 1
@@ -181,6 +183,7 @@ def embed(
         overwrite=how.overwrite,
         check_content=how.check_content,
         crash_folder=how.crash_folder,
+        looks=layout.looks if how.thumbnails else None,
         worker=how.worker,
     )
     asked = (how.weights, options, how.precision)
@@ -221,8 +224,9 @@ def _run(
     from embed.update import update_folder, update_images
 
     loaded = load_backbones(names, how.weights, how.device, how.precision, layout.root, say)
-    in_work = update_folder(layout.features) if update else layout.features
-    begun = [begun_provenance(feature_path(in_work, name)) for name in names]
+    folders = [update_folder(layout.features)] if update else []
+    places = [feature_path(folder, name) for folder in (*folders, layout.features) for name in names]
+    begun = [begun_provenance(place) for place in places]
     n_batch = how.batch_size or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
     options = replace(options, batch_size=n_batch)
     n_part = rows_per_part(layout.features, list(names), len(table), n_batch)[names[0]]

@@ -73,6 +73,11 @@ class Layout:
         return self.folder / "derived" / "finished"
 
     @property
+    def looks(self) -> Path:
+        """Thumbnails and what is known of each photograph, by content (store.looks)."""
+        return self.folder / "derived" / "thumbnails.sqlite"
+
+    @property
     def finetuned(self) -> Path:
         """Folder of fine-tuning runs: checkpoints, logs and tuned backbones."""
         return self.folder / "finetuned"

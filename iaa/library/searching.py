@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,11 +18,35 @@ from iaa.library.opening import has_text, open_clip_features, open_embedded, ope
 from iaa.library.ranking import Asked, Ranking
 from store import Features, IdentityError, StoreError, open_targets
 
+if TYPE_CHECKING:
+    from embed.backbones.loading import Backbone
+    from embed.images.sources import ImageFile
+
 logger = logging.getLogger(__name__)
 
 _N_NAMED = 8
 _WEIGHTS = ("weights_sha256", "weights_entry")
 """Keys of a feature file's identity that tell weights from others."""
+
+
+class Origin(Protocol):
+    """What made vectors: what a feature file says about itself."""
+
+    @property
+    def path(self) -> Path:
+        """The feature file."""
+
+    @property
+    def backbone(self) -> str:
+        """Backbone id."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """The combination it was made from."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What was really loaded."""
 
 
 def search_words(
@@ -85,7 +109,7 @@ def search_like(
 
 def encode_words(
     layout: Layout,
-    features: Features,
+    features: Origin,
     words: list[str],
     weights: Path | None,
     device: str,
@@ -97,13 +121,18 @@ def encode_words(
     Raises IdentityError for other weights, UsageError for a backbone without a text tower, PromptTooLong,
     SamePrompts for two words that are one text to the tokenizer.
     """
-    from embed.prompts.sets import PromptTable
-    from embed.prompts.text import check_prompts, encode_part
-
     name = features.backbone
     if features.identity.get("weights_sha256") != "imported" and not has_text(name):
         raise UsageError(f"{name} has no text tower that goes with its images; {_by_picture(layout)}")
-    loaded = _same_weights(layout, features, weights, device)
+    return words_by(same_weights(layout, features, weights, device), words, template)
+
+
+def words_by(loaded: "Backbone", words: list[str], template: str = "{label}") -> np.ndarray:
+    """The vectors of words put into a template, raw (n_words, dim), by a loaded backbone. Raises
+    PromptTooLong, SamePrompts."""
+    from embed.prompts.sets import PromptTable
+    from embed.prompts.text import check_prompts, encode_part
+
     texts, n = tuple(template.format(label=word) for word in words), len(words)
     table = PromptTable(texts, tuple(words), (0,) * n, ("",) * n, (template,) * n)
     check_prompts("words", table, loaded)
@@ -189,7 +218,7 @@ def _by_picture(layout: Layout) -> str:
     return f"or search by a picture, without weights: iaa search --like IMAGE -d {layout.dataset}"
 
 
-def _same_weights(layout: Layout, features: Features, weights: Path | None, device: str) -> Any:
+def same_weights(layout: Layout, features: Origin, weights: Path | None, device: str) -> "Backbone":
     """The backbone, loaded from the very weights that made the features. Raises IdentityError."""
     name = features.backbone
     made_by = str(features.identity.get("weights_sha256", ""))
@@ -254,6 +283,15 @@ def _encode_image(
     layout: Layout, features: Features, output: str, path: Path, weights: Path | None, device: str
 ) -> np.ndarray:
     """The vector of an image file that is none of the data set's, decoded and resized as theirs were."""
+    loaded = same_weights(layout, features, weights, device)
+    return picture_by(loaded, features.identity["preprocessing"], output, path, str(path))
+
+
+def picture_by(
+    loaded: "Backbone", made: Mapping[str, Any], output: str, file: "ImageFile", name: str
+) -> np.ndarray:
+    """The raw vector of a picture by a loaded backbone, decoded and resized as `made` (the preprocessing in
+    an identity) says. Raises UsageError, with the picture's name, where it cannot be read."""
     import torch
 
     from embed.images.decode import DECODER
@@ -261,13 +299,11 @@ def _encode_image(
     from embed.options import Decoding
     from embed.reading import load_row
 
-    loaded = _same_weights(layout, features, weights, device)
-    made = features.identity["preprocessing"]
     steps = [pixel_steps(loaded.transform)]
     is_exact = made["decoder"] == DECODER
-    row = load_row(path, Decoding(steps, bool(made["exif_rotate"]), is_exact=is_exact))
+    row = load_row(file, Decoding(steps, bool(made["exif_rotate"]), is_exact=is_exact))
     if row.pixels is None:
-        raise UsageError(f"{path} cannot be compared: {row.reason}")
+        raise UsageError(f"{name} cannot be compared: {row.reason}")
     pixels = torch.from_numpy(row.pixels[0].copy())[None]
     recipe = loaded.recipe
     vectors = loaded.encode_images(scale_pixels(pixels, recipe.mean, recipe.std, loaded.device))

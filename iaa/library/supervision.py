@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +17,8 @@ from store import system
 
 INTERRUPTED = 130
 MAX_UNEXPLAINED = 3
+LEASH = "--leash"
+"""Option of a run that is to end when its standard input does: when whoever started it has gone."""
 VARIABLE = "IAA_SUPERVISED"
 """Environment variable of a supervised child; nobody else may inherit it."""
 
@@ -27,6 +31,8 @@ def crash_folder() -> Path | None:
 
 def supervise(arguments: list[str], say: Say) -> int:
     """Run `iaa` with these arguments in a child process, again after each crash; returns the exit code."""
+    if LEASH in arguments:
+        threading.Thread(target=_end_with_input, daemon=True).start()
     n_crashes: Counter[int] = Counter()
     with tempfile.TemporaryDirectory(prefix="iaa-", ignore_cleanup_errors=True) as scratch:
         while True:
@@ -44,9 +50,14 @@ def supervise(arguments: list[str], say: Say) -> int:
                 hint = " (out of memory?)" if name == "SIGKILL" else ""
                 say(f"The run was ended by {name}{hint}. {how_to_go_on(arguments)}")
                 return 128 - code if code < 0 else 1
-            say(
-                f"a decoder crashed the run ({name}); trying the {len(suspects)} images in flight one by one"
-            )
+            say(f"a decoder crashed the run ({name}); trying the {len(suspects)} images in flight one by one")
+
+
+def _end_with_input() -> None:
+    with suppress(OSError, ValueError):
+        while os.read(0, 4096):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _rows_in_flight(folder: Path) -> list[int]:

@@ -1,0 +1,1 @@
+"""Photographs that belong together, from their vectors, contents and capture times."""

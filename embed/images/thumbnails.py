@@ -1,0 +1,159 @@
+"""Small pictures for people to look at, made from pixels that are there, and two numbers of them.
+
+A thumbnail is a JPEG with a long edge of 480 pixels, upright, in sRGB; smaller pictures are not enlarged.
+Sharpness is the variance of the Laplacian (4 neighbours) of the luma (BT.601, 0 to 255), taken when the
+picture has a long edge of 1,024 pixels: a number that depended on the camera's pixels would compare cameras,
+and at 480 pixels what is a little blurred looks sharp. A picture that is smaller is measured as it is, so its
+number compares with those of its own size only.
+"""
+
+import hashlib
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageCms, ImageOps
+from PIL.Image import Resampling, Transpose
+
+from embed.images.decode import MAX_PIXELS, ImageError, decode_image, open_image
+from embed.images.facts import read_facts
+from store.looks import Look
+
+LONG_EDGE = 480
+SHARPNESS_EDGE = 1024
+_QUALITY = 70
+_MIN_QUALITY = 40
+_MAX_BYTES = 40_000
+"""Of a thumbnail: what is larger (foliage, noise) is coded with less quality."""
+_MAX_PROFILE = 4 * 2**20
+_JPEG = b"\xff\xd8\xff"
+_HEAD_BYTES = 2**17
+FACTS = ("camera", "lens", "exposure", "aperture", "iso", "focal", "bias")
+"""What of a file's facts (embed.images.facts) a look has besides size and time."""
+
+_TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""How pixels of an EXIF orientation come upright."""
+
+
+def look_at_bytes(data: bytes, max_pixels: int = MAX_PIXELS, is_quick: bool = True) -> Look:
+    """The look of a file's bytes. Never raises for a bad image: its look has a problem.
+
+    The quick way decodes a JPEG no larger than a thumbnail needs, and does not tell the sharpness of one that
+    was scaled so: the decoder's scaling is another filter.
+    """
+    sha256 = hashlib.sha256(data).digest()
+    try:
+        draft = _draft(data, max_pixels) if is_quick else None
+        if draft is not None:
+            return look_at(draft[0], sha256, data, is_scaled=draft[1])
+        return look_at(decode_image(data, True, max_pixels), sha256, data)
+    except ImageError as error:
+        return unseen(sha256, data, str(error))
+    except Exception as error:  # whatever it is, it costs this picture alone
+        return unseen(sha256, data, f"cannot be shown: {type(error).__name__} {error}".rstrip())
+
+
+def look_at(
+    image: Image.Image, sha256: bytes, data: bytes, is_upright: bool = True, is_scaled: bool = False
+) -> Look:
+    """The look of an RGB picture that was decoded from a file's bytes: at its own size or at that of the
+    sharpness, or, `is_scaled`, at any other that is enough for a thumbnail."""
+    facts = read_facts(data)
+    middle = image.resize(size, Resampling.BILINEAR) if (size := sharpness_size(*image.size)) else image
+    sharpness = None if is_scaled else laplacian_variance(np.asarray(middle.convert("L")))
+    middle = middle.copy() if middle is image else middle
+    middle.thumbnail((LONG_EDGE, LONG_EDGE), Resampling.LANCZOS)
+    if not is_upright and facts.orientation in _TURNS:
+        middle = middle.transpose(_TURNS[facts.orientation])
+    small = to_srgb(middle, colour_profile(data))
+    colour = "#{:02x}{:02x}{:02x}".format(*np.asarray(small).reshape(-1, 3).mean(axis=0).round().astype(int))
+    width, height = (facts.width, facts.height) if facts.width else image.size
+    said = {name: value for name in FACTS if (value := getattr(facts, name)) not in (None, "")}
+    return Look(sha256, width, height, colour, sharpness, facts.taken, said, jpeg=encode_jpeg(small))
+
+
+def sharpness_size(width: int, height: int) -> tuple[int, int] | None:
+    """The size at which sharpness is measured; None for a picture that is measured as it is."""
+    if max(width, height) <= SHARPNESS_EDGE:
+        return None
+    scale = SHARPNESS_EDGE / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def unseen(sha256: bytes, data: bytes, problem: str) -> Look:
+    """The look of bytes that are no picture, or of one that cannot be shown."""
+    facts = read_facts(data)
+    return Look(sha256, facts.width, facts.height, taken=facts.taken, problem=problem)
+
+
+def encode_jpeg(image: Image.Image) -> bytes:
+    """A thumbnail's JPEG, without any of the file's metadata."""
+    for quality in range(_QUALITY, _MIN_QUALITY - 1, -15):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality)
+        if buffer.tell() <= _MAX_BYTES:
+            break
+    return buffer.getvalue()
+
+
+def laplacian_variance(luma: UInt8[np.ndarray, "height width"]) -> float | None:
+    """Variance of the Laplacian over the inner pixels; None for a picture without any."""
+    if min(luma.shape) < 3:
+        return None
+    v = luma.astype(np.int16)
+    found = v[:-2, 1:-1] + v[2:, 1:-1] + v[1:-1, :-2] + v[1:-1, 2:] - 4 * v[1:-1, 1:-1]
+    return round(float(np.var(found, dtype=np.float32)), 2)
+
+
+def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """The picture in sRGB; as it is where its profile is sRGB or cannot be used."""
+    if not profile:
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image
+        turned: Any = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"))
+        return image if turned is None else turned
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
+
+
+def colour_profile(data: bytes) -> bytes:
+    """The ICC profile of RGB colours that a file brings; b"" for one that has none."""
+    if data.startswith(_JPEG) and b"ICC_PROFILE\0" not in data[:_HEAD_BYTES]:
+        return b""
+    try:
+        with open_image(data) as image:
+            profile = image.info.get("icc_profile") or b""
+    except Exception:  # the plug-ins of a dozen formats raise what they like on damaged bytes
+        return b""
+    return profile if profile[16:20] == b"RGB " and len(profile) <= _MAX_PROFILE else b""
+
+
+def _draft(data: bytes, max_pixels: int) -> tuple[Image.Image, bool] | None:
+    """A JPEG decoded at the smallest scale that is enough, upright, and whether it is smaller so; None for
+    other formats, and for those that only the long way reads."""
+    if not data.startswith(_JPEG):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with open_image(data) as image:
+                if image.width * image.height > max_pixels or image.mode not in ("RGB", "L"):
+                    return None
+                size = image.size
+                image.draft("RGB", (LONG_EDGE, LONG_EDGE))
+                return ImageOps.exif_transpose(image).convert("RGB"), image.size != size
+    except Exception:  # the long way finds the words
+        return None

@@ -1,0 +1,72 @@
+"""Words and pictures into vectors, in a process apart that keeps the backbone loaded.
+
+The backbone is the one whose weights made the gallery's vectors; other weights of its name are refused.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from iaa.library.layout import Layout
+
+if TYPE_CHECKING:
+    from embed.backbones.loading import Backbone
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """What made the vectors: where they are kept, and what is written about them."""
+
+    root: Path
+    dataset: str
+    path: Path
+    backbone: str
+    identity: dict[str, Any]
+    provenance: dict[str, Any]
+    weights: Path | None = None
+    """Weights file, where it is not the registered one."""
+    device: str = "auto"
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.backbone, self.weights))
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Bytes of a picture, read as a file is."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+    def read_bytes(self) -> bytes:
+        """All of them."""
+        return self.data
+
+
+def encode_words(made_by: MadeBy, words: list[str], template: str) -> np.ndarray:
+    """Raw vectors of words in a template (n_words, dim). Raises as iaa.library.searching.encode_words."""
+    from iaa.library.searching import words_by
+
+    return words_by(_loaded(made_by), words, template)
+
+
+def encode_picture(made_by: MadeBy, output: str, data: bytes) -> np.ndarray:
+    """Raw vector of a picture (dim,). Raises UsageError where it cannot be read, IdentityError."""
+    from iaa.library.searching import picture_by
+
+    made = made_by.identity["preprocessing"]
+    return picture_by(_loaded(made_by), made, output, Sent(data), "the picture")
+
+
+@lru_cache(maxsize=1)
+def _loaded(made_by: MadeBy) -> "Backbone":
+    from iaa.library.searching import same_weights
+
+    return same_weights(Layout(made_by.root, made_by.dataset), made_by, made_by.weights, made_by.device)
