@@ -30,6 +30,8 @@ _MIN_ROWS = 4096
 _N_BASIS, _N_SAMPLE = 8192, 1024
 _PAIR_COST = 15_000
 """A pair that is looked at again costs about as much as so many multiplications in a product."""
+_DENSE = 0.02
+"""The share of a block's pairs from which on all of them are looked at again at once."""
 _ROUNDING = 1e-6
 """Of the cosine of equal rows."""
 _SLACK = 1e-4
@@ -124,7 +126,10 @@ def _alike(
     limit = like.limit(np.inf if is_far else taken[rows, None] - taken[None, others])
     at = np.flatnonzero(bounds >= limit - _SLACK)
     i, j = rows[at // len(others)], others[at % len(others)]
-    found = np.concatenate([np.zeros(0, np.float32), *_cosines(vectors, i, j)])
+    if len(at) > _DENSE * bounds.size:
+        found = (vectors[rows] @ vectors[others].T).ravel()[at]
+    else:
+        found = np.concatenate([np.zeros(0, np.float32), *_cosines(vectors, i, j)])
     is_alike = found >= like.limit(taken[i] - taken[j])
     return i[is_alike], j[is_alike], found[is_alike]
 
