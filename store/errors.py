@@ -1,6 +1,7 @@
 """The kinds of error the store raises; each message says what, where, expected, got, what to do."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 
@@ -40,8 +41,16 @@ class TableError(SchemaError):
     """A table or list that somebody wrote cannot be read without guessing."""
 
 
+@dataclass(frozen=True)
+class Hint:
+    """What to do next: as it is typed at a shell, and as it is called in Python, '' where it cannot be."""
+
+    command: str
+    python: str = ""
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """" Did you mean X or Y?" for a mistyped name, up to three known ones, the most alike first; '' where
+    """ " Did you mean X or Y?" for a mistyped name, up to three known ones, the most alike first; '' where
     none is like it."""
     names = {name.casefold(): name for name in known}
     close = get_close_matches(given.casefold(), names, n=3)

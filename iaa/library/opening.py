@@ -1,5 +1,6 @@
 """The files of a data set, opened: each error says which verb makes what is missing."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,39 @@ def is_tuned(backbone_id: str) -> bool:
     return "+finetuned." in backbone_id
 
 
+def is_known(backbone_id: str) -> bool:
+    """True for what can be loaded by its id; imported vectors may be of anything."""
+    from embed.backbones.registry import UnknownBackbone, resolve_backbone
+
+    try:
+        return is_tuned(backbone_id) or bool(resolve_backbone(backbone_id))
+    except UnknownBackbone:
+        return False
+
+
 def has_text(backbone_id: str) -> bool:
     """True if prompts can be encoded; a fine-tuned image tower is no longer what its text tower goes with."""
     from embed.backbones.registry import resolve_backbone
 
     return not is_tuned(backbone_id) and resolve_backbone(backbone_id).has_text
+
+
+def only_dataset(root: Path) -> str:
+    """The one data set of a data root, by its name or its imported vectors.
+
+    Raises UsageError where there is none or one must be chosen, and lists them.
+    """
+    there = sorted(p.parent.name for name in ("dataset.toml", "targets.h5") for p in root.glob(f"*/{name}"))
+    names = list(dict.fromkeys(there))
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise UsageError(
+            f"{root.absolute()} has no data set yet. Add one: iaa dataset add NAME --kind folder "
+            "--images DIR; or try the built-in demo: iaa embed --dataset demo"
+        )
+    choices = " or ".join(f"--dataset {name}" for name in names)
+    raise UsageError(f"{root.absolute()} has several data sets: choose one by {choices}")
 
 
 def check_known(layout: Layout) -> None:
@@ -36,6 +65,20 @@ def check_known(layout: Layout) -> None:
 def embedded_paths(layout: Layout) -> list[Path]:
     """The data set's feature files, in the order of their names."""
     return sorted(layout.features.glob("*.h5"))
+
+
+def embedded_backbones(layout: Layout, given: Sequence[str] | None = None) -> list[str]:
+    """The backbones asked for, without repeats, or all that have a feature file; fine-tuned ones, which a
+    report shows anyway, only where there is nothing else.
+
+    Raises MissingFileError where nothing is embedded, DatasetError for an unknown data set.
+    """
+    if given:
+        return list(dict.fromkeys(given))
+    names = [open_features(path).backbone for path in embedded_paths(layout)]
+    if not names:
+        open_embedded(layout)  # says how to make one
+    return [name for name in names if not is_tuned(name)] or names
 
 
 def open_embedded(layout: Layout, backbone: str | None = None) -> Features:
@@ -146,14 +189,11 @@ def _choices(opened: list[Features]) -> str:
 
 def _how_to_make(layout: Layout, backbone: str | None, there: list[str]) -> str:
     """The command that makes a feature file; for a name that no backbone has, those that are like it."""
-    from embed.backbones.registry import BACKBONES, UnknownBackbone, resolve_backbone
+    from embed.backbones.registry import BACKBONES
 
-    if backbone is not None and not is_tuned(backbone):
-        try:
-            resolve_backbone(backbone)
-        except UnknownBackbone:
-            if near := did_you_mean(backbone, [*there, *BACKBONES]):
-                return near
+    near = did_you_mean(backbone, [*there, *BACKBONES]) if backbone and not is_known(backbone) else ""
+    if near:
+        return near
     return f" Make it: iaa embed --dataset {layout.dataset}" + (f" --backbone {backbone}" if backbone else "")
 
 

@@ -94,7 +94,7 @@ def test_show_counts(mine):
         (["embed", "--batch-size", "many"], 2, "auto or a number of at least 1"),
         (["embed", "--precision", "int8"], 2, "bfloat16"),
         (["embed", "-b", "demo_vit", "-b", "demo_clip", "--weights", "x.pt"], 2, "exactly one --backbone"),
-        (["embed", "-d", "mine", "-b", "demo_vit", "-p", "paper_fixed"], 0, "Nothing to encode: name a CLIP"),
+        (["embed", "-d", "mine", "-b", "demo_vit", "-p", "paper_fixed"], 2, "Name a CLIP backbone"),
         (["rank", "-d", "mine", "--high", "great"], 2, "words on both sides"),
         (["prompts", "evaluate", "-d", "mine"], 1, "iaa embed --dataset mine --backbone demo_clip"),
         (["report", "-d", "mine"], 1, "iaa embed --dataset mine"),

@@ -9,7 +9,7 @@ def test_long_texts_are_cut_and_whole_in_the_tooltip():
     assert f'title="{path}"' in html and ">data/mine/fe…" in html and "/end.h5</td>" in html
     assert 'title="not here: &lt;b&gt; word' in html and ">not here: &lt;b&gt; word" in html
     assert "<b> word" not in html and "T &lt;i&gt;" in html
-    assert '<td style="text-align:right">1.235e+06</td>' in html
+    assert '<td style="text-align:right">1,234,567</td>' in html
     assert '<th style="text-align:left">path</th>' in html
 
 
