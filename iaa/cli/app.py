@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
+from dataclasses import asdict
 from types import FrameType
 from typing import Any
 
@@ -107,8 +108,8 @@ def main(arguments: list[str] | None = None) -> None:
             error.show()
         sys.exit(2)
     except UsageError as error:
-        if not _answer_error(error, str(error), 2, arguments):
-            note(f"error: {error}")
+        if not _answer_error(error, _message(error), 2, arguments):
+            _tell(error)
         sys.exit(2)
     except BrokenPipeError:
         _let_go()
@@ -150,7 +151,9 @@ def _answer_error(error: Exception, message: str, code: int, arguments: list[str
     """With --json an error is one JSON object, too; False without."""
     if "--json" not in (sys.argv[1:] if arguments is None else arguments):
         return False
-    answer_json({"error": {"kind": type(error).__name__, "message": message, "exit_code": code}})
+    told = {"kind": type(error).__name__, "message": message, "exit_code": code}
+    hint = getattr(error, "hint", None)
+    answer_json({"error": told | ({"hint": asdict(hint)} if hint else {})})
     return True
 
 
@@ -163,13 +166,23 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _message(error: Exception) -> str:
-    return missing_extra(error) or "\n".join([str(error), *getattr(error, "__notes__", [])])
+    """What went wrong with its notes; what is told to those who call from Python is none of them."""
+    hint = getattr(error, "hint", None)
+    notes = [each for each in getattr(error, "__notes__", []) if hint is None or each != hint.note]
+    return missing_extra(error) or "\n".join([str(error), *notes])
+
+
+def _tell(error: Exception) -> None:
+    """The message, and what to type next in a line of its own."""
+    note(f"error: {_message(error)}")
+    if hint := getattr(error, "hint", None):
+        note(f"Try: {hint.command}")
 
 
 def _explain(error: Exception) -> None:
     """Our own errors as one message; anything unforeseen with its traceback."""
     if _is_ours(error):
-        note(f"error: {_message(error)}")
+        _tell(error)
     elif isinstance(error, OSError) and error.strerror:  # of the machine, not of the program
         where = f" {error.filename}" if error.filename is not None else ""
         note(f"error: cannot use{where or ' a file'}: {error.strerror}. To see where: iaa --verbose ...")

@@ -9,8 +9,9 @@ import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer, progress
+from iaa.library.dataset import open_dataset
 from iaa.library.errors import UsageError
-from iaa.library.layout import Layout, data_root
+from iaa.library.layout import data_root
 from iaa.library.stored import describe_file, verify_files
 from iaa.library.table import Table, facts
 
@@ -52,7 +53,7 @@ def verify(
     """Read every stored byte and compare it with its digest; exit code 1 if anything is damaged."""
     if paths and dataset is not None:
         raise UsageError("--dataset and paths exclude each other: give one of them")
-    place = data_root(data) if dataset is None else Layout(data_root(data), dataset).folder
+    place = data_root(data) if dataset is None else open_dataset(dataset, data).layout.folder
     started = time.perf_counter()
     verdicts = verify_files(paths or [place], progress)
     seconds = time.perf_counter() - started

@@ -47,9 +47,8 @@ def only_dataset(root: Path) -> str:
         return names[0]
     if not names:
         raise UsageError(
-            f"{root.absolute()} has no data set yet. Add one: iaa dataset add NAME --kind folder "
-            "--images DIR; or try the built-in demo: iaa embed --dataset demo"
-        )
+            f"{root.absolute()} has no data set yet. Add one, or try the built-in one, demo"
+        ).hinting("iaa dataset add NAME --kind folder --images DIR", "iaa.add_dataset(NAME, 'folder', DIR)")
     choices = " or ".join(f"--dataset {name}" for name in names)
     raise UsageError(f"{root.absolute()} has several data sets: choose one by {choices}")
 
@@ -95,11 +94,14 @@ def open_embedded(layout: Layout, backbone: str | None = None) -> Features:
     path = layout.features if backbone is None else layout.features_of(backbone)
     if backbone is None or not path.exists():
         check_known(layout)
-        there = ", ".join(p.stem for p in paths) or "none"
-        raise MissingFileError(
-            f"{path} {'does not exist' if backbone else 'holds no feature file'}; embedded with: {there}."
-            + _how_to_make(layout, backbone, [p.stem for p in paths])
+        stems = [p.stem for p in paths]
+        error = MissingFileError(
+            f"{path} {'does not exist' if backbone else 'holds no feature file'}; embedded with: "
+            f"{', '.join(stems) or 'none'}.{_meant(backbone, stems)}"
         )
+        if backbone is None or is_known(backbone):
+            error.hinting(*_embedding(layout, backbone))
+        raise error
     return _of_this_list(layout, open_features(path, {"backbone": backbone}))
 
 
@@ -122,11 +124,10 @@ def open_clip_features(layout: Layout, backbone: str | None = None) -> Features:
     if not fitting:
         there = ", ".join(features.backbone for features in opened) or "none"
         raise MissingFileError(
-            f"{layout.features} has no features of a backbone with a text tower (there: {there}). Make them, "
-            f"with published weights: iaa embed --dataset {layout.dataset} --backbone vit_b32.openai; "
-            "or, to try the commands only, with weights that know nothing but the synthetic demo: "
-            f"iaa embed --dataset {layout.dataset} --backbone demo_clip"
-        )
+            f"{layout.features} has no features of a backbone with a text tower (there: {there}). Make them "
+            "with vit_b32.openai, whose weights are published; or, only to try it, with demo_clip, whose "
+            "weights know nothing but the synthetic demo"
+        ).hinting(*_embedding(layout, "vit_b32.openai"))
     return _of_this_list(layout, fitting[0])
 
 
@@ -187,14 +188,18 @@ def _choices(opened: list[Features]) -> str:
     return " or ".join(f"--backbone {features.backbone}" for features in opened)
 
 
-def _how_to_make(layout: Layout, backbone: str | None, there: list[str]) -> str:
-    """The command that makes a feature file; for a name that no backbone has, those that are like it."""
+def _meant(backbone: str | None, there: list[str]) -> str:
+    """For a name that no backbone has, those that are like it."""
     from embed.backbones.registry import BACKBONES
 
-    near = did_you_mean(backbone, [*there, *BACKBONES]) if backbone and not is_known(backbone) else ""
-    if near:
-        return near
-    return f" Make it: iaa embed --dataset {layout.dataset}" + (f" --backbone {backbone}" if backbone else "")
+    is_mistyped = backbone is not None and not is_known(backbone)
+    return did_you_mean(backbone or "", [*there, *BACKBONES]) if is_mistyped else ""
+
+
+def _embedding(layout: Layout, backbone: str | None) -> tuple[str, str]:
+    """The command and the call that make a feature file."""
+    command = f"iaa embed --dataset {layout.dataset}" + (f" --backbone {backbone}" if backbone else "")
+    return command, f"iaa.open_dataset({layout.dataset!r}).embed({repr(backbone) if backbone else ''})"
 
 
 def _of_this_list(layout: Layout, features: Features) -> Features:

@@ -22,9 +22,11 @@ def describe_file(file: Path, root: Path | None = None) -> dict[str, Any]:
     Raises MissingFileError with the files of the data root, SchemaError, IntegrityError.
     """
     if root is not None and not file.exists():
-        there = {str(path): path for path in stored_files(root)} if root.is_dir() else {}
-        named = did_you_mean(str(file), there) or did_you_mean(file.name, [p.name for p in there.values()])
-        listed = "".join(f"\n  {path}" for path in list(there)[:N_NAMED])
+        there = stored_files(root) if root.is_dir() else []
+        same = [str(path) for path in there if path.name == file.name][:3]
+        near = did_you_mean(file.name, [path.name for path in there])
+        named = f" Did you mean {' or '.join(same)}?" if same else near
+        listed = "".join(f"\n  {path}" for path in there[:N_NAMED])
         more = f"\n  and {len(there) - N_NAMED:,} more" if len(there) > N_NAMED else ""
         raise MissingFileError(f"{file} does not exist.{named} In {root} there are: {listed or 'none'}{more}")
     with SealedFile(file) as sealed:
