@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
-from dataclasses import asdict
 from types import FrameType
 from typing import Any
 
@@ -24,9 +23,9 @@ from iaa.cli import prompts as commands_prompts
 from iaa.cli import rank as commands_rank
 from iaa.cli import report as commands_report
 from iaa.cli import store as commands_store
-from iaa.cli.console import CleanFormatter, answer_json, clean_lines, note, prepare_streams
-from iaa.library.errors import UsageError
-from iaa.library.extras import missing_extra
+from iaa.cli.console import CleanFormatter, answer_json, note, prepare_streams
+from iaa.library.errors import UsageError, describe_error, is_ours, message_of
+from iaa.library.plain import clean_lines
 from iaa.library.supervision import INTERRUPTED, crash_folder, how_to_go_on, supervise
 
 # Typer brings click under different names from version to version; wrong usage is this class in all of them.
@@ -108,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
             error.show()
         sys.exit(2)
     except UsageError as error:
-        if not _answer_error(error, _message(error), 2, arguments):
+        if not _answer_error(error, message_of(error), 2, arguments):
             _tell(error)
         sys.exit(2)
     except BrokenPipeError:
@@ -121,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = stop.exit_code
     except Exception as error:
         try:
-            if not _is_ours(error) or not _answer_error(error, _message(error), 1, arguments):
+            if not is_ours(error) or not _answer_error(error, message_of(error), 1, arguments):
                 _explain(error)
         except BrokenPipeError:
             _let_go()
@@ -151,37 +150,20 @@ def _answer_error(error: Exception, message: str, code: int, arguments: list[str
     """With --json an error is one JSON object, too; False without."""
     if "--json" not in (sys.argv[1:] if arguments is None else arguments):
         return False
-    told = {"kind": type(error).__name__, "message": message, "exit_code": code}
-    hint = getattr(error, "hint", None)
-    answer_json({"error": told | ({"hint": asdict(hint)} if hint else {})})
+    answer_json({"error": describe_error(error, message, code)})
     return True
-
-
-def _is_ours(error: Exception) -> bool:
-    """True for errors which say what to do: of this program's own kinds, or for want of an extra."""
-    if missing_extra(error) is not None:
-        return True
-    ours = {"analysis", "embed", "finetune", "iaa", "notebooks", "store"}
-    return type(error).__module__.split(".")[0] in ours
-
-
-def _message(error: Exception) -> str:
-    """What went wrong with its notes; what is told to those who call from Python is none of them."""
-    hint = getattr(error, "hint", None)
-    notes = [each for each in getattr(error, "__notes__", []) if hint is None or each != hint.note]
-    return missing_extra(error) or "\n".join([str(error), *notes])
 
 
 def _tell(error: Exception) -> None:
     """The message, and what to type next in a line of its own."""
-    note(f"error: {_message(error)}")
+    note(f"error: {message_of(error)}")
     if hint := getattr(error, "hint", None):
         note(f"Try: {hint.command}")
 
 
 def _explain(error: Exception) -> None:
     """Our own errors as one message; anything unforeseen with its traceback."""
-    if _is_ours(error):
+    if is_ours(error):
         _tell(error)
     elif isinstance(error, OSError) and error.strerror:  # of the machine, not of the program
         where = f" {error.filename}" if error.filename is not None else ""

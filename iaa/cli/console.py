@@ -4,21 +4,18 @@ Everything that reaches a terminal passes `clean`: names of files, ids, texts an
 from elsewhere, and a terminal obeys what it is sent.
 """
 
-import json
 import logging
-import math
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from iaa.library.plain import clean, clean_lines, json_text
 from iaa.library.progress import show_progress
 from iaa.library.table import Table as Found
 from iaa.library.table import column_texts, is_numeric
@@ -30,28 +27,6 @@ answers = Console(highlight=False, soft_wrap=True, emoji=False, width=None if _I
 
 MIN_TABLE_WIDTH = 60
 """Below it a table runs over the edge of the terminal instead of being folded into single letters."""
-
-# Control characters (C0, DEL, C1), what turns the direction of text or is invisible, line ends of other
-# alphabets, halves of surrogate pairs (bytes that are no UTF-8). Joiners stay: words and emoji need them.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U000e0000-\U000e007f\ud800-\udfff]"
-)
-
-
-def clean(text: str, stream: Any = None) -> str:
-    """The text in one line, as it can be shown: each character that a terminal would obey, hide or not know
-    stands as its escape (`\\x1b`, `\\u202e`, `\\udcff`), and so does what the stream cannot encode."""
-    text = _UNSAFE.sub(_escaped, text)
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def clean_lines(text: str, stream: Any = None) -> str:
-    """A message of several lines, cleaned; all but the first are indented, so that a line end in somebody's
-    file name begins no message of ours."""
-    first, *more = (clean(line, stream) for line in text.split("\n"))
-    return "\n".join([first, *(line if line.startswith("  ") or not line else f"  {line}" for line in more)])
 
 
 def note(text: str) -> None:
@@ -80,13 +55,7 @@ def answer(as_json: bool, value: Mapping[str, Any], *tables: Found, notes: Itera
 
 def answer_json(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout and nothing else; with escapes where the stream or a terminal needs them."""
-    text = json.dumps(_finite(value), default=_plain, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(_finite(value), default=_plain, allow_nan=False)
-    # Unsafe characters can only stand within strings, where JSON's escapes mean the same.
-    sys.stdout.write(_UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text) + "\n")
+    sys.stdout.write(json_text(value, sys.stdout.encoding or "utf-8") + "\n")
 
 
 def answer_table(found: Found) -> None:
@@ -143,25 +112,6 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return ascii(found[0])[1:-1]
-
-
 def _cell(value: Any, text: str) -> Text:
     lines = map(str, value) if isinstance(value, tuple) else (text,)
     return Text("\n".join(clean(line, sys.stdout) for line in lines))
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinities, which JSON does not have, as null."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _finite(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plain(value: Any) -> Any:
-    return str(value)

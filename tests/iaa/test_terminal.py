@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iaa.cli.console import answer_json, answer_table, clean, clean_lines, note
+from iaa.cli.console import answer_json, answer_table, note
+from iaa.library.plain import clean, clean_lines
 from iaa.library.table import Table
 from store import Targets, write_targets
 from store.features import FEATURES_SCHEMA
