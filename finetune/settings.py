@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 from finetune.targets import FinetuneError
 
@@ -14,38 +14,35 @@ OPTIMIZERS = ("sgd", "adam")
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. The defaults are the paper's, where its section 4.3 gives them."""
+    """How to train, each setting with what it means (`meanings`, the command line's help). The defaults are
+    the paper's, where its section 4.3 gives them."""
 
-    preset: str = "paper"
-    train: str = "all"
-    """'all', 'last:K' (the last K blocks and what follows them) or 'head' (the new layer alone)."""
-    optimizer: str = "sgd"
-    momentum: float = 0.5
-    """Of SGD; Adam has its usual 0.9 and 0.999."""
-    lr_head: float = 0.01
-    lr_tower: float = 0.0001
-    lr_head_first: float = 0.0
-    """Of the head during `head_epochs`; 0 means `lr_head`."""
-    weight_decay_head: float = 0.0
-    weight_decay_tower: float = 0.0
-    batch_size: int = 128
-    """Images per step of the optimiser."""
-    micro_batch: int = 0
-    """Images per forward pass; gradients are accumulated to `batch_size`. 0: the whole batch at once."""
-    dropout: float = 0.0
-    """Before the head."""
-    head_epochs: int = 0
-    """Epochs in which the head alone is trained, before all of `train`."""
-    max_epochs: int = 1000
-    patience: int = 10
-    """Stop when the loss on the held-out images has not improved for so many epochs."""
-    held_out: float = 0.1
-    """Share of train that decides about the best epoch."""
-    update_batch_norm: bool = False
-    """Whether batch normalisation follows the new images; otherwise it keeps the statistics it came with."""
-    precision: str = "float32"
-    compile: bool = False
-    seed: int = 0
+    preset: Annotated[str, "Where every setting comes from that is not given."] = "paper"
+    train: Annotated[
+        str, "all; last:K for the last K blocks and what follows; head for the new layer on frozen features."
+    ] = "all"
+    optimizer: Annotated[str, "sgd or adam."] = "sgd"
+    momentum: Annotated[float, "Of sgd; adam has its usual 0.9 and 0.999."] = 0.5
+    lr_head: Annotated[float, "Learning rate of the new layer."] = 0.01
+    lr_tower: Annotated[float, "Learning rate of everything else."] = 0.0001
+    lr_head_first: Annotated[float, "Of the new layer during the head epochs; 0: as afterwards."] = 0.0
+    weight_decay_head: Annotated[float, "Of the new layer."] = 0.0
+    weight_decay_tower: Annotated[float, "Of everything else."] = 0.0
+    batch_size: Annotated[int, "Images per step of the optimiser."] = 128
+    micro_batch: Annotated[
+        int, "Images per forward pass, where memory is short; gradients are summed up. 0: the whole batch."
+    ] = 0
+    dropout: Annotated[float, "Before the new layer."] = 0.0
+    head_epochs: Annotated[int, "Epochs for the new layer alone, at first."] = 0
+    max_epochs: Annotated[int, "Stop after so many epochs."] = 1000
+    patience: Annotated[int, "Stop after so many epochs without gain on the held-out images."] = 10
+    held_out: Annotated[float, "Share of train that decides when to stop."] = 0.1
+    update_batch_norm: Annotated[
+        bool, "Let batch norms follow the images; else they keep the statistics that they came with."
+    ] = False
+    precision: Annotated[str, "float32 or bfloat16 (autocast)."] = "float32"
+    compile: Annotated[bool, "torch.compile the model."] = False
+    seed: Annotated[int, "Of order, dropout and the new layer."] = 0
 
     def __post_init__(self) -> None:
         rules = {
@@ -93,3 +90,9 @@ def make_settings(preset: str, changes: Mapping[str, Any]) -> Settings:
     if preset not in PRESETS:
         raise FinetuneError(f"preset {preset!r} is unknown; there are {', '.join(PRESETS)}")
     return dataclasses.replace(PRESETS[preset], **{k: v for k, v in changes.items() if v is not None})
+
+
+def meanings() -> dict[str, tuple[type, str]]:
+    """The type of each setting and what it means, in the order of `Settings`."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in hints.items()}

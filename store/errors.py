@@ -1,10 +1,38 @@
 """The kinds of error the store raises; each message says what, where, expected, got, what to do."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Self
 
 
-class StoreError(Exception):
+@dataclass(frozen=True)
+class Hint:
+    """What to do next: as it is typed at a shell, and as it is called in Python, '' where it cannot be."""
+
+    command: str
+    python: str = ""
+
+    @property
+    def note(self) -> str:
+        """The line by which a traceback tells it."""
+        return f"In Python: {self.python}"
+
+
+class Hinted(Exception):  # noqa: N818
+    """An error that may say as data what to do next, for whoever shows it in their own way."""
+
+    hint: Hint | None = None
+
+    def hinting(self, command: str, python: str = "") -> Self:
+        """The same error with its hint; tracebacks show the call in Python below the message."""
+        self.hint = Hint(command, python)
+        if python:
+            self.add_note(self.hint.note)
+        return self
+
+
+class StoreError(Hinted):
     """Something is wrong with a stored file or with what was asked of it."""
 
 
@@ -41,7 +69,7 @@ class TableError(SchemaError):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """" Did you mean X or Y?" for a mistyped name, up to three known ones, the most alike first; '' where
+    """ " Did you mean X or Y?" for a mistyped name, up to three known ones, the most alike first; '' where
     none is like it."""
     names = {name.casefold(): name for name in known}
     close = get_close_matches(given.casefold(), names, n=3)

@@ -98,12 +98,12 @@ class Features:
             raise IdentityError(
                 f"{self.path} was made from another list of images ({self.n_images:,} rows) than the data "
                 "set has now: photographs were added, removed, renamed or given other ids since. "
-                + (
-                    "Import the vectors again: iaa import --overwrite"
-                    if is_imported
-                    else "Bring it up to date, which keeps the rows of the others: "
-                    f"iaa embed --update --backbone {self.backbone} --dataset NAME"
-                )
+                + ("Import the vectors again" if is_imported else "Update it: all others keep their rows")
+            ).hinting(
+                "iaa import --overwrite"
+                if is_imported
+                else f"iaa embed --update --backbone {self.backbone} --dataset NAME",
+                "" if is_imported else f"iaa.open_dataset(NAME).embed({self.backbone!r}, update=True)",
             )
 
     def read(

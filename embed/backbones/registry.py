@@ -136,7 +136,7 @@ def resolve_backbone(id: str) -> BackboneSpec:
         + (f" Did you mean {' or '.join(close)}?" if close else "")
         + f" Known: {', '.join(BACKBONES)}; any other as {' or '.join(f.form for f in families)}; weights "
         f"of your own as {' or '.join(f.own_form for f in families if f.own_form)} with --weights FILE."
-    )
+    ).hinting("iaa backbone list", "iaa.list_backbones()")
 
 
 def _registered(spec: BackboneSpec) -> BackboneSpec | None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from store.errors import Hinted
 
-class BackboneError(Exception):
+
+class BackboneError(Hinted):
     """A backbone that cannot be used as asked; the message says what to do."""
 
 

@@ -28,6 +28,12 @@ class WeightsUnavailable(BackboneError):  # noqa: N818
     """The weights are not on this machine and cannot be fetched."""
 
 
+def _unavailable_here(spec: BackboneSpec, message: str) -> WeightsUnavailable:
+    return WeightsUnavailable(message).hinting(
+        f"iaa embed --backbone {spec.id} --weights FILE", f"iaa.load_backbone({spec.id!r}, weights=FILE)"
+    )
+
+
 @dataclass(frozen=True)
 class WeightsFile:
     """A local weights file, where it came from, and the digest it must have ('' when unpinned)."""
@@ -70,7 +76,7 @@ def locate_weights(spec: BackboneSpec, weights: Path | None = None) -> WeightsFi
     if cached is not None:
         return cached
     if not repo:
-        raise WeightsUnavailable(_by_file_only(spec, url))
+        raise _unavailable_here(spec, _by_file_only(spec, url))
     return _download(spec, repo, files)
 
 
@@ -177,7 +183,7 @@ def _cached(repo: str, files: tuple[str, ...]) -> WeightsFile | None:
 def _download(spec: BackboneSpec, repo: str, files: tuple[str, ...]) -> WeightsFile:
     reason = hub_unreachable()
     if reason:
-        raise WeightsUnavailable(_unavailable(spec, repo, files, reason))
+        raise _unavailable_here(spec, _unavailable(spec, repo, files, reason))
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -191,7 +197,7 @@ def _download(spec: BackboneSpec, repo: str, files: tuple[str, ...]) -> WeightsF
             problems.append(f"{file}: {type(error).__name__}: {error}")
         else:
             return WeightsFile(Path(path), f"hub: {repo}/{file}")
-    raise WeightsUnavailable(_unavailable(spec, repo, files, "; ".join(problems)))
+    raise _unavailable_here(spec, _unavailable(spec, repo, files, "; ".join(problems)))
 
 
 def hub_unreachable() -> str:

@@ -58,6 +58,8 @@ class Kind:
     """The images of a data set among the files of its source. Raises DatasetError.
 
     A kind without a setting `images` gets its data set's own folder `images` as an empty source, to fill."""
+    about: str = ""
+    """What it is, in a few words for the command line's help."""
     needed: tuple[str, ...] = ("images",)
     check: Callable[[Mapping[str, Any]], str] = _no_complaint
     """What is wrong with settings that are right one by one, or ''."""

@@ -92,8 +92,10 @@ def load_config(data_root: Path, name: str) -> DatasetConfig:
     if not file.is_file():
         known = _names(data_root)
         raise DatasetError(
-            f"no data set {name!r} in {data_root}; there are: {', '.join(known)}.{did_you_mean(name, known)} "
-            f"Add it: iaa dataset add {name} --images DIR --kind folder, or table or ava with --ratings FILE"
+            f"no data set {name!r} in {data_root}; there are: {', '.join(known)}.{did_you_mean(name, known)}"
+        ).hinting(
+            f"iaa dataset add {name} --images DIR --kind folder, or table or ava with --ratings FILE",
+            f"iaa.add_dataset({name!r}, 'folder', DIR), or 'table' or 'ava' with ratings=FILE",
         )
     try:
         content = read_toml(file)

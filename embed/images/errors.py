@@ -1,5 +1,7 @@
 """What goes wrong with a data set."""
 
+from store.errors import Hinted
 
-class DatasetError(Exception):
+
+class DatasetError(Hinted):
     """A data set's files or settings are not as they must be."""

@@ -25,9 +25,9 @@ from iaa.cli import prompts as commands_prompts
 from iaa.cli import rank as commands_rank
 from iaa.cli import report as commands_report
 from iaa.cli import store as commands_store
-from iaa.cli.console import CleanFormatter, answer_json, clean_lines, note, prepare_streams
-from iaa.library.errors import UsageError
-from iaa.library.extras import missing_extra
+from iaa.cli.console import CleanFormatter, answer_json, note, prepare_streams
+from iaa.library.errors import UsageError, describe_error, is_ours, message_of
+from iaa.library.plain import clean_lines
 from iaa.library.supervision import INTERRUPTED, crash_folder, how_to_go_on, supervise
 
 # Typer brings click under different names from version to version; wrong usage is this class in all of them.
@@ -111,8 +111,8 @@ def main(arguments: list[str] | None = None) -> None:
             error.show()
         sys.exit(2)
     except UsageError as error:
-        if not _answer_error(error, str(error), 2, arguments):
-            note(f"error: {error}")
+        if not _answer_error(error, message_of(error), 2, arguments):
+            _tell(error)
         sys.exit(2)
     except BrokenPipeError:
         _let_go()
@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = stop.exit_code
     except Exception as error:
         try:
-            if not _is_ours(error) or not _answer_error(error, _message(error), 1, arguments):
+            if not is_ours(error) or not _answer_error(error, message_of(error), 1, arguments):
                 _explain(error)
         except BrokenPipeError:
             _let_go()
@@ -154,26 +154,21 @@ def _answer_error(error: Exception, message: str, code: int, arguments: list[str
     """With --json an error is one JSON object, too; False without."""
     if "--json" not in (sys.argv[1:] if arguments is None else arguments):
         return False
-    answer_json({"error": {"kind": type(error).__name__, "message": message, "exit_code": code}})
+    answer_json({"error": describe_error(error, message, code)})
     return True
 
 
-def _is_ours(error: Exception) -> bool:
-    """True for errors which say what to do: of this program's own kinds, or for want of an extra."""
-    if missing_extra(error) is not None:
-        return True
-    ours = {"analysis", "embed", "finetune", "iaa", "notebooks", "store"}
-    return type(error).__module__.split(".")[0] in ours
-
-
-def _message(error: Exception) -> str:
-    return missing_extra(error) or "\n".join([str(error), *getattr(error, "__notes__", [])])
+def _tell(error: Exception) -> None:
+    """The message, and what to type next in a line of its own."""
+    note(f"error: {message_of(error)}")
+    if hint := getattr(error, "hint", None):
+        note(f"Try: {hint.command}")
 
 
 def _explain(error: Exception) -> None:
     """Our own errors as one message; anything unforeseen with its traceback."""
-    if _is_ours(error):
-        note(f"error: {_message(error)}")
+    if is_ours(error):
+        _tell(error)
     elif isinstance(error, OSError) and error.strerror:  # of the machine, not of the program
         where = f" {error.filename}" if error.filename is not None else ""
         note(f"error: cannot use{where or ' a file'}: {error.strerror}. To see where: iaa --verbose ...")

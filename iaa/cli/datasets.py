@@ -6,14 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer_json, answer_line, answer_table, at_work, note
+from iaa.cli.console import answer, at_work, note
 from iaa.library import datasets
-from iaa.library.backbones import describe_backbone, list_backbones
+from iaa.library.backbones import any_other, describe_backbone, list_backbones
 from iaa.library.dataset import add_dataset, list_datasets
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout, data_root
+from iaa.library.table import Table, facts
 
-Name = Annotated[str, typer.Argument(help="Name of a data set.", show_default=False)]
+Name = Annotated[str, typer.Argument(help="Name of a data set.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def add(
     name: Annotated[str, typer.Argument(help="A short name; it becomes a folder below the data root.")],
-    kind: Annotated[str, typer.Option(help="table (CSV or Parquet with ratings), ava, or folder.")],
+    kind: Annotated[str, typer.Option(help=f"{datasets.told_kinds()}.")],
     images: Annotated[
         str,
         typer.Option(
@@ -53,9 +54,7 @@ def add(
             "--option", "-o", help="KEY=VALUE for dataset.toml, such as split=paper or threshold=5."
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the data set's configuration.")
-    ] = False,
+    overwrite: options.Overwrite = False,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
@@ -74,23 +73,19 @@ def add(
     with at_work(f"listing the images of {name}"):
         layout = add_dataset(name, kind, images, ratings, overwrite, data, **more).layout
         table = datasets.read_table(layout)
-    if as_json:
-        answer_json(datasets.describe_dataset(layout, table))
-        return
-    note(f"wrote {layout.folder / 'dataset.toml'}: {len(table):,} images")
-    for remark in datasets.gaps(table):
-        note(remark)
-    note("Other backbones than the default: iaa backbone list, then iaa embed --backbone ID")
-    note(f"Next: iaa embed --dataset {name}")
+    notes = [
+        f"wrote {layout.folder / 'dataset.toml'}: {len(table):,} images",
+        *datasets.gaps(table),
+        "Other backbones than the default: iaa backbone list, then iaa embed --backbone ID",
+        f"Next: iaa embed --dataset {name}",
+    ]
+    answer(as_json, datasets.describe_dataset(layout, table), notes=notes)
 
 
 def list_(data: options.Data = None, as_json: options.Json = False) -> None:
     """List the data sets."""
     found = list_datasets(data)
-    if as_json:
-        answer_json({"datasets": found.rows()})
-        return
-    answer_table(found.title, list(found.columns), [list(row.values()) for row in found.rows()])
+    answer(as_json, {"datasets": found.rows()}, found)
 
 
 def show(name: Name, data: options.Data = None, as_json: options.Json = False) -> None:
@@ -99,12 +94,7 @@ def show(name: Name, data: options.Data = None, as_json: options.Json = False) -
     with at_work(f"listing the images of {name}"):
         table = datasets.read_table(layout)
     summary = datasets.describe_dataset(layout, table)
-    if as_json:
-        answer_json(summary)
-        return
-    answer_table(f"Data set {name}", ["what", "value"], [[k, v] for k, v in summary.items()])
-    for remark in datasets.gaps(table):
-        note(remark)
+    answer(as_json, summary, facts(f"Data set {name}", summary), notes=datasets.gaps(table))
 
 
 def remove(
@@ -121,42 +111,24 @@ def remove(
             note(f"  {path}")
         typer.confirm("Delete these?", abort=True, err=True)
     removed = datasets.remove_dataset(layout)
-    if as_json:
-        answer_json({"removed": [str(path) for path in removed]})
-        return
-    note(f"removed data set {name}: {len(removed)} files and folders; the photographs are where they were")
+    told = f"removed data set {name}: {len(removed)} files and folders; the photographs are where they were"
+    answer(as_json, {"removed": removed}, notes=[told])
 
 
 def backbones(as_json: options.Json = False) -> None:
     """List backbones: what can run here, and what is missing for the others."""
-    found = list_backbones().rows()
-    if as_json:
-        answer_json({"backbones": found})
-        return
-    cells = [
-        [
-            row["id"],
-            "yes" if row["can_run_here"] else "no",
-            ", ".join(f"{k} {v}" for k, v in row["outputs"].items()),
-            "yes" if row["has_text"] else "",
-        ]
-        for row in found
-    ]
-    answer_table("Backbones", ["id", "runs here", "outputs", "prompts"], cells)
-    for row in found:
-        if not row["can_run_here"]:
-            answer_line(f"{row['id']}: {row['weights']}")
-    answer_line("Any other: open_clip:ARCH/TAG or timm:NAME, with --weights FILE if the hub is out of reach.")
+    found = list_backbones()
+    names = {"id": "id", "can_run_here": "runs here", "outputs": "outputs", "has_text": "prompts"}
+    shown = Table(found.title, {heading: found.columns[name] for name, heading in names.items()})
+    missing = {row["id"]: row["weights"] for row in found.rows() if not row["can_run_here"]}
+    lacking = Table("What is missing", {"id": list(missing), "weights": list(missing.values())})
+    answer(as_json, {"backbones": found.rows()}, shown, lacking, notes=[any_other()])
 
 
 def show_backbone(
-    name: Annotated[str, typer.Argument(help="A backbone id.", show_default=False)],
-    as_json: options.Json = False,
+    name: Annotated[str, typer.Argument(help="A backbone id.")], as_json: options.Json = False
 ) -> None:
     """Say what is known about a backbone before it is loaded, and where its weights are or come from."""
     found = describe_backbone(name)
-    if as_json:
-        answer_json(found)
-        return
-    rows = [[key, str(value)] for key, value in found.items() if value not in ("", None)]
-    answer_table(f"Backbone {name}", ["what", "value"], rows)
+    told = {key: value for key, value in found.items() if value not in ("", None)}
+    answer(as_json, found, facts(f"Backbone {name}", told))

@@ -2,25 +2,26 @@
 
 import json
 import os
-import shlex
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer_json, answer_table, note, progress
+from iaa.cli.console import answer, note, progress
 from iaa.library import embedding
-from iaa.library.embedding import How, default_backbones
+from iaa.library.embedding import How
 from iaa.library.errors import UsageError
-from iaa.library.layout import Layout, data_root
-from iaa.library.opening import has_text, open_embedded
+from iaa.library.layout import Layout
+from iaa.library.next_steps import next_after_prompts, next_step
 from iaa.library.supervision import crash_folder
+from iaa.library.table import Table
 from iaa.library.workers import choose_devices, embed_by_workers, local_device, parse_worker
-from store import open_prompts, open_targets
+
+if TYPE_CHECKING:
+    from embed.pipeline import Outcome
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +30,6 @@ def register(app: typer.Typer) -> None:
 
 
 def embed(
-    context: typer.Context,
     dataset: options.Dataset = None,
     backbone: options.Backbones = None,
     prompts: Annotated[
@@ -39,7 +39,6 @@ def embed(
             "-p",
             help="Encode this prompt set instead of the images: paper_fixed, paper_context or a TOML file "
             "(repeatable).",
-            show_default=False,
         ),
     ] = None,
     weights: options.Weights = None,
@@ -52,9 +51,7 @@ def embed(
             "that fit on a GPU. Halved, and noted in the file, where memory runs out."
         ),
     ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Decoding threads. Default: one per core.")
-    ] = None,
+    threads: options.Threads = None,
     max_failures: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Stop if a larger share of at least 1,000 images fails.")
     ] = 0.05,
@@ -68,15 +65,13 @@ def embed(
         str | None,
         typer.Option(
             help="I/N: make part I of N of the run, beside other processes, here or on machines that share "
-            "the folder. Default: torchrun's RANK and WORLD_SIZE.",
-            show_default=False,
+            "the folder. Default: torchrun's RANK and WORLD_SIZE."
         ),
     ] = None,
     devices: Annotated[
         str | None,
         typer.Option(
-            help="all: one process per GPU. A number: of GPUs, or of CPU processes where there is none.",
-            show_default=False,
+            help="all: one process per GPU. A number: of GPUs, or of CPU processes where there is none."
         ),
     ] = None,
     merge: Annotated[
@@ -102,7 +97,9 @@ def embed(
             "--thumbnails", help="Make thumbnails of the same pixels, about 20 KB each, for iaa open."
         ),
     ] = False,
-    overwrite: options.Overwrite = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files and unfinished runs of another combination.")
+    ] = False,
     data: options.Data = None,
     as_json: options.Json = False,
     progress_lines: Annotated[bool, typer.Option("--progress-lines", hidden=True)] = False,
@@ -129,24 +126,24 @@ def embed(
         raise UsageError("--merge finishes a run, --overwrite discards it: give one of them")
     if prompts and (update or merge or devices is not None or worker is not None):
         raise UsageError("--prompts encodes texts in one process: leave --update, --merge and workers out")
-    layout = Layout(data_root(data), options.choose_dataset(dataset, data))
+    layout = options.choose_layout(dataset, data)
     if merge:
-        _merge(layout, backbone, as_json)
+        outcomes = embedding.merge(layout, backbone)
+        if not outcomes and not as_json:
+            note(f"Nothing to join: no run is unfinished in {layout.features}")
+            return
+        notes = _notes_on(layout, outcomes, [o.backbone for o in outcomes], "")
+        _answer(layout, outcomes, 0.0, as_json, notes)
         return
-    ids = default_backbones(layout.dataset, backbone)
-    files = options.weight_files(ids, weights)
+    ids = embedding.default_backbones(layout.dataset, backbone)
     if prompts:
-        _embed_prompts(layout, ids, prompts, files, device, overwrite, as_json)
-        return
-    n_per_batch = options.batch_size(batch_size)
-    if devices is not None:
-        _embed_by_workers(context, layout, ids, choose_devices(devices), n_per_batch, as_json)
+        _embed_prompts(layout, backbone, prompts, weights, device, overwrite, as_json)
         return
     how = How(
-        weights=files,
+        weights=options.weight_files(ids, weights),
         device=local_device(device, os.environ) if worker is None else device,
         precision=precision.value,
-        batch_size=n_per_batch,
+        batch_size=options.batch_size(batch_size),
         threads=threads,
         max_failed_share=max_failures,
         max_pixels=max_pixels,
@@ -155,90 +152,54 @@ def embed(
         check_content=check_content,
         thumbnails=thumbnails,
         crash_folder=crash_folder(),
-        worker=None if update else parse_worker(worker, os.environ),
+        worker=None if update or devices else parse_worker(worker, os.environ),
         n_siblings=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if worker is None else 1,
     )
-    _embed_here(layout, ids, how, as_json, progress_lines, update)
-
-
-def _embed_here(
-    layout: Layout, ids: list[str], how: How, as_json: bool, progress_lines: bool, update: bool
-) -> None:
+    if devices is not None:
+        _embed_by_workers(layout, ids, devices, how, as_json)
+        return
     on_rows = _print_rows if progress_lines else None
     done = embedding.embed(layout, ids, how, update, progress, note, on_rows)
-    if as_json:
-        _answer_outcomes(layout, done.outcomes, done.rate, **done.how, seconds=done.seconds)
-        return
-    _show_outcomes(done.outcomes)
-    if done.n_new:
-        how_many = f"{done.rate:,.0f} images/s; read to resize summed over {done.how['n_threads']} threads"
-        rows = [[stage, float(s)] for stage, s in done.seconds.items()]
-        answer_table(f"Seconds per stage ({how_many})", ["stage", "seconds"], rows)
-    n_left = max((o.n_left for o in done.outcomes), default=0)
-    if n_left:
-        note(
-            f"{n_left:,} rows are left to other workers, and the last one to finish joins the parts. Start "
-            "one that was stopped again. Should the parts stay apart: "
-            f"iaa embed --dataset {layout.dataset} --merge"
-        )
-        return
-    if update and not done.n_new:
-        note("Nothing to embed: every image is the same file as before, or one that cannot be read.")
-    elif not done.n_new:
-        note("Nothing to do: every file is finished for exactly this combination.")
-    _note_next(layout, ids, how.weights)
+    told = "Nothing to do: every file is finished for exactly this combination."
+    if update:
+        told = "Nothing to embed: every image is the same file as before, or one that cannot be read."
+    notes = _notes_on(layout, done.outcomes, ids, "" if done.n_new else told, how.weights)
+    stages = [done.stages()] if done.n_new else []
+    _answer(layout, done.outcomes, done.rate, as_json, notes, *stages, **done.how, seconds=done.seconds)
 
 
-def _embed_by_workers(
-    context: typer.Context,
-    layout: Layout,
-    ids: list[str],
-    devices: list[str],
-    n_per_batch: int | None,
-    as_json: bool,
-) -> None:
-    own = {"dataset", "devices", "device", "worker", "merge", "data", "as_json", "progress_lines"}
-    arguments = [*_arguments_of(context, own), "--dataset", layout.dataset, "--data", str(layout.root)]
-    done = embed_by_workers(layout, ids, devices, arguments, n_per_batch, progress, note)
+def _embed_by_workers(layout: Layout, ids: list[str], devices: str, how: How, as_json: bool) -> None:
+    done = embed_by_workers(layout, ids, choose_devices(devices), how, progress, note)
     if done.n_dead:
         note(
             f"error: {done.n_dead} of {done.n_workers} workers did not finish. What is finished is kept: run "
             f"the same command again to go on (iaa embed --dataset {layout.dataset} ...)."
         )
         raise typer.Exit(1)
-    if as_json:
-        _answer_outcomes(layout, done.outcomes, done.rate, workers=done.answers)
-        return
-    _show_outcomes(done.outcomes)
-    n_new = max((o.n_new for o in done.outcomes), default=0)
-    if n_new:
-        note(f"{n_new:,} images by {done.n_workers} workers, {done.rate:,.0f} images/s")
-    else:
-        note("Nothing to do: every file is finished for exactly this combination.")
-    _note_next(layout, ids)
+    told = "Nothing to do: every file is finished for exactly this combination."
+    if n_new := max((o.n_new for o in done.outcomes), default=0):
+        told = f"{n_new:,} images by {done.n_workers} workers, {done.rate:,.0f} images/s"
+    notes = _notes_on(layout, done.outcomes, ids, told, how.weights)
+    _answer(layout, done.outcomes, done.rate, as_json, notes, workers=done.answers)
 
 
-def _arguments_of(context: typer.Context, without: set[str]) -> list[str]:
-    """The options of the running command, as they would be typed, but for those named."""
-    words = []
-    for option in context.command.params:
-        value = context.params.get(str(option.name))
-        if option.name in without or value is None or value is False or value == option.default:
-            continue
-        for each in value if isinstance(value, list | tuple) else [value]:
-            words += [option.opts[0]] if each is True else [option.opts[0], str(each)]
-    return words
-
-
-def _merge(layout: Layout, backbone: list[str] | None, as_json: bool) -> None:
-    outcomes = embedding.merge(layout, backbone)
-    if as_json:
-        _answer_outcomes(layout, outcomes, 0.0)
-    elif outcomes:
-        _show_outcomes(outcomes)
-        _note_next(layout, [o.backbone for o in outcomes])
-    else:
-        note(f"Nothing to join: no run is unfinished in {layout.features}")
+def _embed_prompts(
+    layout: Layout,
+    backbone: list[str] | None,
+    prompts: list[str],
+    weights: list[str] | None,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    ids = embedding.reading_backbones(layout, backbone)
+    if without := [name for name in backbone or [] if name not in ids]:
+        note(f"no text tower, so no prompts: {', '.join(without)}")
+    files = options.weight_files(ids, weights)
+    made = embedding.embed_prompts(layout, ids, prompts, files, device, overwrite, progress)
+    step = next_after_prompts(layout, made)
+    notes = [f"Next: {step.command}"] if step else []
+    answer(as_json, {"dataset": layout.dataset, "files": made.rows()}, made, notes=notes)
 
 
 def _print_rows(n_rows: int, n_failed: int, is_new: bool) -> None:
@@ -246,76 +207,39 @@ def _print_rows(n_rows: int, n_failed: int, is_new: bool) -> None:
     print(json.dumps({"n_rows": n_rows, "n_failed": n_failed, "is_new": is_new}), flush=True)
 
 
-def _answer_outcomes(layout: Layout, outcomes: list[Any], rate: float, **more: Any) -> None:
-    files = [asdict(o) for o in outcomes]
-    answer_json({"dataset": layout.dataset, "files": files, "images_per_second": rate, **more})
-
-
-def _note_next(layout: Layout, ids: list[str], weights: Mapping[str, Path] | None = None) -> None:
-    """A command that works now, whatever the data set has."""
-    reading = [b for b in ids if has_text(b)]
-    is_rated = open_targets(layout.targets).is_rated
-    if reading:
-        asked = f"--dataset {layout.dataset} --backbone {reading[0]}"
-        if reading[0] in (weights or {}):  # texts go through the very weights that made the vectors
-            asked += f" --weights {shlex.quote(str((weights or {})[reading[0]]))}"
-        by = "embed --prompts paper_fixed" if is_rated else "rank --high beautiful --low ugly"
-        note(f"Next: iaa {by} {asked}")
-    elif is_rated:
-        note(f"Next: iaa probe --dataset {layout.dataset}" + "".join(f" --backbone {b}" for b in ids))
-    else:  # nothing to fit to, no words: any picture that has a vector
-        with open_embedded(layout, ids[0]) as features:
-            names = features.image_id[features.ok]
-        if len(names):
-            like = shlex.quote(str(names[0]))
-            note(f"Next: iaa search --like {like} --dataset {layout.dataset} --backbone {ids[0]}")
-
-
-def _embed_prompts(
+def _answer(
     layout: Layout,
-    ids: list[str],
-    prompts: list[str],
-    files: dict[str, Path],
-    device: str,
-    overwrite: bool,
+    outcomes: Sequence["Outcome"],
+    rate: float,
     as_json: bool,
+    notes: Iterable[str],
+    *stages: Table,
+    **more: Any,
 ) -> None:
-    if without := [name for name in ids if not has_text(name)]:
-        note(f"no text tower, so no prompts: {', '.join(without)}")
-    made = embedding.embed_prompts(layout, ids, prompts, files, device, overwrite, progress)
-    if as_json:
-        answer_json({"dataset": layout.dataset, "files": made.rows()})
+    files = [asdict(outcome) for outcome in outcomes]
+    value = {"dataset": layout.dataset, "files": files, "images_per_second": rate, **more}
+    answer(as_json, value, embedding.outcome_table(outcomes), *stages, notes=notes)
+
+
+def _notes_on(
+    layout: Layout,
+    outcomes: Sequence["Outcome"],
+    ids: list[str],
+    told: str,
+    weights: Mapping[str, Path] | None = None,
+) -> Iterator[str]:
+    """Failed rows by reason, what is left to other workers, what was there to do, and what is next."""
+    for path, reasons in embedding.failure_reasons(outcomes).items():
+        yield f"failed rows of {path} by reason (all of them: iaa info {path}):"
+        yield from (f"  {count:>6}  {reason}" for reason, count in reasons.most_common(5))
+    if n_left := max((o.n_left for o in outcomes), default=0):
+        yield (
+            f"{n_left:,} rows are left to other workers, and the last one to finish joins the parts. Start "
+            "one that was stopped again. Should the parts stay apart: "
+            f"iaa embed --dataset {layout.dataset} --merge"
+        )
         return
-    if not len(made):
-        note("Nothing to encode: name a CLIP backbone, such as --backbone vit_b32.openai")
-        return
-    rows = [[*row.values()] for row in made.rows()]
-    answer_table("Prompt files", ["prompts", "backbone", "texts", "file", "digest"], rows)
-    first = made.rows()[0]
-    asked = f"--dataset {layout.dataset} --backbone {first['backbone']}"
-    if not layout.features_of(first["backbone"]).exists():
-        note(f"Next: iaa embed {asked}")
-    elif first["prompts"] in embedding.DEFAULT_SETS and open_targets(layout.targets).is_rated:
-        note(f"Next: iaa prompts evaluate {asked}")
-    elif {1, -1} <= set(open_prompts(first["path"]).polarity.tolist()):
-        note(f"Next: iaa rank --prompts {first['prompts']} {asked}")
-
-
-def _show_outcomes(outcomes: list[Any]) -> None:
-    rows = [
-        [o.backbone, o.n_images, o.n_failed, o.n_new, o.n_left, str(o.path), o.digest[:12]] for o in outcomes
-    ]
-    answer_table("Feature files", ["backbone", "rows", "failed", "new", "left", "file", "digest"], rows)
-    for outcome in outcomes:
-        if outcome.n_failed and outcome.digest:
-            _show_failures(outcome.path)
-
-
-def _show_failures(path: Path) -> None:
-    from store import open_features
-
-    with open_features(path) as features:
-        reasons = Counter(features.failures.values())
-    note(f"failed rows of {path} by reason (all of them: iaa info {path}):")
-    for reason, count in reasons.most_common(5):
-        note(f"  {count:>6}  {reason}")
+    if told:
+        yield told
+    if step := next_step(layout, ids, weights):
+        yield f"Next: {step.command}"

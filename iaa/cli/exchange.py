@@ -1,14 +1,16 @@
 """`iaa export` and `iaa import`: vectors out to other programs, and in from them."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer_json, answer_table, at_work, note
+from iaa.cli.console import answer, at_work
 from iaa.library import exchange
 from iaa.library.layout import Layout, data_root
+from iaa.library.table import facts
 
 
 def register(app: typer.Typer) -> None:
@@ -18,26 +20,19 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    out: Annotated[Path, typer.Argument(help="File to write, or folder for clip-retrieval. Must be new.")],
+    out: Annotated[Path, typer.Argument(help="File to write, or folder for clip-retrieval.")],
     dataset: options.Dataset = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone", "-b", help="Backbone id. Default: the only one embedded.", show_default=False
-        ),
-    ] = None,
+    backbone: options.OneEmbedded = None,
     to: Annotated[
         str | None,
         typer.Option(
             "--to",
             metavar=f"[{'|'.join(exchange.written_formats())}]",
             help="What to write. Default: what the file's ending says, else Parquet.",
-            show_default=False,
         ),
     ] = None,
     output: Annotated[
-        list[str] | None,
-        typer.Option("--output", help="Output; repeatable. Default: all.", show_default=False),
+        list[str] | None, typer.Option("--output", help="Output; repeatable. Default: all.")
     ] = None,
     unit: Annotated[
         bool, typer.Option("--unit", help="Scale vectors to length 1, as clip-retrieval's index expects.")
@@ -45,6 +40,7 @@ def export(
     only_ok: Annotated[
         bool, typer.Option("--only-ok", help="clip-retrieval: leave failed rows out instead of NaN.")
     ] = False,
+    overwrite: options.Overwrite = False,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
@@ -52,17 +48,13 @@ def export(
 
     Example: iaa export vectors.parquet --dataset mine --backbone efficientnet_lite0.in1k
     """
-    layout = Layout(data_root(data), options.choose_dataset(dataset, data))
-    done = exchange.export(layout, out, to, backbone, output, unit, only_ok)
-    if as_json:
-        answer_json(
-            {"out": out, "format": done.format, "outputs": done.outputs, "n_rows": done.n_rows,
-             "n_failed": done.n_failed}
-        )  # fmt: skip
-        return
+    layout = options.choose_layout(dataset, data)
+    done = exchange.export(layout, out, to, backbone, output, unit, only_ok, overwrite)
+    value = asdict(done)
     fate = "left out" if only_ok else "kept as failed rows"
     rows = f"{done.n_rows:,} rows of {', '.join(done.outputs)}"
-    note(f"wrote {out}: {rows}; {done.n_failed:,} failed images {fate}")
+    told = f"wrote {out}: {rows}; {done.n_failed:,} failed images {fate}"
+    answer(as_json, {"out": value.pop("path"), **value}, notes=[told])
 
 
 def import_(
@@ -84,10 +76,9 @@ def import_(
         str | None, typer.Option(help="Column of the ids. Default: image_id, else image_path, key or id.")
     ] = None,
     output: Annotated[
-        str | None,
-        typer.Option(help="Name of this output. Default: as exported, else embedding.", show_default=False),
+        str | None, typer.Option(help="Name of this output. Default: as exported, else embedding.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the feature file.")] = False,
+    overwrite: options.Overwrite = False,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
@@ -101,23 +92,16 @@ def import_(
     layout = Layout(data_root(data), dataset)
     with at_work(f"reading {source}"):
         done = exchange.import_vectors(layout, source, backbone, ids, id_column, output, overwrite)
-    for remark in done.notes:
-        note(remark)
     lengths = done.lengths
-    if as_json:
-        counts = {"n_ok": done.n_ok, "n_failed": done.n_failed, "n_unused": done.n_unused}
-        answer_json({"file": done.path, "digest": done.digest, **counts, **lengths})
-        return
+    counts = {"n_ok": done.n_ok, "n_failed": done.n_failed, "n_unused": done.n_unused}
     unit = "of unit length" if lengths["is_unit_length"] else "not of unit length"
-    answer_table(
-        f"Imported from {source}",
-        ["what", "value"],
-        [
-            ["file", str(done.path)],
-            ["rows", f"{done.n_ok:,} with a vector, {done.n_failed:,} failed"],
-            ["imported rows without an image", f"{done.n_unused:,}"],
-            ["matched by", done.matched_by],
-            ["vectors", f"{done.dtype}, {unit} ({lengths['length_min']:g} to {lengths['length_max']:g})"],
-            ["digest", done.digest[:12]],
-        ],
-    )
+    about = {
+        "file": done.path,
+        "rows": f"{done.n_ok:,} with a vector, {done.n_failed:,} failed",
+        "imported rows without an image": f"{done.n_unused:,}",
+        "matched by": done.matched_by,
+        "vectors": f"{done.dtype}, {unit} ({lengths['length_min']:g} to {lengths['length_max']:g})",
+        "digest": done.digest[:12],
+    }
+    value = {"file": done.path, "digest": done.digest, **counts, **lengths}
+    answer(as_json, value, facts(f"Imported from {source}", about), notes=done.notes)

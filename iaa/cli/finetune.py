@@ -1,17 +1,17 @@
 """`iaa finetune`: a backbone trained end to end on the votes; its predictions go back into the store."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from finetune.settings import make_settings, meanings
 from iaa.cli import options
-from iaa.cli.console import answer_json, answer_table, interval_cell, note, progress
+from iaa.cli.console import answer, note, progress
 from iaa.library import finetuning
 from iaa.library.embedding import default_backbones
-from iaa.library.layout import Layout, data_root
 from iaa.library.supervision import crash_folder
 
 if TYPE_CHECKING:
@@ -21,15 +21,32 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("finetune")(finetune)
+    app.command("finetune")(with_settings(finetune))
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each setting of `finetune.settings` that it does not take by itself;
+    what is not typed is None, as in the preset."""
+    signature = inspect.signature(command)
+    own = {name: each for name, each in signature.parameters.items() if each.kind is not each.VAR_KEYWORD}
+    hints = get_type_hints(command, include_extras=True)
+    for name, (kind, meaning) in meanings().items():
+        if name not in own:
+            flags = [f"--{name.replace('_', '-')}"] if kind is bool else []
+            hints[name] = Annotated[kind | None, typer.Option(*flags, help=meaning)]
+            own[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+    parameters = [each.replace(annotation=hints[name]) for name, each in own.items()]
+
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = hints
+    return command
 
 
 def finetune(
     dataset: options.Dataset = None,
     backbone: options.Backbones = None,
     preset: Annotated[
-        str,
-        typer.Option(help="paper, nima or demo: where every setting that is not given comes from."),
+        str, typer.Option(help="paper, nima or demo: where every setting that is not given comes from.")
     ] = "paper",
     train: Annotated[
         list[str] | None,
@@ -41,66 +58,17 @@ def finetune(
     output: Annotated[
         str | None, typer.Option(help="Output the new layer is put on. Default: the backbone's first.")
     ] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd or adam.", show_default=False)] = None,
-    momentum: Annotated[float | None, typer.Option(help="Of sgd.", show_default=False)] = None,
-    lr_head: Annotated[
-        float | None, typer.Option(help="Learning rate of the new layer.", show_default=False)
-    ] = None,
-    lr_tower: Annotated[
-        float | None, typer.Option(help="Learning rate of everything else.", show_default=False)
-    ] = None,
-    lr_head_first: Annotated[
-        float | None, typer.Option(help="Of the new layer during --head-epochs.", show_default=False)
-    ] = None,
-    weight_decay_head: Annotated[
-        float | None, typer.Option(help="Of the new layer.", show_default=False)
-    ] = None,
-    weight_decay_tower: Annotated[
-        float | None, typer.Option(help="Of everything else.", show_default=False)
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images per step of the optimiser.", show_default=False)
-    ] = None,
-    micro_batch: Annotated[
-        int | None,
-        typer.Option(min=0, help="Images per forward pass, where memory is short.", show_default=False),
-    ] = None,
-    dropout: Annotated[float | None, typer.Option(help="Before the new layer.", show_default=False)] = None,
-    head_epochs: Annotated[
-        int | None, typer.Option(min=0, help="Epochs for the new layer alone, at first.", show_default=False)
-    ] = None,
-    max_epochs: Annotated[int | None, typer.Option(min=1, help="Stop after.", show_default=False)] = None,
-    patience: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many epochs without gain.", show_default=False)
-    ] = None,
-    held_out: Annotated[
-        float | None, typer.Option(help="Share of train that decides when to stop.", show_default=False)
-    ] = None,
-    update_batch_norm: Annotated[
-        bool | None,
-        typer.Option("--update-batch-norm", help="Let batch norms follow the images.", show_default=False),
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16 (autocast).", show_default=False)
-    ] = None,
-    compile: Annotated[
-        bool | None, typer.Option("--compile", help="torch.compile the model.", show_default=False)
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of order, dropout and the new layer.", show_default=False)
-    ] = None,
     pixels: Annotated[
         Literal["cache", "stream"],
         typer.Option(help="cache: decode once, 150 KB an image at 224 pixels. stream: decode every epoch."),
     ] = "cache",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Decoding threads. Default: one per core.")
-    ] = None,
+    threads: options.Threads = None,
     n_boot: options.Boot = 1000,
     weights: options.Weights = None,
     device: options.Device = "auto",
     data: options.Data = None,
     as_json: options.Json = False,
+    **settings: Any,
 ) -> None:
     """Fine-tune backbones on the votes of the training images (the paper's section 4.3).
 
@@ -111,19 +79,9 @@ def finetune(
 
     Example: iaa finetune -d ava -b vit_b32.openai; watch it: tensorboard --logdir data/ava/finetuned
     """
-    from finetune.settings import make_settings
-
-    changes = {
-        "optimizer": optimizer, "momentum": momentum, "lr_head": lr_head,
-        "lr_tower": lr_tower, "lr_head_first": lr_head_first, "weight_decay_head": weight_decay_head,
-        "weight_decay_tower": weight_decay_tower, "batch_size": batch_size, "micro_batch": micro_batch,
-        "dropout": dropout, "head_epochs": head_epochs, "max_epochs": max_epochs, "patience": patience,
-        "held_out": held_out, "update_batch_norm": update_batch_norm, "precision": precision,
-        "compile": compile, "seed": seed,
-    }  # fmt: skip
     parts: list[str | None] = list(dict.fromkeys(train)) if train else [None]
-    chosen = [make_settings(preset, {**changes, "train": part}) for part in parts]
-    layout = Layout(data_root(data), options.choose_dataset(dataset, data))
+    chosen = [make_settings(preset, {**settings, "train": part}) for part in parts]
+    layout = options.choose_layout(dataset, data)
     ids = default_backbones(layout.dataset, backbone)
     files = options.weight_files(ids, weights)
     with _watching() as watch:
@@ -141,35 +99,15 @@ def finetune(
             n_boot,
             progress,
         )
-    if as_json:
-        runs = [
-            d.record
-            | {"settings": d.record["identity"]["settings"]}
-            | {"result": None if d.result is None else asdict(d.result)}
-            for d in done
-        ]
-        answer_json({"dataset": layout.dataset, "runs": runs})
-        return
-    columns = ["backbone", "trained", "parameters", "best epoch", "held-out emd_r2", "SRCC test"]
-    answer_table(
-        f"Fine-tuned on {layout.dataset}", [*columns, "accuracy test", "seconds"], [_cells(d) for d in done]
-    )
-    for d in done:
-        if d.record["failures"]:
-            n_failed = len(d.record["failures"])
-            note(f"{n_failed} images could not be read and took no part; see {d.folder}/run.json")
+    notes = [
+        f"{n_failed} images could not be read and took no part; see {each.folder}/run.json"
+        for each in done
+        if (n_failed := len(each.record["failures"]))
+    ]
     asked = "".join(f" --backbone {name}" for name in backbone or [])
-    note(f"Next: iaa report --dataset {layout.dataset}{asked}")
-
-
-def _cells(done: finetuning.Finetuned) -> list[Any]:
-    record, result = done.record, done.result
-    metrics = (None, None) if result is None else (result.srcc, result.accuracy)
-    return [
-        done.id, record["identity"]["settings"]["train"], record["n_trainable"],
-        f"{record['best_epoch']} of {record['n_epochs']}", f"{record['best']['held_out_loss']:.4f}",
-        *(interval_cell(metric) for metric in metrics), f"{record['seconds']:,.0f}",
-    ]  # fmt: skip
+    notes.append(f"Next: iaa report --dataset {layout.dataset}{asked}")
+    value = {"dataset": layout.dataset, "runs": [each.to_dict() for each in done]}
+    answer(as_json, value, finetuning.runs_table(layout.dataset, done), notes=notes)
 
 
 def _begin(run: "Run", n_fitted: int, n_held_out: int, is_finished: bool) -> None:

@@ -1,16 +1,14 @@
 """`iaa prompts`: sets of texts, before and after they are encoded, and what they say about photographs."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer_json, answer_table, metric_cells, note, result_title
+from iaa.cli.console import answer
 from iaa.library import prompts as library
-from iaa.library.layout import Layout, data_root
-
-SetName = Annotated[str, typer.Argument(help="A prompt set by name, or a TOML file.", show_default=False)]
+from iaa.library.results import shown_results
 
 
 def register(app: typer.Typer) -> None:
@@ -24,45 +22,29 @@ def register(app: typer.Typer) -> None:
     app.add_typer(prompts, name="prompts")
 
 
-def list_(
-    dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False
-) -> None:
+def list_(dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False) -> None:
     """List the prompt sets that are encoded for a data set."""
-    layout = Layout(data_root(data), options.choose_dataset(dataset, data))
+    layout = options.choose_layout(dataset, data)
     found = library.list_prompts(layout)
-    if as_json:
-        answer_json({"dataset": layout.dataset, "prompts": found.rows()})
-        return
-    answer_table(found.title, list(found.columns), [list(row.values()) for row in found.rows()])
-    if not len(found):
-        note(f"None yet. Encode one: iaa embed --prompts paper_fixed --dataset {layout.dataset} -b ID")
+    first = f"None yet. Encode one: iaa embed --prompts paper_fixed --dataset {layout.dataset} -b ID"
+    value = {"dataset": layout.dataset, "prompts": found.rows()}
+    answer(as_json, value, found, notes=[] if len(found) else [first])
 
 
 def remove(
-    name: Annotated[str, typer.Argument(help="Name of an encoded prompt set.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Name of an encoded prompt set.")],
     dataset: options.Dataset = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
     """Delete the encoded files of a prompt set."""
-    layout = Layout(data_root(data), options.choose_dataset(dataset, data))
-    removed = library.remove_prompts(layout, name)
-    if as_json:
-        answer_json({"removed": [str(path) for path in removed]})
-        return
-    for path in removed:
-        note(f"removed {path}")
+    removed = library.remove_prompts(options.choose_layout(dataset, data), name)
+    answer(as_json, {"removed": removed}, notes=[f"removed {path}" for path in removed])
 
 
 def evaluate(
     dataset: options.Dataset = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone", "-b", help="A backbone with a text tower. Default: the only one embedded.",
-            show_default=False,
-        ),
-    ] = None,
+    backbone: options.OneEmbedded = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,
@@ -74,32 +56,24 @@ def evaluate(
 
     Example: iaa prompts evaluate --dataset demo
     """
-    layout = Layout(data_root(data), options.choose_dataset(dataset, data))
+    layout = options.choose_layout(dataset, data)
     found = library.evaluate_prompts(layout, backbone, device, seed, n_boot)
     options.note_demo(found.backbone, layout.dataset)
-    if as_json:
-        answer_json({"dataset": layout.dataset, "results": [asdict(r) for r in found.results]})
-        return
-    rows = []
-    for result in found.results:
-        pairs = [result.detail.get(k) for k in ("binary_pair", "continuous_pair")]
-        named = "; ".join(" / ".join(pair) for pair in pairs if pair)
-        rows.append([result.method, named, *metric_cells(result)])
-    columns = ["method", "pairs (binary; continuous)", "accuracy", "SRCC", "PLCC"]
-    answer_table(f"{result_title(found.results[0])}; {found.backbone}", columns, rows)
-    note(f"always the commoner class of train: accuracy {found.majority:.4f}")
-    for name in found.missing:
-        note(
-            f"{name} is not encoded here; for its methods: "
-            f"iaa embed --prompts {name} -d {layout.dataset} -b {found.backbone}"
-        )
+    asked = f"--dataset {layout.dataset} --backbone {found.backbone}"
+    notes = [f"always the commoner class of train: accuracy {found.majority:.4f}"]
+    notes += [
+        f"{name} is not encoded here; for its methods: iaa embed --prompts {name} {asked}"
+        for name in found.missing
+    ]
     if found.n_failed:
-        note(f"{found.n_failed} failed rows took no part")
-    note(f"Next: iaa report --dataset {layout.dataset} --backbone {found.backbone}")
+        notes.append(f"{found.n_failed} failed rows took no part")
+    notes.append(f"Next: iaa report {asked}")
+    value = {"dataset": layout.dataset, "results": [asdict(r) for r in found.results]}
+    answer(as_json, value, shown_results(found.results), notes=notes)
 
 
 def check(
-    file: SetName,
+    file: Annotated[str, typer.Argument(help="A prompt set by name, or a TOML file.")],
     backbone: Annotated[
         str, typer.Option("--backbone", "-b", help="Whose tokenizer reads the texts; no weights are needed.")
     ] = "vit_b32.openai",
@@ -110,29 +84,10 @@ def check(
     Example: iaa prompts check mine.toml
     """
     found = library.check_prompts(file, backbone)
-    if as_json:
-        answer_json(asdict(found))
-    else:
-        _show(found)
-        if not found.problems:
-            note(f"For a data set: iaa embed --prompts {file} --backbone {backbone} --dataset NAME")
+    notes = [f"note: {remark}" for remark in found.remarks]
+    notes += [f"wrong: {problem}" for problem in found.problems]
+    if not found.problems:
+        notes.append(f"For a data set: iaa embed --prompts {file} --backbone {backbone} --dataset NAME")
+    answer(as_json, asdict(found), *([found.table()] if found.name else []), notes=notes)
     if found.problems:
         raise typer.Exit(1)
-
-
-def _show(found: library.Checked) -> None:
-    if found.name:
-        some = [*found.contents[:3], *(["..."] if len(found.contents) > 3 else [])]
-        rows: list[list[Any]] = [["name", found.name]]
-        sides = {"high": found.high, "low": found.low, "neutral": found.neutral}
-        rows += [[f"{side} ({len(words)})", ", ".join(words)] for side, words in sides.items() if words]
-        rows += [[f"templates ({len(found.templates)})", tuple(found.templates)]]
-        rows += [[f"contents ({len(found.contents):,})", ", ".join(some)]] if found.contents else []
-        first = [*found.texts[:3], *(["...", found.texts[-1]] if len(found.texts) > 3 else [])]
-        rows += [[f"texts ({len(found.texts):,})", tuple(first)]]
-        longest = f"{found.longest_tokens} of {found.context_length} tokens: {found.longest_text}"
-        answer_table(f"What {found.file} encodes", ["what", "value"], [*rows, ["longest", longest]])
-    for remark in found.remarks:
-        note(f"note: {remark}")
-    for problem in found.problems:
-        note(f"wrong: {problem}")

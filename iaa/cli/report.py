@@ -7,7 +7,6 @@ import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer_json, answer_line, at_work, note
-from iaa.library.layout import Layout, data_root
 from iaa.library.reports import make_report
 
 
@@ -18,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def report(
     dataset: options.Dataset = None,
-    backbone: options.Backbones = None,
+    backbone: options.Embedded = None,
     seed: Annotated[int, typer.Option(help="Seed of every bootstrap and fold.")] = 0,
     n_boot: Annotated[
         int,
@@ -30,7 +29,7 @@ def report(
     as_json: options.Json = False,
 ) -> None:
     """Run the notebooks on what has been embedded and write pages under DATA/DATASET/report/."""
-    layout = Layout(data_root(data), options.choose_dataset(dataset, data))
+    layout = options.choose_layout(dataset, data)
     started = time.perf_counter()
     with at_work("report") as lines:
 
@@ -41,7 +40,7 @@ def report(
         index = make_report(layout, backbone, seed, n_boot, on_page)
     seconds = time.perf_counter() - started
     if as_json:
-        answer_json({"dataset": layout.dataset, "index": str(index), "seconds": seconds})
+        answer_json({"dataset": layout.dataset, "index": index, "seconds": seconds})
         return
     note(f"report made in {seconds:.0f} s; open it in a browser:")
     answer_line(str(index))

@@ -4,6 +4,7 @@ Every row goes out, in order; a failed row stays one. Rows are checked against t
 """
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +90,14 @@ def write_new(path: Path, write: Callable[[Path], None]) -> None:
 
     Raises StoreError where it exists, SpaceError."""
     if path.exists():
-        raise StoreError(f"{path} exists already and is left alone. Remove it, or choose another name")
+        raise StoreError(
+            f"{path} exists already and is left alone. Choose another name, or replace it: --overwrite"
+        )
     partial = path.with_name(path.name + ".partial")
     try:
         make_folder(path.parent)
+        if partial.is_dir():  # of an export that was stopped
+            shutil.rmtree(partial)
         write(partial)
         if partial.is_dir():
             os.replace(partial, path)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @naming_extras()
 def list_backbones() -> Table:
     """The registered backbones: id, whether it can run here, outputs with their widths, whether it reads
-    text, and where its weights are or how to get them. Any other: `open_clip:ARCH/TAG`, `timm:NAME`."""
+    text, and where its weights are or how to get them. How any other is called: `any_other`."""
     from embed.backbones.registry import BACKBONES
     from embed.backbones.weights import backbone_availability
 
@@ -33,6 +33,14 @@ def list_backbones() -> Table:
             "weights": [reason for _, _, reason in found],
         },
     )
+
+
+def any_other() -> str:
+    """How backbones that are not registered are called, family by family."""
+    from embed.backbones.families import FAMILIES, family
+
+    forms = " or ".join(family(name).form for name in FAMILIES)
+    return f"Any other: {forms}, with --weights FILE if the hub is out of reach."
 
 
 def describe_backbone(name: str) -> dict[str, Any]:

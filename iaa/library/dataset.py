@@ -216,9 +216,9 @@ class Dataset:
 
     def verify(self) -> "list[Verdict]":
         """Read every stored byte of the data set and compare it with its digest; a verdict per file."""
-        from store.verify import stored_files, verify_file
+        from iaa.library.stored import verify_files
 
-        return [verify_file(path) for path in stored_files(self.layout.folder)]
+        return verify_files([self.layout.folder])
 
     @naming_extras()
     def report(
@@ -241,11 +241,13 @@ class Dataset:
         outputs: Sequence[str] | str | None = None,
         unit_norm: bool = False,
         only_ok: bool = False,
+        overwrite: bool = False,
     ) -> "ExportedFile":
         """Write the vectors for other programs; says what was written (docs/exchange.md)."""
         from iaa.library.exchange import export
 
-        return export(self.layout, Path(path), to, backbone, _names(outputs), unit_norm, only_ok)
+        names = _names(outputs)
+        return export(self.layout, Path(path), to, backbone, names, unit_norm, only_ok, overwrite)
 
     def __repr__(self) -> str:
         return f"<data set {self.name!r} in {self.layout.root}>"

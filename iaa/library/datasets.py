@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from embed.images.datasets import ImageTable
 
 
+def told_kinds() -> str:
+    """The kinds of data sets that can be added, with what each is, for the command line's help."""
+    from embed.images.kinds import KINDS
+
+    added = {name: kind.about for name, kind in KINDS.items() if not kind.is_built_in}
+    return ", ".join(f"{name} ({about})" if about else name for name, about in added.items())
+
+
 def read_table(layout: Layout) -> "ImageTable":
     """The images that a data set lists now; nothing is written. Raises DatasetError."""
     from embed.images.datasets import build_table, load_config

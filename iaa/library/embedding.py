@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from iaa.library.backbones import load_backbones
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
-from iaa.library.opening import has_text
+from iaa.library.opening import embedded_paths, has_text, is_known
 from iaa.library.progress import Bar, Progress, Say, log, show_progress
 from iaa.library.table import Table
-from store import Targets, write_targets
+from store import Targets, open_features, write_targets
 from store.parts import begun_provenance, part_bounds
 from store.system import n_cores
 
@@ -74,9 +75,13 @@ class Embedded:
 
     def table(self) -> Table:
         """A row per feature file."""
-        names = ("backbone", "n_images", "n_failed", "n_new", "n_left", "path", "digest")
-        cells = {name: [getattr(o, name) for o in self.outcomes] for name in names}
-        return Table("Feature files", cells | {"path": [str(path) for path in cells["path"]]})
+        return outcome_table(self.outcomes)
+
+    def stages(self) -> Table:
+        """Seconds that each stage of the work took."""
+        how = f"{self.rate:,.0f} images/s; read to resize summed over {self.how['n_threads']} threads"
+        stages, seconds = list(self.seconds), [float(s) for s in self.seconds.values()]
+        return Table(f"Seconds per stage ({how})", {"stage": stages, "seconds": seconds})
 
     def to_frame(self) -> Any:
         """The same as a pandas DataFrame."""
@@ -86,14 +91,54 @@ class Embedded:
         return self.table()._repr_html_()
 
 
+def outcome_table(outcomes: "Sequence[Outcome]") -> Table:
+    """What a run ended with, a row per feature file."""
+    names = ("backbone", "n_images", "n_failed", "n_new", "n_left", "path", "digest")
+    cells = {name: [getattr(o, name) for o in outcomes] for name in names}
+    return Table("Feature files", cells | {"path": [str(path) for path in cells["path"]]})
+
+
+def failure_reasons(outcomes: "Sequence[Outcome]") -> dict[Path, Counter[str]]:
+    """Why rows failed and how often, for each finished file that has failed rows."""
+    found = {}
+    for outcome in outcomes:
+        if outcome.n_failed and outcome.digest:
+            with open_features(outcome.path) as features:
+                found[outcome.path] = Counter(features.failures.values())
+    return found
+
+
 def default_backbones(dataset: str, given: Sequence[str] | None = None) -> list[str]:
-    """The backbones asked for, without repeats, or those that run offline on any machine."""
+    """The backbones asked for, without repeats, or those that run offline on any machine.
+
+    Raises UnknownBackbone with near names, before anything heavy is imported or listed.
+    """
     if given:
+        for name in given:
+            has_text(name)  # raises for one that nobody knows
         return list(dict.fromkeys(given))
     from embed.images.datasets import built_in
 
     kind = built_in(dataset)
     return list(kind.backbones if kind else OFFLINE_BACKBONES)
+
+
+def reading_backbones(layout: Layout, given: Sequence[str] | None = None) -> list[str]:
+    """Those of the backbones asked for that read texts. Default: those that are embedded and do.
+
+    Raises UnknownBackbone, UsageError where none has a text tower.
+    """
+    asked = default_backbones(layout.dataset, given)
+    if not given:
+        there = [open_features(path).backbone for path in embedded_paths(layout)]
+        asked = [name for name in there if is_known(name)] or asked
+    names = [name for name in asked if has_text(name)]
+    if not names:
+        raise UsageError(
+            f"nothing to encode: {', '.join(asked)} has no text tower. Name a CLIP backbone, such as "
+            "--backbone vit_b32.openai; all of them: iaa backbone list"
+        )
+    return names
 
 
 def targets_of(table: "ImageTable") -> Targets:
@@ -303,17 +348,18 @@ def embed_prompts(
     progress: Progress | None = None,
 ) -> Table:
     """Encode prompt sets (names or TOML files; default: the paper's two) with the backbones' text towers; a
-    row per file. Backbones without a text tower are left out.
+    row per file. Default: the backbones that are embedded and read texts. Those without a text tower are left
+    out.
 
-    Raises PromptSetError, PromptTooLong, WeightsUnavailable.
+    Raises UsageError where none has one, PromptSetError, PromptTooLong, WeightsUnavailable.
     """
     from embed.prompts.sets import expand, get_prompt_set
     from embed.prompts.text import embed_prompts as encode
 
-    names = [name for name in default_backbones(layout.dataset, backbones) if has_text(name)]
+    names = reading_backbones(layout, backbones)
     sets = [get_prompt_set(name) for name in (prompts or DEFAULT_SETS)]
     made: list[dict[str, Any]] = []
-    for loaded in load_backbones(names, weights or {}, device) if names else []:
+    for loaded in load_backbones(names, weights or {}, device):
         for prompt_set in sets:
             table = expand(prompt_set)
             path = layout.prompts(prompt_set.name, loaded.id)

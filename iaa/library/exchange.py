@@ -1,6 +1,9 @@
 """Vectors out to other programs, and in from them (docs/exchange.md)."""
 
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from iaa.exchange import FORMATS
+from iaa.exchange.formats import Format
 from iaa.library.embedding import prepare_table
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import has_photographs, open_embedded
 from store import Features, MissingFileError, StoreError, Targets, open_features, open_targets, write_targets
+from store.system import flush_folder
 
 if TYPE_CHECKING:
     from embed.images.datasets import ImageTable
@@ -59,8 +64,10 @@ def export(
     outputs: Sequence[str] | None = None,
     unit_norm: bool = False,
     only_ok: bool = False,
+    overwrite: bool = False,
 ) -> ExportedFile:
-    """Write a feature file for other programs: `to` says what, else the path's ending, else Parquet.
+    """Write a feature file for other programs: `to` says what, else the path's ending, else Parquet. With
+    `overwrite` what stands there is replaced once the new file is complete.
 
     Raises UsageError for contradictions, StoreError where the file exists or an output is unknown.
     """
@@ -75,8 +82,39 @@ def export(
         if chosen.holds_one_output and len(names) != 1:
             raise UsageError(f"{wanted} holds one output: --output {' or --output '.join(names)}")
         more = {"only_ok": True} if only_ok else {}
-        n_rows = chosen.write(features, path, names, unit_norm, _image_paths(layout, features), **more)
+        paths = _image_paths(layout, features)
+        with _replacing(path, chosen) if overwrite else nullcontext(path) as place:
+            n_rows = chosen.write(features, place, names, unit_norm, paths, **more)
         return ExportedFile(path, wanted, names, n_rows, int((~features.ok).sum()))
+
+
+@contextmanager
+def _replacing(path: Path, format: Format) -> Iterator[Path]:
+    """Where to write what takes the place of a file or folder once it is complete.
+
+    Raises UsageError for what no export of this format can have made, such as a folder of photographs.
+    """
+    if not path.exists():
+        yield path
+        return
+    if path.is_dir():
+        is_export = not format.endings and {entry.name for entry in path.iterdir()} <= {"img_emb", "metadata"}
+    else:
+        is_export = path.suffix.lower() in format.endings
+    if not is_export:
+        raise UsageError(f"{path} is not {format.what} and is left as it is. Choose another name")
+    new, old = (path.with_name(f".{path.stem}.{age}{path.suffix}") for age in ("new", "old"))
+    _remove(new)  # of an export that was stopped
+    yield new
+    if path.is_dir():  # a folder takes the place of an empty one only
+        os.replace(path, old)
+    os.replace(new, path)
+    flush_folder(path.parent)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def written_formats() -> list[str]:
@@ -185,8 +223,6 @@ def _image_paths(layout: Layout, features: Features) -> np.ndarray | None:
 
 def _keys_of(table: "ImageTable") -> dict[str, np.ndarray]:
     """What an imported id may be: how tools name images is not settled."""
-    import os
-
     paths = table.path.tolist()
     return {
         "image_id": table.image_id,

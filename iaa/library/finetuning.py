@@ -1,13 +1,15 @@
 """A backbone trained end to end on the votes; its predictions go back into the store."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from iaa.library.embedding import log_run, prepare_table
 from iaa.library.layout import Layout
 from iaa.library.progress import Progress, show_progress
+from iaa.library.results import metric_text
+from iaa.library.table import Table
 from store import Features, open_features, open_targets
 
 if TYPE_CHECKING:
@@ -44,6 +46,30 @@ class Finetuned:
     record: dict[str, Any]
     result: "MethodResult | None"
     """None where the data set has no test images."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Record, settings and result as plain values."""
+        result = None if self.result is None else asdict(self.result)
+        return self.record | {"settings": self.record["identity"]["settings"], "result": result}
+
+
+def runs_table(dataset: str, done: "Sequence[Finetuned]") -> Table:
+    """A row per finished run, with what it reaches on the test images."""
+    records = [each.record for each in done]
+    results = [each.result for each in done]
+    return Table(
+        f"Fine-tuned on {dataset}",
+        {
+            "backbone": [each.id for each in done],
+            "trained": [record["identity"]["settings"]["train"] for record in records],
+            "parameters": [record["n_trainable"] for record in records],
+            "best epoch": [f"{record['best_epoch']} of {record['n_epochs']}" for record in records],
+            "held-out emd_r2": [record["best"]["held_out_loss"] for record in records],
+            "SRCC test": [metric_text(result.srcc) if result else "" for result in results],
+            "accuracy test": [metric_text(result.accuracy) if result else "" for result in results],
+            "seconds": [round(record["seconds"]) for record in records],
+        },
+    )
 
 
 def finetune(

@@ -1,5 +1,6 @@
 """The files of a data set, opened: each error says which verb makes what is missing."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,38 @@ def is_tuned(backbone_id: str) -> bool:
     return "+finetuned." in backbone_id
 
 
+def is_known(backbone_id: str) -> bool:
+    """True for what can be loaded by its id; imported vectors may be of anything."""
+    from embed.backbones.registry import UnknownBackbone, resolve_backbone
+
+    try:
+        return is_tuned(backbone_id) or bool(resolve_backbone(backbone_id))
+    except UnknownBackbone:
+        return False
+
+
 def has_text(backbone_id: str) -> bool:
     """True if prompts can be encoded; a fine-tuned image tower is no longer what its text tower goes with."""
     from embed.backbones.registry import resolve_backbone
 
     return not is_tuned(backbone_id) and resolve_backbone(backbone_id).has_text
+
+
+def only_dataset(root: Path) -> str:
+    """The one data set of a data root, by its name or its imported vectors.
+
+    Raises UsageError where there is none or one must be chosen, and lists them.
+    """
+    there = sorted(p.parent.name for name in ("dataset.toml", "targets.h5") for p in root.glob(f"*/{name}"))
+    names = list(dict.fromkeys(there))
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise UsageError(
+            f"{root.absolute()} has no data set yet. Add one, or try the built-in one, demo"
+        ).hinting("iaa dataset add NAME --kind folder --images DIR", "iaa.add_dataset(NAME, 'folder', DIR)")
+    choices = " or ".join(f"--dataset {name}" for name in names)
+    raise UsageError(f"{root.absolute()} has several data sets: choose one by {choices}")
 
 
 def check_known(layout: Layout) -> None:
@@ -36,6 +64,20 @@ def check_known(layout: Layout) -> None:
 def embedded_paths(layout: Layout) -> list[Path]:
     """The data set's feature files, in the order of their names."""
     return sorted(layout.features.glob("*.h5"))
+
+
+def embedded_backbones(layout: Layout, given: Sequence[str] | None = None) -> list[str]:
+    """The backbones asked for, without repeats, or all that have a feature file; fine-tuned ones, which a
+    report shows anyway, only where there is nothing else.
+
+    Raises MissingFileError where nothing is embedded, DatasetError for an unknown data set.
+    """
+    if given:
+        return list(dict.fromkeys(given))
+    names = [open_features(path).backbone for path in embedded_paths(layout)]
+    if not names:
+        open_embedded(layout)  # says how to make one
+    return [name for name in names if not is_tuned(name)] or names
 
 
 def open_embedded(layout: Layout, backbone: str | None = None) -> Features:
@@ -52,11 +94,14 @@ def open_embedded(layout: Layout, backbone: str | None = None) -> Features:
     path = layout.features if backbone is None else layout.features_of(backbone)
     if backbone is None or not path.exists():
         check_known(layout)
-        there = ", ".join(p.stem for p in paths) or "none"
-        raise MissingFileError(
-            f"{path} {'does not exist' if backbone else 'holds no feature file'}; embedded with: {there}."
-            + _how_to_make(layout, backbone, [p.stem for p in paths])
+        stems = [p.stem for p in paths]
+        error = MissingFileError(
+            f"{path} {'does not exist' if backbone else 'holds no feature file'}; embedded with: "
+            f"{', '.join(stems) or 'none'}.{_meant(backbone, stems)}"
         )
+        if backbone is None or is_known(backbone):
+            error.hinting(*_embedding(layout, backbone))
+        raise error
     return _of_this_list(layout, open_features(path, {"backbone": backbone}))
 
 
@@ -79,11 +124,10 @@ def open_clip_features(layout: Layout, backbone: str | None = None) -> Features:
     if not fitting:
         there = ", ".join(features.backbone for features in opened) or "none"
         raise MissingFileError(
-            f"{layout.features} has no features of a backbone with a text tower (there: {there}). Make them, "
-            f"with published weights: iaa embed --dataset {layout.dataset} --backbone vit_b32.openai; "
-            "or, to try the commands only, with weights that know nothing but the synthetic demo: "
-            f"iaa embed --dataset {layout.dataset} --backbone demo_clip"
-        )
+            f"{layout.features} has no features of a backbone with a text tower (there: {there}). Make them "
+            "with vit_b32.openai, whose weights are published; or, only to try it, with demo_clip, whose "
+            "weights know nothing but the synthetic demo"
+        ).hinting(*_embedding(layout, "vit_b32.openai"))
     return _of_this_list(layout, fitting[0])
 
 
@@ -148,17 +192,18 @@ def _choices(opened: list[Features]) -> str:
     return " or ".join(f"--backbone {features.backbone}" for features in opened)
 
 
-def _how_to_make(layout: Layout, backbone: str | None, there: list[str]) -> str:
-    """The command that makes a feature file; for a name that no backbone has, those that are like it."""
-    from embed.backbones.registry import BACKBONES, UnknownBackbone, resolve_backbone
+def _meant(backbone: str | None, there: list[str]) -> str:
+    """For a name that no backbone has, those that are like it."""
+    from embed.backbones.registry import BACKBONES
 
-    if backbone is not None and not is_tuned(backbone):
-        try:
-            resolve_backbone(backbone)
-        except UnknownBackbone:
-            if near := did_you_mean(backbone, [*there, *BACKBONES]):
-                return near
-    return f" Make it: iaa embed --dataset {layout.dataset}" + (f" --backbone {backbone}" if backbone else "")
+    is_mistyped = backbone is not None and not is_known(backbone)
+    return did_you_mean(backbone or "", [*there, *BACKBONES]) if is_mistyped else ""
+
+
+def _embedding(layout: Layout, backbone: str | None) -> tuple[str, str]:
+    """The command and the call that make a feature file."""
+    command = f"iaa embed --dataset {layout.dataset}" + (f" --backbone {backbone}" if backbone else "")
+    return command, f"iaa.open_dataset({layout.dataset!r}).embed({repr(backbone) if backbone else ''})"
 
 
 def _of_this_list(layout: Layout, features: Features) -> Features:

@@ -23,6 +23,17 @@ Kind = Literal["ridge", "ols"]
 
 
 @dataclass(frozen=True)
+class Probed:
+    """What the probes of several outputs reach, and the head that was kept of the only one."""
+
+    results: "list[MethodResult]"
+    """The majority baseline, then both probes of each output."""
+    head: Path | None
+    n_failed: dict[Path, int]
+    """Failed rows, which took no part, of the feature files that have some."""
+
+
+@dataclass(frozen=True)
 class ProbeFit:
     """Least squares and ridge on one output of a backbone, and what both reach on the test images."""
 
@@ -79,6 +90,40 @@ def fit_probe(
             output = before_projection(features)
         fits = fit_all(layout, [features], output, (unit_norm,), seed)
         return measure(fits, n_boot, layout.root)[0]
+
+
+def fit_probes(
+    layout: Layout,
+    backbones: Sequence[str],
+    output: str | None = None,
+    unit_norm: bool = False,
+    joint: bool = False,
+    seed: int = 0,
+    n_boot: int = 1000,
+    save: str | None = None,
+    save_fit: Kind = "ridge",
+    overwrite: bool = False,
+) -> Probed:
+    """The probes of one output, or of every one, of several backbones; with `unit_norm` also on unit length,
+    with `joint` also of one output of each side by side. `save` keeps the only one as a head, that on unit
+    length where it was asked for.
+
+    Raises RatingsError, and UsageError for a head of several outputs or a name that is taken.
+    """
+    opened = [open_embedded(layout, name) for name in backbones]
+    if save is not None:
+        n_outputs = sum(1 if output else len(file.outputs) for file in opened)
+        if n_outputs != 1:
+            raise UsageError(
+                f"--save keeps one probe, but {n_outputs} outputs are fitted: name one --backbone and "
+                "--output"
+            )
+        check_new_head(head_path(layout.root, save), overwrite)
+    scales = (False, True) if unit_norm else (False,)
+    measured = measure(fit_all(layout, opened, output, scales, seed, joint), n_boot, layout.root)
+    results = [measured[0].results[0], *(result for each in measured for result in each.results[1:])]
+    head = None if save is None else measured[len(scales) - 1].save(save, save_fit, overwrite)
+    return Probed(results, head, {f.path: len(f.failures) for f in opened if f.failures})
 
 
 def fit_all(

@@ -8,7 +8,7 @@ from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import check_known, open_clip_features
 from iaa.library.scoring import no_prompts, prepare_maxima
-from iaa.library.table import Table
+from iaa.library.table import Table, facts
 from store import MissingFileError, open_prompts, open_targets
 from store.errors import did_you_mean
 
@@ -46,6 +46,20 @@ class Checked:
     longest_text: str = ""
     remarks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    def table(self) -> Table:
+        """What is encoded, a row per fact, with the first of what is many."""
+        sides = {"high": self.high, "low": self.low, "neutral": self.neutral}
+        about: dict[str, object] = {"name": self.name}
+        about |= {f"{side} ({len(words)})": ", ".join(words) for side, words in sides.items() if words}
+        about[f"templates ({len(self.templates)})"] = tuple(self.templates)
+        if self.contents:
+            some = [*self.contents[:3], *(["..."] if len(self.contents) > 3 else [])]
+            about[f"contents ({len(self.contents):,})"] = ", ".join(some)
+        last = ["...", self.texts[-1]] if len(self.texts) > 3 else []
+        about[f"texts ({len(self.texts):,})"] = (*self.texts[:3], *last)
+        longest = f"{self.longest_tokens} of {self.context_length} tokens: {self.longest_text}"
+        return facts(f"What {self.file} encodes", about | {"longest": longest})
 
 
 def check_prompts(file: str, backbone: str) -> Checked:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from iaa.library.errors import UsageError
 from iaa.library.photographs import Photographs
+from iaa.library.results import metric_text
 from iaa.library.sheets import Section, page, strip
 from iaa.library.table import Table
 
@@ -32,6 +33,22 @@ class Asked:
     """Method, prompt set, head, query: whatever else identifies the ranking."""
     query: Mapping[str, Any] | None = None
     """image_id and file of the picture that was looked for, if it is one of the data set."""
+
+
+def check_file_place(path: Path | None, option: str = "--csv") -> None:
+    """Raises UsageError, before the work and not after it, where the file that a ranking is to be written to
+    cannot be, or is of another kind than what it would be replaced by."""
+    if path is None:
+        return
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise UsageError(f"{option} {path}: not a file in a folder that exists")
+    kinds = {"--csv": (".csv", ".tsv", ".txt"), "--sheet": (".html", ".htm")}[option]
+    if option == "--sheet" and path.suffix.lower() not in kinds:
+        raise UsageError(f"--sheet {path}: the page is HTML, so call it {path.stem or 'sheet'}.html")
+    if option == "--csv" and path.suffix.lower() in (".html", ".htm", ".h5"):
+        raise UsageError(f"{option} {path}: call it {path.stem}.csv")
+    if path.is_file() and path.suffix.lower() not in kinds:
+        raise UsageError(f"{option} {path} exists and is no {kinds[0]} file: it is left as it is")
 
 
 class Ranking(Table):
@@ -85,6 +102,54 @@ class Ranking(Table):
     def worst(self, top: int) -> list[dict[str, Any]]:
         """The last `top` rows, in their order."""
         return self.rows(max(0, len(self) - top))
+
+    def shown(self, top: int, worst: int = 0) -> Table:
+        """The first `top` and the last `worst` images as people look at them; of two columns with the same
+        names (image_id and file) one."""
+        chosen = [*range(min(top, len(self))), *range(max(top, len(self) - worst), len(self))]
+        is_named_twice = self.columns["file"] == self.columns["image_id"]
+        names = [name for name in self.columns if name != "file" or not is_named_twice]
+        title = f"{self.title} ({self.asked.backbone}/{self.asked.output})"
+        return Table(title, {name: [self.columns[name][row] for row in chosen] for name in names})
+
+    def to_dict(self, top: int, worst: int = 0) -> dict[str, Any]:
+        """What was asked, counts, the first `top` and the last `worst` rows, and how the order agrees with
+        the ratings: plain values."""
+        asked = self.asked
+        return {
+            "dataset": asked.dataset,
+            "backbone": asked.backbone,
+            "output": asked.output,
+            **asked.facts,
+            "n_ranked": len(self),
+            "n_failed": self.n_failed,
+            "n_unscored": self.n_unscored,
+            "shown": self.best(top),
+            "worst": self.rows(max(top, len(self) - worst)) if worst else [],
+            "result": None if self.result is None else asdict(self.result),
+        }
+
+    def remarks(self) -> list[str]:
+        """What should be known about the order, a sentence each: how it agrees with the ratings, whether it
+        says anything, which images have no rank."""
+        said = []
+        if self.result is not None:
+            metrics = {"accuracy": "accuracy", "SRCC": "srcc", "PLCC": "plcc"}
+            texts = {name: metric_text(getattr(self.result, key)) for name, key in metrics.items()}
+            measured = ", ".join(f"{name} {text}" for name, text in texts.items() if text)
+            where = f"{self.result.n_test:,} test images of split {self.result.split_name}"
+            said.append(f"on the {where}: {measured}")
+        if self.why_not:
+            said.append(f"not measured: {self.why_not}")
+        scores = self.columns[self.score_name]
+        if len(scores) > 1 and scores[0] == scores[-1]:
+            said.append("every image has the same score: this ranks nothing here")
+        if self.n_failed:
+            said.append(f"{self.n_failed:,} images could not be read and have no rank")
+        if self.n_unscored:
+            n = f"{self.n_unscored:,}"
+            said.append(f"{n} images have a vector of zeros, which is like nothing, and have no rank")
+        return said
 
     def to_html(
         self,

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from iaa.library.embedding import default_backbones
 from iaa.library.layout import Layout
-from store import MissingFileError
+from iaa.library.opening import embedded_backbones
 
 
 def make_report(
@@ -15,7 +14,8 @@ def make_report(
     n_boot: int = 1000,
     on_page: Callable[[str, int, int], None] | None = None,
 ) -> Path:
-    """Write the pages under DATA/DATASET/report/ and return the path of the first.
+    """Write the pages under DATA/DATASET/report/ and return the path of the first. Default: all backbones
+    that are embedded.
 
     `on_page(name, number, total)` is called as each begins. Raises MissingFileError before anything is
     embedded, DatasetError for an unknown data set.
@@ -24,10 +24,7 @@ def make_report(
     from notebooks.run import run_report
 
     config = load_config(layout.root, layout.dataset)
-    if not layout.targets.exists():
-        raise MissingFileError(
-            f"nothing is embedded for {layout.dataset} yet. First: iaa embed --dataset {layout.dataset}"
-        )
+    names = embedded_backbones(layout, backbones)
     return run_report(
         layout.report.resolve(),
         {
@@ -35,7 +32,7 @@ def make_report(
             "dataset_dir": str(layout.folder.resolve()),
             "images_dir": str(build_table(config).root.resolve()),
             "report_dir": str(layout.report.resolve()),
-            "backbones": default_backbones(layout.dataset, backbones),
+            "backbones": names,
             "seed": seed,
             "n_boot": n_boot,
         },

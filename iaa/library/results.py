@@ -1,13 +1,13 @@
 """Results of methods as a table: metrics with the bounds of their intervals."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iaa.library.table import Table
 
 if TYPE_CHECKING:
-    from analysis.results.methods import MethodResult
+    from analysis.results.methods import MethodResult, Metric
 
 _METRICS = ("accuracy", "srcc", "plcc")
 
@@ -35,19 +35,37 @@ def results_table(results: "Sequence[MethodResult]") -> Table:
 
 
 def shown_results(results: "Sequence[MethodResult]") -> Table:
-    """The same for people: each metric with its interval in one cell."""
-    first, table = results[0], results_table(results).columns
-    shown = {name: table[name] for name in ("method", "backbone", "output", "alpha")}
-    for name in _METRICS:
-        bounds = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
-        shown[name] = [_cell(*each) for each in bounds]
+    """The same for people: each metric with its interval in one cell, and no column that says nothing."""
+    first, details = results[0], [r.detail for r in results]
+    shown = {
+        "method": [r.method for r in results],
+        "backbone": [r.backbone for r in results],
+        "output": [r.output for r in results],
+        "pairs (binary; continuous)": [_pairs(detail) for detail in details],
+        "alpha": [_alpha(detail) for detail in details],
+        **{name: [metric_text(getattr(r, name)) for r in results] for name in _METRICS},
+        "rmse": ["{:.4f} [{:.4f}, {:.4f}]".format(*d["rmse"]) if "rmse" in d else "" for d in details],
+    }
     sizes = f"{first.n_train:,} train, {first.n_test:,} test"
-    return Table(f"{first.dataset}, split {first.split_name}: {sizes}", shown)
+    title = f"{first.dataset}, split {first.split_name}: {sizes}"
+    return Table(title, {name: cells for name, cells in shown.items() if any(cells)})
 
 
-def _cell(value: float | None, low: float | None, high: float | None) -> str:
-    """0.712 [0.640, 0.780]; without an interval the value alone, nothing where it was not measured."""
-    if value is None:
+def metric_text(metric: "Metric | None") -> str:
+    """0.7121 [0.6403, 0.7805]; without an interval the value alone, nothing where it was not measured."""
+    if metric is None:
         return ""
-    is_known = low is not None and high is not None and not math.isnan(low)
-    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if is_known else "")
+    if math.isnan(metric.value):
+        return "not defined"
+    interval = "" if math.isnan(metric.low) else f" [{metric.low:.4f}, {metric.high:.4f}]"
+    return f"{metric.value:.4f}{interval}"
+
+
+def _alpha(detail: Mapping[str, Any]) -> str:
+    alpha = detail.get("alpha")
+    return f"{alpha:.4g}{' (edge)' if detail.get('alpha_is_at_edge') else ''}" if alpha else ""
+
+
+def _pairs(detail: Mapping[str, Any]) -> str:
+    pairs = [detail.get(name) for name in ("binary_pair", "continuous_pair")]
+    return "; ".join(" / ".join(pair) for pair in pairs if pair)

@@ -159,17 +159,24 @@ def open_prompt_set(layout: Layout, prompts: str, backbone: str) -> Prompts:
         return open_prompts(path, expect)
     except IdentityError as error:
         raise IdentityError(
-            f"{path} was encoded from another content than {prompts} has now. Encode it again: "
-            f"iaa embed --prompts {prompts} --dataset {layout.dataset} --backbone {backbone} "
-            "--overwrite"
-        ) from error
+            f"{path} was encoded from another content than {prompts} has now. Encode it again"
+        ).hinting(*_encoding(layout, backbone, prompts, " --overwrite", ", overwrite=True")) from error
 
 
 def no_prompts(path: Path, layout: Layout, backbone: str, prompts: str) -> MissingFileError:
     """The error for a prompt set that is not encoded, with the command that encodes it."""
-    return MissingFileError(
-        f"{path} does not exist. Make it: iaa embed --prompts {prompts} "
-        f"--dataset {layout.dataset} --backbone {backbone}"
+    return MissingFileError(f"{path} does not exist. Encode the prompts first").hinting(
+        *_encoding(layout, backbone, prompts)
+    )
+
+
+def _encoding(
+    layout: Layout, backbone: str, prompts: str, flag: str = "", argument: str = ""
+) -> tuple[str, str]:
+    """The command and the call that encode a prompt set."""
+    return (
+        f"iaa embed --prompts {prompts} --dataset {layout.dataset} --backbone {backbone}{flag}",
+        f"iaa.open_dataset({layout.dataset!r}).embed_prompts({backbone!r}, {prompts!r}{argument})",
     )
 
 

@@ -1,5 +1,6 @@
 """Answers as tables: rows with named columns, that a notebook shows and other programs read."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -61,12 +62,11 @@ class Table:
 
     def _repr_html_(self) -> str:
         """The first rows, for notebooks."""
-        side = {name: _side(values[:N_SHOWN]) for name, values in self.columns.items()}
-        head = "".join(f"<th{side[name]}>{escape(str(name))}</th>" for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(_html_cell(cell, side[name]) for name, cell in row.items()) + "</tr>"
-            for row in self.rows(0, N_SHOWN)
-        )
+        shown = {name: values[:N_SHOWN] for name, values in self.columns.items()}
+        sides = [f' style="text-align:{"right" if is_numeric(v) else "left"}"' for v in shown.values()]
+        head = "".join(f"<th{side}>{escape(str(n))}</th>" for n, side in zip(shown, sides, strict=True))
+        rows = zip(*map(column_texts, shown.values()), strict=True)
+        body = "".join(f"<tr>{''.join(map(_html_cell, row, sides))}</tr>" for row in rows)
         more = f"<p>{len(self) - N_SHOWN:,} rows more: .to_frame()</p>" if len(self) > N_SHOWN else ""
         more = more if len(self) else "<p>nothing</p>"
         caption = f'<caption style="text-align:left"><b>{escape(self.title)}</b></caption>'
@@ -76,26 +76,40 @@ class Table:
         return f"<{type(self).__name__} {self.title}: {len(self):,} rows>"
 
 
-def cell_text(value: Any) -> str:
-    """A cell as people read it: four digits of a float, nothing for None, yes and no, "name value, ..."."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {each}" for key, each in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def facts(title: str, about: Mapping[str, Any]) -> Table:
+    """What is known about one thing, a row per fact."""
+    return Table(title, {"what": list(about), "value": list(about.values())})
 
 
-def _side(values: Sequence[Any]) -> str:
-    """Numbers to the right, all else to the left."""
+def column_texts(values: Sequence[Any]) -> list[str]:
+    """A column's cells as people read them: in a column of numbers as many decimals as give the largest four
+    digits, so that they line up (0.5000 below 0.7125); nothing for None, yes and no, "name value, ..."."""
+    are_numbers = is_numeric(values)
+    sizes = [abs(v) for v in values if isinstance(v, float) and math.isfinite(v) and v]
+    decimals = max(0, 3 - math.floor(math.log10(max(sizes, default=1.0))))
+
+    def text(value: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, Mapping):
+            return ", ".join(f"{key} {each}" for key, each in value.items())
+        if not are_numbers:
+            return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return f"{value:,.{decimals}f}" if isinstance(value, float) else f"{value:,}"
+
+    return [text(value) for value in values]
+
+
+def is_numeric(values: Sequence[Any]) -> bool:
+    """True for a column of numbers, of which some may be missing."""
     is_number = [isinstance(v, int | float) and not isinstance(v, bool) for v in values if v is not None]
-    return f' style="text-align:{"right" if is_number and all(is_number) else "left"}"'
+    return bool(is_number) and all(is_number)
 
 
-def _html_cell(value: Any, side: str) -> str:
+def _html_cell(text: str, side: str) -> str:
     """A cell; of a long text its beginning, of a long name or path its two ends, the whole as its tooltip."""
-    text = cell_text(value)
     if len(text) <= N_CHARACTERS:
         return f"<td{side}>{escape(text)}</td>"
     n_end = 0 if " " in text else N_CHARACTERS - 12

@@ -22,6 +22,7 @@ from store.system import ended_by, n_cores
 
 if TYPE_CHECKING:
     from embed.pipeline import Outcome
+    from iaa.library.embedding import How
 
 LAST_WORDS = 15
 
@@ -188,16 +189,31 @@ class WorkersDone:
     """Images per second, all together."""
 
 
+def worker_arguments(layout: Layout, backbones: Sequence[str], how: "How") -> list[str]:
+    """The options with which a process of its own, `iaa embed`, embeds as `how` says; the device apart."""
+    words = ["--data", str(layout.root), "--dataset", layout.dataset]
+    words += [word for name in backbones for word in ("--backbone", name)]
+    words += [word for name, file in how.weights.items() for word in ("--weights", f"{name}={file}")]
+    words += ["--max-failures", str(how.max_failed_share)]
+    names = ("precision", "batch_size", "threads", "max_pixels", "exact", "overwrite", "check_content")
+    for name in (*names, "thumbnails"):
+        value, option = getattr(how, name), f"--{name.replace('_', '-')}"
+        if value is True:
+            words += [option]
+        elif value:
+            words += [option, str(value)]
+    return words
+
+
 def embed_by_workers(
     layout: Layout,
     backbones: Sequence[str],
     devices: Sequence[str],
-    arguments: Sequence[str],
-    batch_size: int | None = None,
+    how: "How",
     progress: Progress = show_progress,
     say: Say = log,
 ) -> WorkersDone:
-    """One process per device, each `iaa embed` with these arguments; their parts joined at the end."""
+    """One process per device, each `iaa embed` as `how` says; their parts joined at the end."""
     from embed.batching import CPU_BATCH, MAX_BATCH
     from embed.pipeline import feature_path, merge_run, rows_per_part
     from iaa.library.embedding import prepare_table, rows_on
@@ -206,7 +222,7 @@ def embed_by_workers(
     begun = [begun_provenance(feature_path(layout.features, name)) for name in backbones]
     # A GPU may turn out to hold fewer images; then there are more parts than counted here.
     likely = CPU_BATCH if devices[0] == "cpu" else MAX_BATCH
-    n_batch = batch_size or next((b["batch_size"] for b in begun if b), 0) or likely
+    n_batch = how.batch_size or next((b["batch_size"] for b in begun if b), 0) or likely
     n_part = rows_per_part(layout.features, list(backbones), len(table), n_batch)[backbones[0]]
     n_parts = len(part_bounds(len(table), n_part))
     say(f"data set {layout.dataset}: {len(table):,} images in {table.location}")
@@ -216,6 +232,7 @@ def embed_by_workers(
     say(f"starting {len(devices)} workers: {', '.join(devices)}")
     started = time.perf_counter()
     with progress(f"embedding ({', '.join(backbones)})", len(table), "images") as bar:
+        arguments = worker_arguments(layout, backbones, how)
         workers = run_workers(arguments, devices, rows_on(bar, len(table), say=say), say)
     answers = [w.answer for w in workers if w.answer]
     files = [answer["files"] for answer in answers]

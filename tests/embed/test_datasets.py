@@ -127,7 +127,7 @@ def test_bad_data_sets_are_refused_before_anything_is_written(tmp_path, images):
         with pytest.raises(DatasetError, match=message):
             add_dataset(data, name, kind, **options)
     assert not list(data.glob("*"))
-    with pytest.raises(DatasetError, match=r"no data set 'nope'.*there are: demo.*iaa dataset add"):
+    with pytest.raises(DatasetError, match=r"no data set 'nope'.*there are: demo"):
         load_config(data, "nope")
 
 

@@ -5,10 +5,19 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+
+import iaa
+from embed.backbones.families import FAMILIES
+from embed.images.config import Kind
+from embed.images.kinds import KINDS
+from iaa.library.backbones import any_other
+from iaa.library.datasets import told_kinds
+from store import MissingFileError
 
 
 @pytest.fixture
@@ -94,10 +103,13 @@ def test_show_counts(mine):
         (["embed", "--batch-size", "many"], 2, "auto or a number of at least 1"),
         (["embed", "--precision", "int8"], 2, "bfloat16"),
         (["embed", "-b", "demo_vit", "-b", "demo_clip", "--weights", "x.pt"], 2, "exactly one --backbone"),
-        (["embed", "-d", "mine", "-b", "demo_vit", "-p", "paper_fixed"], 0, "Nothing to encode: name a CLIP"),
+        (["embed", "-d", "mine", "-b", "demo_vit", "-p", "paper_fixed"], 2, "Name a CLIP backbone"),
         (["rank", "-d", "mine", "--high", "great"], 2, "words on both sides"),
-        (["prompts", "evaluate", "-d", "mine"], 1, "iaa embed --dataset mine --backbone demo_clip"),
-        (["report", "-d", "mine"], 1, "iaa embed --dataset mine"),
+        (["prompts", "evaluate", "-d", "mine"], 1, "Try: iaa embed --dataset mine --backbone vit_b32.openai"),
+        (["report", "-d", "mine"], 1, "Try: iaa embed --dataset mine"),
+        (["probe", "-d", "mine"], 1, "Try: iaa embed --dataset mine"),
+        (["verify", "--dataset", "nope"], 1, "no data set 'nope'"),
+        (["verify", "-d", "mine", "x.h5"], 2, "exclude each other"),
         (["verify", "nowhere"], 2, "does not exist"),
         (["dataset", "add", "x", "--kind", "table", "--images", "nowhere"], 1, "needs 'ratings'"),
     ],
@@ -118,6 +130,54 @@ def test_help_teaches(run):
         "pre_projection": 768,
         "embedding": 512,
     }
+
+
+def test_kinds_and_families_are_told_by_what_there_is(run, monkeypatch):
+    out = run("backbone", "list")
+    assert "transformers:" in " ".join((out[1] + out[2]).split())
+    monkeypatch.setitem(FAMILIES, "mine", "tests.family")
+    monkeypatch.setattr("embed.backbones.families.family", lambda name: SimpleNamespace(form=f"{name}:X"))
+    assert any_other().startswith("Any other: open_clip:X or timm:X or transformers:X or mine:X,")
+    assert told_kinds().startswith("table (CSV or Parquet with ratings), ava (")
+    assert "demo" not in told_kinds()
+    monkeypatch.setitem(KINDS, "plain", Kind({}, build=None, about="plain files"))
+    assert told_kinds().endswith("plain (plain files)")
+
+
+def test_a_mistyped_backbone_is_told_before_anything_is_loaded_or_listed(tmp_path):
+    code = (
+        "import sys\nfrom iaa.cli.app import main\n"
+        f"arguments = ['embed', '-d', 'demo', '-b', 'vit_b23.openai', '--data', {str(tmp_path)!r}]\n"
+        "try:\n    main(arguments)\nexcept SystemExit as stop:\n"
+        "    print(stop.code, [name for name in ('torch', 'timm', 'pandas') if name in sys.modules])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "1 []\n" and "Did you mean vit_b32.openai" in done.stderr
+    assert done.stderr.endswith("Try: iaa backbone list\n") and not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_not_there_is_answered_with_those_that_are(mine, tmp_path):
+    made = tmp_path / "data/mine/features/demo_vit.h5"
+    assert mine("embed", "-d", "mine", "-b", "demo_vit")[0] == 0
+    code, out, err = mine("info", tmp_path / "data/mine/features/demo_vti.h5")
+    assert (code, out) == (1, "") and "Did you mean demo_vit.h5?" in err
+    assert err.splitlines()[1:] == [f"  {made}", f"  {tmp_path / 'data/mine/targets.h5'}"]
+    assert f"Did you mean {made}?" in mine("info", "demo_vit.h5")[2]
+    code, out, _ = mine("verify", "--dataset", "mine", "--json")
+    assert code == 0 and json.loads(out)["n_files"] == 2
+
+
+def test_an_error_says_what_to_do_as_data_and_to_python_as_a_call(mine, tmp_path):
+    code, out, _ = mine("probe", "-d", "mine", "--json")
+    assert code == 1 and json.loads(out)["error"]["hint"] == {
+        "command": "iaa embed --dataset mine",
+        "python": "iaa.open_dataset('mine').embed()",
+    }
+    with pytest.raises(MissingFileError, match="holds no feature file; embedded with: none") as raised:
+        iaa.open_dataset("mine", tmp_path / "data").fit_probe()
+    assert raised.value.__notes__ == ["In Python: iaa.open_dataset('mine').embed()"]
+    assert raised.value.hint.command == "iaa embed --dataset mine" not in str(raised.value)
 
 
 def test_asking_for_help_does_not_load_torch():

@@ -45,6 +45,31 @@ def run(embedded, invoke, tmp_path, monkeypatch):
     return run_command
 
 
+def test_an_export_is_replaced_by_a_complete_one_or_not_at_all(run, tmp_path, monkeypatch):
+    where = ["-d", "mine", "--output", "embedding"]
+    file, folder = tmp_path / "v.parquet", tmp_path / "cr"
+    for path, to in ((file, "parquet"), (folder, "clip-retrieval")):
+        assert run("export", path, *where, "--to", to)[0] == 0
+        before = {p: p.read_bytes() for p in [path, *path.rglob("*")] if p.is_file()}
+        with monkeypatch.context() as patched:
+            patched.setattr("store.features.Features.read", lambda *a: 1 / 0)
+            assert run("export", path, *where, "--to", to, "--unit", "--overwrite")[0] == 1
+        code, _, err = run("export", path, *where, "--to", to)
+        assert code == 1 and "or replace it: --overwrite" in err
+        assert all(p.read_bytes() == content for p, content in before.items())
+        assert run("export", path, *where, "--to", to, "--unit", "--overwrite")[0] == 0
+        assert any(p.read_bytes() != content for p, content in before.items())
+    assert json.loads(run("import", folder, "-d", "other", "-b", "b", "--json")[1])["is_unit_length"] is True
+    assert {p.name for p in tmp_path.iterdir()} == {"data", "v.parquet", "cr"}
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    (photographs / "a.jpg").write_bytes(b"mine")
+    for path, to in ((photographs, "clip-retrieval"), (photographs / "a.jpg", "parquet")):
+        code, _, err = run("export", path, *where, "--to", to, "--overwrite")
+        assert code == 2 and "is left as it is" in err
+    assert (photographs / "a.jpg").read_bytes() == b"mine"
+
+
 def test_out_and_in_again(run, tmp_path):
     made = tmp_path / "data/mine/features"
     for to in ("parquet", "safetensors"):
@@ -144,7 +169,7 @@ def test_ids_with_leading_zeros_and_a_gap_in_the_parts(run, tmp_path):
         (["export", "x", "-d", "mine", "-b", "nope"], 1, "embedded with: demo_clip"),
         (["export", "x", "-d", "mine", "--output", "no"], 1, "has no output 'no'"),
         (["export", "x", "-d", "nope"], 1, "no data set 'nope'"),
-        (["export", "x", "-d", "demo"], 1, "embedded with: none. Make it: iaa embed --dataset demo"),
+        (["export", "x", "-d", "demo"], 1, "embedded with: none. Try: iaa embed --dataset demo"),
         (["export", "x", "-d", "mine", "--only-ok"], 2, "--only-ok is for clip-retrieval"),
         (["import", "nowhere", "-d", "mine", "-b", "x"], 2, "needs --ids FILE"),
         (["import", "nowhere.npy", "--ids", "i", "-d", "mine", "-b", "x"], 1, "nowhere.npy does not exist"),

@@ -1,5 +1,6 @@
 """What people mistype, and what they are told to type next."""
 
+import json
 import shlex
 import shutil
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 import iaa
+from iaa.library.next_steps import next_step
 from store.errors import did_you_mean
 
 
@@ -113,6 +115,31 @@ def test_prompts_may_be_encoded_before_the_images(run, world):
     assert run("dataset", "add", "fourth", "--kind", "folder", "--images", "photos")[0] == 0
     code, _, err = run("embed", "-d", "fourth", "-b", "demo_clip", "-p", "paper_fixed")
     assert code == 0 and next_command(err) == ["embed", "--dataset", "fourth", "--backbone", "demo_clip"]
+
+
+@pytest.mark.timeout(120)
+def test_backbones_that_are_not_named_are_those_that_are_embedded(run, world, monkeypatch):
+    assert run("embed", "-d", "rated", "-b", "demo_vit")[0] == 0
+    code, out, _ = run("probe", "-d", "rated", "--json", "--n-boot", 20)
+    assert code == 0 and {r["backbone"] for r in json.loads(out)["results"]} == {"", "demo_clip", "demo_vit"}
+    asked = {}
+    monkeypatch.setattr("notebooks.run.run_report", lambda folder, p, on_page: asked.update(p) or folder)
+    assert run("report", "-d", "rated")[0] == 0 and asked["backbones"] == ["demo_clip", "demo_vit"]
+    code, out, _ = run("embed", "-d", "rated", "-p", "paper_fixed", "--json")
+    assert code == 0 and [file["backbone"] for file in json.loads(out)["files"]] == ["demo_clip"]
+    (world / "data/rated/features/demo_clip.h5").unlink()
+    code, out, err = run("embed", "-d", "rated", "-p", "paper_fixed")
+    assert (code, out) == (2, "") and "demo_vit has no text tower. Name a CLIP backbone" in err
+
+
+def test_what_is_next_is_a_value(world):
+    layout = iaa.open_dataset("plain", world / "data").layout
+    step = next_step(layout, ["demo_clip"], {"demo_clip": "w x.pt"})
+    asked = "--dataset plain --backbone demo_clip --weights 'w x.pt'"
+    assert step.command == f"iaa rank --high beautiful --low ugly {asked}"
+    assert step.python == (
+        "iaa.open_dataset('plain').rank(high='beautiful', low='ugly', backbone='demo_clip')"
+    )
 
 
 @pytest.mark.timeout(120)

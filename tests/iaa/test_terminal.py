@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iaa.cli.console import answer_json, answer_table, clean, clean_lines, note
+from iaa.cli.console import answer_json, answer_table, note
+from iaa.library.plain import clean, clean_lines
+from iaa.library.table import Table
 from store import Targets, write_targets
 from store.features import FEATURES_SCHEMA
 from store.sealed import write_sealed
@@ -188,7 +190,7 @@ def test_clean_is_visible_and_keeps_words():
 
 def test_every_way_out_is_clean(capsys):
     note("\x1b[2J\u202e[bold]x[/bold] :cat:")
-    answer_table("t\x1b", ["c\x1b", "d"], [["v\x1b\n", 1.5], [("one\x1b", "two"), 2.5]])
+    answer_table(Table("t\x1b", {"c\x1b": ["v\x1b\n", ("one\x1b", "two")], "d": [1.5, 2.5]}))
     answer_json({"k\x1b\x9b": "v\u202e\udcff\U000e0041", "n": 1})
     out, err = capsys.readouterr()
     assert "[bold]x[/bold] :cat:" in err and "v\\x1b\\n" in out and "two" in out

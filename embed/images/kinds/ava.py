@@ -19,12 +19,10 @@ from embed.images.errors import DatasetError
 from embed.images.files import natural_key
 from embed.images.kinds.shared import IMAGES, RANDOM, check_random, exif, random_split, require_some
 from embed.images.options import Option
-from embed.images.ratings.tables import read_ratings
 from embed.images.sources import Source
 from embed.images.table import ImageTable, default_threshold
 from store.errors import MissingFileError, TableError
 from store.json_files import parse_json
-from store.tables import column_text, plain, read_table
 from store.text import read_text
 
 logger = logging.getLogger(__name__)
@@ -97,6 +95,8 @@ def read_ava_labels(path: Path) -> AvaLabels:
 
 
 def _read_ava_table(path: Path) -> AvaLabels:
+    from embed.images.ratings.tables import read_ratings
+
     ratings = read_ratings(path, {"ids": "path"})
     if ratings.votes is None or ratings.votes.shape[1] != 10:
         raise DatasetError(
@@ -179,6 +179,8 @@ def _id_of_entry(row: Any) -> str:
 
 
 def _ids_of_table(path: Path) -> list[str]:
+    from store.tables import column_text, plain, read_table
+
     table = read_table(path)
     wanted = ("imageid", "id", "imagenum", "image", "filename", "file", "imagename")
     found = [n for name in wanted for n in table.column_names if plain(n) == name]
@@ -304,4 +306,10 @@ def build(config: DatasetConfig, source: Source) -> ImageTable:
     )
 
 
-KIND = Kind(options=OPTIONS, build=build, needed=("images", "ratings"), check=check)
+KIND = Kind(
+    options=OPTIONS,
+    build=build,
+    about="AVA's own files",
+    needed=("images", "ratings"),
+    check=check,
+)

@@ -25,4 +25,9 @@ def build(config: DatasetConfig, source: Source) -> ImageTable:
     return ImageTable(config.name, config.folder, paths, paths)
 
 
-KIND = Kind(options={**IMAGES, "exif_rotate": exif("true")}, build=build, exif_rotate=True)
+KIND = Kind(
+    options={**IMAGES, "exif_rotate": exif("true")},
+    build=build,
+    about="photographs without ratings",
+    exif_rotate=True,
+)

@@ -1,7 +1,7 @@
 """Rated photographs of any origin: a table with a row per image or per vote."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,9 +11,11 @@ from embed.images.errors import DatasetError
 from embed.images.files import natural_key
 from embed.images.kinds.shared import IMAGES, RANDOM, check_random, exif, random_split, require_some
 from embed.images.options import Option
-from embed.images.ratings.tables import Ratings, match_files, read_ratings
 from embed.images.sources import FolderSource, Source
 from embed.images.table import ImageTable, default_threshold
+
+if TYPE_CHECKING:
+    from embed.images.ratings.tables import Ratings
 
 OPTIONS: dict[str, Option] = {
     **IMAGES,
@@ -79,6 +81,8 @@ def check(options: Mapping[str, Any]) -> str:
 
 def build(config: DatasetConfig, source: Source) -> ImageTable:
     """The rated images that have a file, in the order of the ratings."""
+    from embed.images.ratings.tables import match_files, read_ratings
+
     test_ratings = config.options.get("test_ratings")
     ratings = read_ratings(
         config.resolve(config.options["ratings"]),
@@ -137,7 +141,7 @@ def build(config: DatasetConfig, source: Source) -> ImageTable:
 
 
 def _threshold(
-    config: DatasetConfig, ratings: Ratings, scores: np.ndarray | None, train: np.ndarray
+    config: DatasetConfig, ratings: "Ratings", scores: np.ndarray | None, train: np.ndarray
 ) -> float:
     if "threshold" in config.options:
         return float(config.options["threshold"])
@@ -152,6 +156,7 @@ def _threshold(
 KIND = Kind(
     options=OPTIONS,
     build=build,
+    about="CSV or Parquet with ratings",
     needed=("images", "ratings"),
     check=check,
     written={"ids": "path"},
