@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Self
+from typing import TypeVar
+
+Raised = TypeVar("Raised", bound=Exception)
 
 
 @dataclass(frozen=True)
@@ -19,20 +21,16 @@ class Hint:
         return f"In Python: {self.python}"
 
 
-class Hinted(Exception):  # noqa: N818
-    """An error that may say as data what to do next, for whoever shows it in their own way."""
-
-    hint: Hint | None = None
-
-    def hinting(self, command: str, python: str = "") -> Self:
-        """The same error with its hint; tracebacks show the call in Python below the message."""
-        self.hint = Hint(command, python)
-        if python:
-            self.add_note(self.hint.note)
-        return self
+def hinting(error: Raised, command: str, python: str = "") -> Raised:
+    """The error with what to do next as its `hint`, for whoever shows errors in their own way; tracebacks
+    show the call in Python below the message."""
+    error.hint = hint = Hint(command, python)  # type: ignore[attr-defined]
+    if python:
+        error.add_note(hint.note)
+    return error
 
 
-class StoreError(Hinted):
+class StoreError(Exception):
     """Something is wrong with a stored file or with what was asked of it."""
 
 
@@ -69,7 +67,7 @@ class TableError(SchemaError):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """ " Did you mean X or Y?" for a mistyped name, up to three known ones, the most alike first; '' where
+    """" Did you mean X or Y?" for a mistyped name, up to three known ones, the most alike first; '' where
     none is like it."""
     names = {name.casefold(): name for name in known}
     close = get_close_matches(given.casefold(), names, n=3)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from store.digests import block_bounds
-from store.errors import IdentityError, SchemaError, did_you_mean
+from store.errors import IdentityError, SchemaError, did_you_mean, hinting
 from store.identity import check_identity
 from store.rows import Selection, read_rows
 from store.sealed import SealedFile
@@ -95,16 +95,15 @@ class Features:
         own = str(self.identity.get("images", ""))
         if own and images and own != images:
             is_imported = self.identity.get("weights_sha256") == "imported"
-            raise IdentityError(
+            error = IdentityError(
                 f"{self.path} was made from another list of images ({self.n_images:,} rows) than the data "
                 "set has now: photographs were added, removed, renamed or given other ids since. "
                 + ("Import the vectors again" if is_imported else "Update it: all others keep their rows")
-            ).hinting(
-                "iaa import --overwrite"
-                if is_imported
-                else f"iaa embed --update --backbone {self.backbone} --dataset NAME",
-                "" if is_imported else f"iaa.open_dataset(NAME).embed({self.backbone!r}, update=True)",
             )
+            if is_imported:
+                raise hinting(error, "iaa import --overwrite")
+            call = f"iaa.open_dataset(NAME).embed({self.backbone!r}, update=True)"
+            raise hinting(error, f"iaa embed --update --backbone {self.backbone} --dataset NAME", call)
 
     def read(
         self, output: str, rows: Selection = None, unit_norm: bool = False

@@ -131,12 +131,15 @@ def resolve_backbone(id: str) -> BackboneSpec:
         return _registered(spec) or spec
     close = get_close_matches(id, BACKBONES, n=3, cutoff=0.5)
     families = [family(name) for name in FAMILIES]
-    raise UnknownBackbone(
+    error = UnknownBackbone(
         f"unknown backbone {id!r}."
         + (f" Did you mean {' or '.join(close)}?" if close else "")
         + f" Known: {', '.join(BACKBONES)}; any other as {' or '.join(f.form for f in families)}; weights "
         f"of your own as {' or '.join(f.own_form for f in families if f.own_form)} with --weights FILE."
-    ).hinting("iaa backbone list", "iaa.list_backbones()")
+    )
+    from store.errors import hinting  # the store brings numpy, which listing backbones does without
+
+    raise hinting(error, "iaa backbone list", "iaa.list_backbones()")
 
 
 def _registered(spec: BackboneSpec) -> BackboneSpec | None:

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from store.errors import Hinted
 
-
-class BackboneError(Hinted):
+class BackboneError(Exception):
     """A backbone that cannot be used as asked; the message says what to do."""
 
 

@@ -29,9 +29,10 @@ class WeightsUnavailable(BackboneError):  # noqa: N818
 
 
 def _unavailable_here(spec: BackboneSpec, message: str) -> WeightsUnavailable:
-    return WeightsUnavailable(message).hinting(
-        f"iaa embed --backbone {spec.id} --weights FILE", f"iaa.load_backbone({spec.id!r}, weights=FILE)"
-    )
+    from store.errors import hinting  # the store brings numpy, which listing backbones does without
+
+    call = f"iaa.load_backbone({spec.id!r}, weights=FILE)"
+    return hinting(WeightsUnavailable(message), f"iaa embed --backbone {spec.id} --weights FILE", call)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from embed.images.options import format_toml
 from embed.images.sources import FolderSource, is_url, open_source
 from embed.images.table import ImageTable, default_threshold, hash_split
 from store.durable import make_folder, publish
-from store.errors import TableError, UnsafeNameError, did_you_mean
+from store.errors import TableError, UnsafeNameError, did_you_mean, hinting
 from store.file_names import dataset_folder
 from store.text import read_toml
 
@@ -91,12 +91,12 @@ def load_config(data_root: Path, name: str) -> DatasetConfig:
     file = folder / "dataset.toml"
     if not file.is_file():
         known = _names(data_root)
-        raise DatasetError(
+        error = DatasetError(
             f"no data set {name!r} in {data_root}; there are: {', '.join(known)}.{did_you_mean(name, known)}"
-        ).hinting(
-            f"iaa dataset add {name} --images DIR --kind folder, or table or ava with --ratings FILE",
-            f"iaa.add_dataset({name!r}, 'folder', DIR), or 'table' or 'ava' with ratings=FILE",
         )
+        command = f"iaa dataset add {name} --images DIR --kind folder, or table or ava with --ratings FILE"
+        call = f"iaa.add_dataset({name!r}, 'folder', DIR), or 'table' or 'ava' with ratings=FILE"
+        raise hinting(error, command, call)
     try:
         content = read_toml(file)
     except TableError as error:

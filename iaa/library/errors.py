@@ -4,12 +4,11 @@ from dataclasses import asdict
 from typing import Any
 
 from iaa.library.extras import missing_extra
-from store.errors import Hinted
 
 _OURS = {"analysis", "embed", "finetune", "iaa", "notebooks", "store"}
 
 
-class UsageError(Hinted, ValueError):
+class UsageError(ValueError):
     """The verb cannot be carried out as it was asked for; the message says what to ask instead."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from store import Features, MissingFileError, open_features
-from store.errors import did_you_mean
+from store.errors import did_you_mean, hinting
 from store.targets import images_of_targets
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def only_dataset(root: Path) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
-        raise UsageError(
-            f"{root.absolute()} has no data set yet. Add one, or try the built-in one, demo"
-        ).hinting("iaa dataset add NAME --kind folder --images DIR", "iaa.add_dataset(NAME, 'folder', DIR)")
+        error = UsageError(f"{root.absolute()} has no data set yet. Add one, or try the built-in one, demo")
+        command = "iaa dataset add NAME --kind folder --images DIR"
+        raise hinting(error, command, "iaa.add_dataset(NAME, 'folder', DIR)")
     choices = " or ".join(f"--dataset {name}" for name in names)
     raise UsageError(f"{root.absolute()} has several data sets: choose one by {choices}")
 
@@ -99,9 +99,8 @@ def open_embedded(layout: Layout, backbone: str | None = None) -> Features:
             f"{path} {'does not exist' if backbone else 'holds no feature file'}; embedded with: "
             f"{', '.join(stems) or 'none'}.{_meant(backbone, stems)}"
         )
-        if backbone is None or is_known(backbone):
-            error.hinting(*_embedding(layout, backbone))
-        raise error
+        is_made = backbone is None or is_known(backbone)
+        raise hinting(error, *_embedding(layout, backbone)) if is_made else error
     return _of_this_list(layout, open_features(path, {"backbone": backbone}))
 
 
@@ -123,11 +122,12 @@ def open_clip_features(layout: Layout, backbone: str | None = None) -> Features:
         raise _several(layout, fitting)
     if not fitting:
         there = ", ".join(features.backbone for features in opened) or "none"
-        raise MissingFileError(
+        error = MissingFileError(
             f"{layout.features} has no features of a backbone with a text tower (there: {there}). Make them "
             "with vit_b32.openai, whose weights are published; or, only to try it, with demo_clip, whose "
             "weights know nothing but the synthetic demo"
-        ).hinting(*_embedding(layout, "vit_b32.openai"))
+        )
+        raise hinting(error, *_embedding(layout, "vit_b32.openai"))
     return _of_this_list(layout, fitting[0])
 
 

@@ -15,7 +15,7 @@ from iaa.library.opening import existing_head, open_clip_features, open_embedded
 from iaa.library.ranking import Asked, Ranking
 from iaa.library.searching import encode_words
 from store import Features, IdentityError, MissingFileError, Prompts, open_prompts, open_targets
-from store.errors import did_you_mean
+from store.errors import did_you_mean, hinting
 
 if TYPE_CHECKING:
     from analysis.prompting.scores import LabelScores
@@ -158,25 +158,24 @@ def open_prompt_set(layout: Layout, prompts: str, backbone: str) -> Prompts:
     try:
         return open_prompts(path, expect)
     except IdentityError as error:
-        raise IdentityError(
+        stale = IdentityError(
             f"{path} was encoded from another content than {prompts} has now. Encode it again"
-        ).hinting(*_encoding(layout, backbone, prompts, " --overwrite", ", overwrite=True")) from error
+        )
+        command, call = _encoding(layout, backbone, prompts)
+        raise hinting(stale, f"{command} --overwrite", f"{call[:-1]}, overwrite=True)") from error
 
 
 def no_prompts(path: Path, layout: Layout, backbone: str, prompts: str) -> MissingFileError:
     """The error for a prompt set that is not encoded, with the command that encodes it."""
-    return MissingFileError(f"{path} does not exist. Encode the prompts first").hinting(
-        *_encoding(layout, backbone, prompts)
-    )
+    error = MissingFileError(f"{path} does not exist. Encode the prompts first")
+    return hinting(error, *_encoding(layout, backbone, prompts))
 
 
-def _encoding(
-    layout: Layout, backbone: str, prompts: str, flag: str = "", argument: str = ""
-) -> tuple[str, str]:
+def _encoding(layout: Layout, backbone: str, prompts: str) -> tuple[str, str]:
     """The command and the call that encode a prompt set."""
     return (
-        f"iaa embed --prompts {prompts} --dataset {layout.dataset} --backbone {backbone}{flag}",
-        f"iaa.open_dataset({layout.dataset!r}).embed_prompts({backbone!r}, {prompts!r}{argument})",
+        f"iaa embed --prompts {prompts} --dataset {layout.dataset} --backbone {backbone}",
+        f"iaa.open_dataset({layout.dataset!r}).embed_prompts({backbone!r}, {prompts!r})",
     )
 
 

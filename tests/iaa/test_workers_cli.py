@@ -13,9 +13,10 @@ from PIL import Image
 
 from iaa.cli.app import main
 from iaa.cli.console import note, progress
-from iaa.library.embedding import rows_on
+from iaa.library.embedding import Embedded, How, rows_on
 from iaa.library.errors import UsageError
-from iaa.library.workers import choose_devices, local_device, parse_worker
+from iaa.library.layout import Layout
+from iaa.library.workers import choose_devices, local_device, parse_worker, worker_arguments
 
 
 @pytest.fixture
@@ -67,6 +68,23 @@ def test_one_process_per_device(monkeypatch):
     for given in ("0", "cuda", "-1"):
         with pytest.raises(UsageError, match="takes all or a number"):
             choose_devices(given)
+
+
+def test_a_process_of_its_own_is_asked_for_the_same(run, monkeypatch, tmp_path):
+    """What `worker_arguments` says is read back by `iaa embed` as the same settings."""
+    file = tmp_path / "w=1.pt"
+    file.write_bytes(b"")
+    how = How({"demo_vit": file}, "cpu", "bfloat16", 7, 3, 0.5, 10**6, exact=True, check_content=True)
+    asked = {}
+
+    def embed(layout, ids, how, *others):
+        asked.update(layout=layout, ids=ids, how=how)
+        return Embedded([], {}, {})
+
+    monkeypatch.setattr("iaa.library.embedding.embed", embed)
+    layout = Layout(tmp_path / "data", "mine")
+    run("embed", *worker_arguments(layout, ["demo_vit", "demo_clip"], how), "--device", "cpu", "--json")
+    assert asked == {"layout": layout, "ids": ["demo_vit", "demo_clip"], "how": how}
 
 
 def test_a_worker_by_hand_teaches_what_is_next(run, monkeypatch):

@@ -307,9 +307,5 @@ def build(config: DatasetConfig, source: Source) -> ImageTable:
 
 
 KIND = Kind(
-    options=OPTIONS,
-    build=build,
-    about="AVA's own files",
-    needed=("images", "ratings"),
-    check=check,
+    options=OPTIONS, build=build, about="AVA's own files", needed=("images", "ratings"), check=check
 )

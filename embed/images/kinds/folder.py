@@ -26,8 +26,5 @@ def build(config: DatasetConfig, source: Source) -> ImageTable:
 
 
 KIND = Kind(
-    options={**IMAGES, "exif_rotate": exif("true")},
-    build=build,
-    about="photographs without ratings",
-    exif_rotate=True,
+    {**IMAGES, "exif_rotate": exif("true")}, build, "photographs without ratings", exif_rotate=True
 )
