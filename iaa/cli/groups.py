@@ -1,17 +1,16 @@
 """`iaa groups`: photographs that belong together, from the stored arrays."""
 
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer_json, answer_table, note, progress
+from iaa.cli.console import answer, note, progress
 from iaa.library.dataset import open_dataset
-from iaa.library.groups import Groups, check_kinds
+from iaa.library.groups import check_kinds
+from iaa.library.ranking import check_file_place
 
 N_SHOWN = 10
-_COLUMNS = ("group", "kind", "order", "image_id", "score", "sharpness", "taken", "cosine")
 
 
 def register(app: typer.Typer) -> None:
@@ -25,17 +24,11 @@ def groups(
         typer.Option(
             "--kind",
             "-k",
-            help="Look for these alone: copies, near, burst, bracket, panorama (repeatable). Default: all.",
-            show_default=False,
+            help="Look for these alone: copies, near, burst, bracket, panorama (repeatable). Default: all."
         ),
     ] = None,
     dataset: options.Dataset = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            "--backbone", "-b", help="Whose vectors. Default: the only one embedded.", show_default=False
-        ),
-    ] = None,
+    backbone: options.OneEmbedded = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -46,17 +39,16 @@ def groups(
         float | None,
         typer.Option(
             help="The cosine from which on two photographs are near-duplicates, up to 1. Default: what was "
-            "measured for the backbone (docs/groups.md).",
-            show_default=False,
+            "measured for the backbone (docs/groups.md)."
         ),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(help="Bursts and brackets are taken within so many. Default: 10.", show_default=False),
+        typer.Option(help="Bursts and brackets are taken within so many. Default: 10."),
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option("--head", help="Suggest the best by this head, then by sharpness.", show_default=False),
+        typer.Option("--head", help="Suggest the best by this head, then by sharpness."),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many groups to show.")] = N_SHOWN,
     csv_file: options.CsvFile = None,
@@ -70,49 +62,12 @@ def groups(
 
     Example: iaa groups --kind copies --csv copies.csv
     """
-    options.check_file_place(csv_file)
+    check_file_place(csv_file)
     kinds = check_kinds(kind)
-    chosen = open_dataset(options.choose_dataset(dataset, data), data)
+    chosen = open_dataset(options.choose_layout(dataset, data).dataset, data)
     found = chosen.groups(backbone, output, threshold, seconds, kinds, head, progress)
     if csv_file is not None:
         found.to_csv(csv_file)
-    if as_json:
-        answer_json(_as_json(found))
-        return
-    _answer(found, top)
-    if csv_file is not None:
         note(f"wrote {len(found):,} photographs: {csv_file}")
-
-
-def _answer(found: Groups, top: int) -> None:
-    columns = [name for name in _COLUMNS if any(value not in (None, "") for value in found.columns[name])]
-    rows = [row for row in found.rows() if row["group"] <= top]
-    if rows:
-        answer_table(
-            found.title, columns, [["" if row[c] is None else row[c] for c in columns] for row in rows]
-        )
-    else:
-        note("no photographs belong together")
-    counts = ", ".join(f"{kind} {n:,}" for kind, n in found.counts.items())
-    if counts:
-        note(f"{len(found.groups):,} groups of {len(found):,} photographs: {counts}")
-    if len(found.groups) > top:
-        note(f"shown: the first {top:,}; all of them: --csv FILE.csv")
-    if found.chosen is not None:
-        limits = found.chosen.thresholds
-        note(f"cosines: near {limits.near:g}, within seconds {limits.burst:g} ({found.chosen.origin})")
-
-
-def _as_json(found: Groups) -> dict[str, Any]:
-    grouped: dict[int, dict[str, Any]] = {}
-    for row in found.rows():
-        number = row.pop("group")
-        kind = row.pop("kind")
-        is_ranked = row.pop("order") is not None
-        head = {"group": number, "kind": kind, "is_ranked": is_ranked, "photographs": []}
-        group = grouped.setdefault(number, head)
-        group["photographs"].append(row)
-    answer: dict[str, Any] = {"counts": found.counts, "groups": list(grouped.values())}
-    if found.chosen is not None:
-        answer["thresholds"] = {**asdict(found.chosen.thresholds), "origin": found.chosen.origin}
-    return answer
+    shown = found.shown(top)
+    answer(as_json, found.to_dict(), *([shown] if len(shown) else []), notes=found.remarks(top))

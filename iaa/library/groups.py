@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from analysis.grouping.thresholds import Chosen
 
 _EPOCH = datetime.datetime(1970, 1, 1)
+_SHOWN = ("group", "kind", "order", "image_id", "score", "sharpness", "taken", "cosine")
 
 
 class Groups(Table):
@@ -47,6 +48,38 @@ class Groups(Table):
 
         kinds = [group.kind for group in self.groups]
         return {kind: kinds.count(kind) for kind in KINDS if kind in kinds}
+
+    def shown(self, top: int) -> Table:
+        """The first `top` groups as a table for people: without columns that say nothing here."""
+        rows = [row for row in self.rows() if row["group"] <= top]
+        names = [n for n in _SHOWN if any(value not in (None, "") for value in self.columns[n])]
+        return Table(self.title, {n: ["" if row[n] is None else row[n] for row in rows] for n in names})
+
+    def remarks(self, top: int) -> list[str]:
+        """What should be said below a table of the first `top` groups."""
+        if not self.groups:
+            return ["no photographs belong together"]
+        counts = ", ".join(f"{kind} {n:,}" for kind, n in self.counts.items())
+        found = [f"{len(self.groups):,} groups of {len(self):,} photographs: {counts}"]
+        if len(self.groups) > top:
+            found.append(f"shown: the first {top:,}; all of them: --csv FILE.csv")
+        if self.chosen is not None:
+            limits = self.chosen.thresholds
+            near = f"near {limits.near:g}, within seconds {limits.burst:g}"
+            found.append(f"cosines: {near} ({self.chosen.origin})")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts, thresholds and each group with its photographs, for machines."""
+        grouped: dict[int, dict[str, Any]] = {}
+        for row in self.rows():
+            number, kind, is_ranked = row.pop("group"), row.pop("kind"), row["order"] is not None
+            new = {"group": number, "kind": kind, "is_ranked": is_ranked, "photographs": []}
+            grouped.setdefault(number, new)["photographs"].append(row)
+        answer: dict[str, Any] = {"counts": self.counts, "groups": list(grouped.values())}
+        if self.chosen is not None:
+            answer["thresholds"] = {**asdict(self.chosen.thresholds), "origin": self.chosen.origin}
+        return answer
 
 
 def group_photographs(
