@@ -24,8 +24,8 @@ Small = Callable[[int], np.ndarray | None]
 SECONDS = 10.0
 """Photographs of a burst or a bracket are taken within so many of its first; those of a panorama, of the one
 before."""
-MIN_BIAS_STEP = 0.3
-"""EV; cameras offer thirds."""
+MIN_BIAS_STEP = 0.25
+"""EV; cameras offer thirds, which they write as 0.3 or 0.33."""
 MIN_CORRELATION = 0.6
 """benchmarks/grouping/panoramas.py: all steps of made panoramas reach 0.7, of pairs of one subject 0.8 % this."""
 STEP = (0.15, 0.85)
