@@ -26,7 +26,6 @@ from store import Status
 from store.looks import Look, Looks
 from store.run import Run
 
-
 _BATCHES_KEEPING = 8
 """Batches whose thumbnails may be on their way to the disk."""
 

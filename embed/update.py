@@ -34,7 +34,8 @@ from embed.pipeline import (
     feature_plan,
 )
 from store import Features, IdentityError, open_features
-from store.digests import canonical_json
+from store.begun import open_begun, write_parts_joined
+from store.digests import canonical_json, digest_of_strings
 from store.identity import differences
 from store.joined import write_joined
 from store.locks import lock_path, write_lock
@@ -65,6 +66,8 @@ def update_images(
             its images.
         BusyError: another run writes one of the files.
     """
+    for backbone in backbones:
+        _keep_begun(feature_plan(table, backbone, feature_path(folder, backbone.id), options))
     absent = [b for b in backbones if not feature_path(folder, b.id).exists()]
     found = embed_images(table, absent, folder, options, on_rows, timings) if absent else []
     there = [b for b in backbones if b not in absent]
@@ -112,6 +115,26 @@ def _update(
             _discard_run_of_another_list(plan)
         _tidy(made, backbones)
     return outcomes
+
+
+def _keep_begun(plan: Plan) -> None:
+    """Make a finished file of what an unfinished run over another list of images has finished, so that its
+    rows can be kept; its other parts are dropped. Nothing where a file is finished, or the run is of this
+    list."""
+    begun = None if plan.path.exists() else open_begun(plan.path)
+    if begun is None or not differs_in_images_alone(begun.identity, plan.identity):
+        return
+    with write_lock(lock_path(plan.path)):
+        parts = begun.new_parts()
+        if parts:
+            rows = np.concatenate([np.arange(part.start, part.start + len(part)) for part in parts])
+            ids, paths = begun.image_id[rows], begun.path[rows]
+            identity = {
+                **begun.identity, "images": digest_of_strings(ids, paths), "n_images": len(rows),
+            }  # fmt: skip
+            logger.info("%s: %d rows of a run over another list are kept", plan.path.name, len(rows))
+            write_parts_joined(plan.path, identity, begun.plan.provenance, ids, parts)
+        discard(begun.plan)
 
 
 def update_folder(folder: Path) -> Path:

@@ -1,12 +1,12 @@
 """A run that is not finished, read while it goes on: the rows of the parts that are sealed.
 
-The parts know their rows by number alone, so a run notes beside them which images it is over. What is read here
-is checked as everything in the store; it is for looking at early, not for results: rows of equal images share
-one vector only when the parts are joined.
+The parts know their rows by number alone, so a run notes beside them which images it is over. What is read
+here is checked as everything in the store; it is for looking at early, not for results: rows of equal images
+share one vector only when the parts are joined.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,6 +117,28 @@ def open_begun(path: Path) -> Begun | None:
         return Begun(plan, note.strings("image_id"), note.strings("path"))
     except MissingFileError:
         return None
+
+
+def write_parts_joined(
+    path: Path,
+    identity: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    image_id: np.ndarray,
+    parts: Sequence[BegunPart],
+) -> str:
+    """Write a feature file of the rows of some parts and return its content digest. The rows are in memory
+    while it is written."""
+    arrays: dict[str, np.ndarray] = {"image_id": image_id}
+    starts = np.cumsum([0, *(len(part) for part in parts)])
+    for name in parts[0].file.arrays:
+        if name == "failures/row":
+            rows = [part.file.view(name) + start for part, start in zip(parts, starts, strict=False)]
+            arrays[name] = np.concatenate(rows)
+        elif name == "failures/reason":
+            arrays[name] = np.concatenate([part.file.strings(name) for part in parts])
+        else:
+            arrays[name] = np.concatenate([part.file.view(name) for part in parts])
+    return write_sealed(path, FEATURES_SCHEMA, identity, provenance, arrays)
 
 
 def _of(plan: Plan) -> dict[str, Any]:

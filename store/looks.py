@@ -1,8 +1,9 @@
 """How photographs look: a thumbnail of each and what is known of it, in one SQLite file, by content.
 
-A cache: it is made again wherever it is missing or damaged, and no number depends on it. Several processes may
-use one file (an embedding run writes, a page reads); SQLite's write-ahead log keeps them apart. Where nothing
-can be kept (a full disk, a folder that cannot be written), `problem` says why, and everything goes on without.
+A cache: it is made again wherever it is missing or damaged, and no number depends on it. Several processes
+may use one file (an embedding run writes, a page reads); SQLite's write-ahead log keeps them apart. Where
+nothing can be kept (a full disk, a folder that cannot be written), `problem` says why, and everything goes on
+without.
 """
 
 import json
@@ -55,7 +56,8 @@ class Look:
 
 
 class Looks:
-    """The open file of looks. Every method may be called from any thread; none raises for want of the file."""
+    """The open file of looks. Every method may be called from any thread; none raises for want of the
+    file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -114,7 +116,7 @@ class Looks:
         """The looks of some bytes that are known, without their thumbnails."""
 
         def read(database: sqlite3.Connection) -> dict[bytes, Look]:
-            found = {}
+            found: dict[bytes, Look] = {}
             for start in range(0, len(hashes), _AT_ONCE):
                 some = hashes[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(some))
@@ -136,7 +138,8 @@ class Looks:
         self.close()
 
     def _try(self, what: str, act: Callable[[sqlite3.Connection], Answer]) -> Answer | None:
-        """Act on the file; a damaged one is made anew, once. None, and a problem, where that does not help."""
+        """Act on the file; a damaged one is made anew, once. None, and a problem, where that does not
+        help."""
         with self._lock:
             for is_second in (False, True):
                 try:

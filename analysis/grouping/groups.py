@@ -27,7 +27,7 @@ before."""
 MIN_BIAS_STEP = 0.25
 """EV; cameras offer thirds, which they write as 0.3 or 0.33."""
 MIN_CORRELATION = 0.6
-"""benchmarks/grouping/panoramas.py: all steps of made panoramas reach 0.7, of pairs of one subject 0.8 % this."""
+"""All steps of panoramas that were made reach 0.7, of pairs of one subject 0.8 % reach this (docs/groups.md)."""
 STEP = (0.15, 0.85)
 """What share of its width (or height) a panorama goes on by, from picture to picture."""
 MAX_DRIFT = 0.15

@@ -142,8 +142,8 @@ def colour_profile(data: bytes) -> bytes:
 
 
 def _draft(data: bytes, max_pixels: int) -> tuple[Image.Image, bool] | None:
-    """A JPEG decoded at the smallest scale that is enough, upright, and whether it is smaller so; None for other formats, and for those
-    that only the long way reads."""
+    """A JPEG decoded at the smallest scale that is enough, upright, and whether it is smaller so; None for
+    other formats, and for those that only the long way reads."""
     if not data.startswith(_JPEG):
         return None
     try:

@@ -1,6 +1,8 @@
 """`iaa open` and `iaa serve`: a photo library in the browser."""
 
+import re
 import sys
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +12,9 @@ import typer
 from iaa.cli import options
 from iaa.cli.console import answer_line, note
 from iaa.library.errors import UsageError
-from iaa.library.layout import data_root
+from iaa.library.layout import Layout, data_root
+
+_TOKEN = re.compile("[A-Za-z0-9_-]+")
 
 What = Annotated[
     str,
@@ -24,8 +28,8 @@ Backbone = Annotated[
     typer.Option(
         "--backbone",
         "-b",
-        help="What looks at the photographs. Default: what they were embedded with; else vit_b32.openai (CLIP, "
-        "which knows words) if its weights are on this machine, else efficientnet_lite0.in1k.",
+        help="What looks at the photographs. Default: what they were embedded with; else vit_b32.openai "
+        "(CLIP, which knows words) if its weights are on this machine, else efficientnet_lite0.in1k.",
         show_default=False,
     ),
 ]
@@ -72,8 +76,8 @@ def serve(
         typer.Option(
             envvar="IAA_TOKEN",
             help="What lets people and programs in, at least 16 characters. Default, on this machine alone: "
-            "a new one at each start. Another --host needs one; better set as IAA_TOKEN, for command lines can be "
-            "read by others.",
+            "a new one at each start. Another --host needs one; better set as IAA_TOKEN, for command lines "
+            "can be read by others.",
             show_default=False,
         ),
     ] = None,
@@ -115,27 +119,31 @@ def _serve(
     opens_browser: bool,
     data: Path | None,
 ) -> None:
+    from iaa.library.gallery.choosing import check_photographs
     from iaa.library.gallery.gallery import Settings
     from iaa.web import serving
 
     _check_token(host, token)
     folder = _folder_of(what)
+    if folder is None and not (data_root(data) / what / "dataset.toml").is_file():
+        check_photographs(Layout(data_root(data), what))  # it may be built in; else this lists what there is
     settings = Settings(
         data_root(data), None if folder is not None else what, folder, backbone, weights, device, copies,
         is_embedding,
     )  # fmt: skip
 
-    def tell(address: serving.Address) -> None:
-        answer_line(address.url)
-        sys.stdout.flush()
-        if not serving.is_loopback(host):
-            note("others reach this page, too: whoever has the token sees and copies the photographs, and what is "
-                 "sent can be read on the way. Better: iaa serve here, and ssh -L to it")  # fmt: skip
-        note("Ctrl-C ends it; what is finished is kept")
-        if opens_browser:
-            webbrowser.open(address.url)
-
-    serving.serve(settings, host, port, token, names, tell)
+    page = serving.Page(settings, host, port, token, names)
+    answer_line(page.address.url)
+    sys.stdout.flush()
+    if not serving.is_loopback(host):
+        note(
+            "others reach this page, too: whoever has the token sees the photographs, and what is sent can "
+            "be read on the way. Better: leave --host out, and come by ssh -L"
+        )
+    note("Ctrl-C ends it; what is finished is kept")
+    if opens_browser:
+        threading.Thread(target=webbrowser.open, args=(page.address.url,), daemon=True).start()
+    page.run()
 
 
 def _folder_of(what: str) -> Path | None:
@@ -158,7 +166,5 @@ def _check_token(host: str, token: str | None) -> None:
             f"--host {host} lets other machines in: choose a token of at least 16 characters and set it as "
             "IAA_TOKEN, or leave --host out and come by ssh -L"
         )
-    if token is not None and (
-        len(token) < 16 or not token.isascii() or not token.isprintable() or ";" in token or " " in token
-    ):
-        raise UsageError("a token has at least 16 printable ASCII characters, no space and no semicolon")
+    if token is not None and (len(token) < 16 or not _TOKEN.fullmatch(token)):
+        raise UsageError("a token has at least 16 characters: letters, digits, '-' and '_'")

@@ -224,8 +224,9 @@ def _run(
     from embed.update import update_folder, update_images
 
     loaded = load_backbones(names, how.weights, how.device, how.precision, layout.root, say)
-    in_work = update_folder(layout.features) if update else layout.features
-    begun = [begun_provenance(feature_path(in_work, name)) for name in names]
+    folders = [update_folder(layout.features)] if update else []
+    places = [feature_path(folder, name) for folder in (*folders, layout.features) for name in names]
+    begun = [begun_provenance(place) for place in places]
     n_batch = how.batch_size or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
     options = replace(options, batch_size=n_batch)
     n_part = rows_per_part(layout.features, list(names), len(table), n_batch)[names[0]]

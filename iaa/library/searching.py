@@ -128,8 +128,8 @@ def encode_words(
 
 
 def words_by(loaded: "Backbone", words: list[str], template: str = "{label}") -> np.ndarray:
-    """The vectors of words put into a template, raw (n_words, dim), by a loaded backbone. Raises PromptTooLong,
-    SamePrompts."""
+    """The vectors of words put into a template, raw (n_words, dim), by a loaded backbone. Raises
+    PromptTooLong, SamePrompts."""
     from embed.prompts.sets import PromptTable
     from embed.prompts.text import check_prompts, encode_part
 

@@ -1,9 +1,10 @@
 """Who may ask, and what a browser may do with the answers: every request passes here first.
 
-The page shows private photographs on a port that every program and every web page on this machine can try. So a
-token is needed (a cookie after the first visit, `Authorization: Bearer` for programs); the Host header must be
-one of this server's own (a foreign name that was made to point here is DNS rebinding); what changes anything
-must come from the page itself (Origin); bodies are bounded; and nothing but this server's own files runs.
+The page shows private photographs on a port that every program and every web page on this machine can try. So
+a token is needed (a cookie after the first visit, `Authorization: Bearer` for programs); the Host header must
+be one of this server's own (a foreign name that was made to point here is DNS rebinding); what changes
+anything must come from the page itself (Origin); bodies are bounded; and nothing but this server's own files
+runs.
 """
 
 import hmac
@@ -64,7 +65,7 @@ class Door:
             name, port = (parted.hostname or "").lower(), parted.port
         except ValueError:
             return False
-        if parted.netloc != host or (port if port is not None else 80) != self.port:
+        if "@" in host or parted.netloc != host or (port if port is not None else 80) != self.port:
             return False
         return name in self.hosts or (self.takes_addresses and _is_address(name))
 
@@ -206,17 +207,17 @@ def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _token_in(scope: Scope) -> str:
-    return parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+    return str(parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0])
 
 
 def _cookie(headers: list[str], name: str) -> str:
     for header in headers:
         try:
-            found = SimpleCookie(header).get(name)
+            found: Any = SimpleCookie(header).get(name)
         except CookieError:
             continue
         if found is not None:
-            return found.value
+            return str(found.value)
     return ""
 
 

@@ -1,9 +1,9 @@
 """Serving a gallery: the port, the token, the life of the server."""
 
+import os
 import secrets
 import socket
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -46,7 +46,7 @@ def open_port(host: str, port: int | None) -> socket.socket:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         try:
-            if hasattr(socket, "SO_REUSEADDR") and socket.has_dualstack_ipv6 is not None:
+            if os.name == "posix":  # elsewhere it would let two servers share a port
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(place)
             listening.listen(128)
@@ -60,35 +60,45 @@ def open_port(host: str, port: int | None) -> socket.socket:
     return listening
 
 
-def serve(
-    settings: Settings,
-    host: str = LOOPBACK,
-    port: int | None = None,
-    token: str | None = None,
-    names: Sequence[str] = (),
-    on_open: Callable[[Address], None] | None = None,
-) -> None:
-    """Serve a gallery until it is interrupted; `on_open(address)` is called once the page can be opened.
+class Page:
+    """A gallery's server: it listens from the start, and answers while it runs.
 
     Raises UsageError for a port that is taken.
     """
-    import uvicorn
 
-    from iaa.web.app import create_app
+    def __init__(
+        self,
+        settings: Settings,
+        host: str = LOOPBACK,
+        port: int | None = None,
+        token: str | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
+        import uvicorn
 
-    with open_port(host, port) as listening:
-        address = Address(host, listening.getsockname()[1], token or secrets.token_urlsafe(24))
-        keeper = Keeper(Gallery(settings))
-        app = create_app(keeper, door_of(address, names))
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        server = uvicorn.Server(config)
-        keeper.start()
-        if on_open is not None:
-            threading.Thread(target=on_open, args=(address,), daemon=True).start()
+        from iaa.web.app import create_app
+
+        self._listening = open_port(host, port)
+        self.address = Address(host, self._listening.getsockname()[1], token or secrets.token_urlsafe(24))
+        self.keeper = Keeper(Gallery(settings))
+        app = create_app(self.keeper, door_of(self.address, names), is_loopback(host))
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+        )
+        self._server = uvicorn.Server(config)
+
+    def run(self) -> None:
+        """Answer until it is stopped or interrupted. What is finished is kept."""
+        self.keeper.start()
         try:
-            server.run(sockets=[listening])
+            self._server.run(sockets=[self._listening])
         finally:
-            keeper.close()
+            self.keeper.close()
+            self._listening.close()
+
+    def stop(self) -> None:
+        """End `run`, from another thread."""
+        self._server.should_exit = True
 
 
 def door_of(address: Address, names: Sequence[str] = ()) -> Door:

@@ -108,8 +108,8 @@ def why_no_words(backbone: str, name: str) -> str:
     if reads_words(backbone):
         return ""
     return (
-        f"These photographs were looked at with {backbone}, which knows no words. Search by a picture instead; "
-        f"or, with CLIP, whose weights are fetched once (350 MB): iaa open {name} --backbone {WITH_WORDS}"
+        f"These photographs were looked at with {backbone}, which knows no words. Search by a picture; or by "
+        f"words, with CLIP, whose weights are fetched once (600 MB): iaa open {name} --backbone {WITH_WORDS}"
     )
 
 

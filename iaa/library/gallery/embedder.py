@@ -56,6 +56,8 @@ class Embedder:
         self.progress = Progress()
         self.error = ""
         """What the run said when it failed."""
+        self.is_busy = False
+        """True if it failed because another run is writing there."""
         self.files: list[dict[str, object]] = []
         """What it made, as `iaa embed --json` says it."""
         self.said: deque[str] = deque(maxlen=_LAST_WORDS)
@@ -124,6 +126,7 @@ class Embedder:
                 self.progress.add(message["n_rows"], message["n_failed"], message["is_new"], self._clock())
             elif "error" in message:
                 self.error = str(message["error"]["message"])
+                self.is_busy = message["error"]["kind"] == "BusyError"
             elif "files" in message:
                 self.files = message["files"]
 

@@ -3,6 +3,7 @@
 `iaa.library.gallery.keeping` keeps it up to date in a thread of its own; requests come in any other.
 """
 
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -80,8 +81,8 @@ class Gallery:
         self.lock = threading.RLock()
         self._matrices: dict[str, tuple[Matrix, int]] = {}
         self._matrix_lock = threading.RLock()
-        self._list_number = 0
         self._change_number = 0
+        self._session = secrets.token_hex(3)
         self._is_changed = False
         self._bumped = 0.0
         self._columns: tuple[str, dict[str, Any]] | None = None
@@ -104,9 +105,23 @@ class Gallery:
 
     @property
     def version(self) -> str:
-        """Changes with the list and the rows' states. What stands before the point names the list: rows keep
-        their meaning as long as that is the same."""
-        return f"{self._list_number}.{self._change_number}"
+        """Changes with the list and with what is known of its rows."""
+        return f"{self.list_version}.{self._session}-{self._change_number}"
+
+    @property
+    def list_version(self) -> str:
+        """Changes with the list: rows keep their meaning as long as it is the same."""
+        return self.listing.digest[:12] if self.listing is not None else "none"
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Both, as every list has them."""
+        return {"version": self.version, "listing": self.list_version}
+
+    @property
+    def vectors_version(self) -> tuple[str, str, int]:
+        """Changes with the vectors that are there."""
+        return self.list_version, self.digest, len(self.pieces)
 
     @property
     def why_no_words(self) -> str:
@@ -134,7 +149,7 @@ class Gallery:
         """The whole list, column by column, with its version."""
         with self.lock:
             if self._columns is None or self._columns[0] != self.version:
-                self._columns = self.version, {"version": self.version, **self.rows.columns(self.listing)}
+                self._columns = self.version, {**self.versions, **self.rows.columns(self.listing)}
             return self._columns[1]
 
     def row_of(self, key: str) -> int:
@@ -146,7 +161,7 @@ class Gallery:
 
     def check_version(self, version: str | None) -> None:
         """Raise GalleryError (409) for the version of another list."""
-        if version and version.partition(".")[0] != str(self._list_number):
+        if version and version.partition(".")[0] != self.list_version:
             raise GalleryError("the list of photographs has changed: ask for it again", 409)
 
     def look(self, row: int) -> Look:
@@ -214,8 +229,7 @@ class Gallery:
         with self._matrix_lock, self.lock:
             self.listing, self.rows = listing, rows
             self.pieces, self._matrices = [], {}
-            self._list_number += 1
-            self._change_number = 0
+            self._change_number += 1
             self.state.total = len(rows)
         self.changed()
 

@@ -16,13 +16,15 @@ from iaa.library.gallery.listing import Listing
 from iaa.library.gallery.processes import HelperDied
 from iaa.library.gallery.viewing import headers_of
 from iaa.library.layout import Layout
-from store import StoreError, open_features
+from store import BusyError, StoreError, open_features
 from store.begun import Begun, open_begun
+from store.locks import lock_path, write_lock
 from store.looks import Looks
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
+_OTHER_SECONDS = 2.0
 _HEADERS_AT_ONCE = 200
 
 
@@ -154,14 +156,9 @@ class Keeper:
 
     def _run(self) -> None:
         """Embed what is not embedded, and take in what gets finished meanwhile."""
-        gallery, settings = self.gallery, self.gallery.settings
-        assert gallery.layout is not None
+        gallery = self.gallery
         gallery.say("starting", f"starting to look at the photographs with {gallery.backbone}")
-        arguments = ["--dataset", gallery.layout.dataset, "--data", str(gallery.layout.root)]
-        arguments += ["--backbone", gallery.backbone, "--device", settings.device]
-        if settings.weights is not None:
-            arguments += ["--weights", str(settings.weights)]
-        embedder = self._embedder = Embedder(arguments)
+        embedder = self._embedder = Embedder(self._arguments())
         if self._end.is_set():
             embedder.stop()
         while not embedder.wait(_POLL_SECONDS):
@@ -170,13 +167,48 @@ class Keeper:
             gallery.bump()
         self._list()
         self._take_in()
-        if embedder.is_stopped:
+        if embedder.is_busy and not embedder.is_stopped:
+            self._wait_for_another(embedder.error)
+        elif embedder.is_stopped:
             gallery.say("stopped", "paused; what is finished is kept")
         elif embedder.error:
             gallery.say("failed", embedder.error)
         else:
             gallery.say("ready", "")
         gallery.bump(is_now=True)
+
+    def _arguments(self) -> list[str]:
+        """Options of the run, such that its rows fit those that are there."""
+        gallery, settings = self.gallery, self.gallery.settings
+        assert gallery.layout is not None
+        arguments = ["--dataset", gallery.layout.dataset, "--data", str(gallery.layout.root)]
+        arguments += ["--backbone", gallery.backbone, "--device", settings.device]
+        if settings.weights is not None:
+            arguments += ["--weights", str(settings.weights)]
+        if gallery.made_by is not None:
+            made = gallery.made_by.identity
+            if made.get("preprocessing", {}).get("decoder") == "pillow":
+                arguments.append("--exact")
+            if made.get("precision", "float32") != "float32":
+                arguments += ["--precision", str(made["precision"])]
+        return arguments
+
+    def _wait_for_another(self, said: str) -> None:
+        """Another program embeds the same photographs: take in what it finishes, and go on when it ends."""
+        gallery = self.gallery
+        assert gallery.layout is not None
+        lock = lock_path(gallery.layout.features_of(gallery.backbone))
+        while not self._end.wait(_OTHER_SECONDS):
+            self._take_in()
+            gallery.say("embedding", said)
+            gallery.bump()
+            try:
+                with write_lock(lock):
+                    break
+            except BusyError:
+                continue
+        self._wants_run = True
+        self._wake.set()
 
     def _tell(self, embedder: Embedder) -> None:
         progress, state = embedder.progress, self.gallery.state

@@ -58,6 +58,11 @@ class Listing:
         return {name: row for row, name in enumerate(self.ids)}
 
     @property
+    def digest(self) -> str:
+        """SHA-256 over ids and files."""
+        return self.table.digest
+
+    @property
     def folder(self) -> str:
         """Where the photographs are, for people."""
         return self.table.location

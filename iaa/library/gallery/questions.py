@@ -1,7 +1,7 @@
 """What people ask of a gallery, answered as an order of its photographs, from vectors in memory.
 
-A score is a head's, or what words of praise have over words of blame (as `iaa rank`); a search is by words, by a
-photograph of the gallery, by a picture that was sent, or by several of these, which refine each other.
+A score is a head's, or what words of praise have over words of blame (as `iaa rank`); a search is by words,
+by a photograph of the gallery, by a picture that was sent, or by several of these, which refine each other.
 """
 
 import hashlib
@@ -100,21 +100,22 @@ class Questions:
         title = f"{', '.join(sides[0])} against {', '.join(sides[1])}"
         return order_by(title, "score", score)
 
-    def search(self, text: str = "", like: Sequence[str] = (), pictures: Sequence[str] = ()) -> Order:
+    def search(
+        self, texts: Sequence[str] = (), like: Sequence[str] = (), pictures: Sequence[str] = ()
+    ) -> Order:
         """By likeness to words, photographs of the gallery (keys) and pictures that were sent (tokens).
 
         One question alone: its cosine. Several: the mean of their cosines, each brought to mean 0 and
         standard deviation 1 over the gallery first (orders.mean_z). A photograph that is asked about is left
         out.
         """
-        text = text.strip()
+        texts = [text.strip() for text in dict.fromkeys(texts) if text.strip()]
         rows = [self.gallery.row_of(key) for key in like]
         sent = [self.picture(token) for token in pictures]
-        if not (text or rows or sent):
+        if not (texts or rows or sent):
             raise GalleryError("there is nothing to look for: give text, like or picture", 400)
-        output = self._output()
-        matrix = self.gallery.matrix(output)
-        vectors = self._words([text], "{label}") if text else []
+        matrix = self.compared()
+        vectors = self._words(texts, "{label}") if texts else []
         for key, row in zip(like, rows, strict=True):
             if not matrix.has[row]:
                 raise GalleryError(f"photograph {key} has no vector to compare with (yet)", 409)
@@ -123,7 +124,7 @@ class Questions:
         cosines = matrix.cosines(vectors)
         n_left_out = int(np.isfinite(cosines[list(set(rows)), 0]).sum()) if rows else 0
         cosines[rows] = np.nan
-        names = [f'"{text}"'] if text else []
+        names = [f'"{text}"' for text in texts]
         names += ["a photograph"] * len(rows) + ["a picture"] * len(sent)
         if cosines.shape[1] == 1:
             return order_by(f"like {names[0]}", "cosine", cosines[:, 0], n_left_out)
@@ -160,11 +161,12 @@ class Questions:
                 raise GalleryError("that picture is no longer here: send it again")
             return self._pictures[token]
 
-    def _output(self) -> str:
-        """The output that is compared: the joint embedding where there is one."""
-        if not self.gallery.outputs:
+    def compared(self) -> Matrix:
+        """The vectors that are compared: of the joint embedding where there is one."""
+        outputs = self.gallery.outputs
+        if not outputs:
             raise GalleryError("no photograph has been looked at yet; ask again in a while", 409)
-        return min(self.gallery.outputs, key=lambda name: name != "embedding")
+        return self.gallery.matrix(min(outputs, key=lambda name: name != "embedding"))
 
     def _made_by(self) -> MadeBy:
         if self.gallery.made_by is None:
@@ -188,7 +190,7 @@ class Questions:
         """The vector of a picture: of a copy of one that is there, that one's."""
         for row in self.gallery.rows.of_content(look.sha256):
             if matrix.has[row]:
-                return matrix.rows[row]
+                return np.asarray(matrix.rows[row])
         made_by = self._made_by()
         key = (made_by.backbone, matrix.output, look.sha256)
         if key not in self._vectors:
@@ -216,8 +218,9 @@ class Questions:
         from analysis.probing.heads import HeadError, head_files, load_head
 
         gallery = self.gallery
-        found = {}
-        assert gallery.layout is not None
+        found: dict[str, Head] = {}
+        if gallery.layout is None:
+            return found
         for path in head_files(gallery.layout.root / "heads"):
             try:
                 head = load_head(path)

@@ -78,7 +78,8 @@ class Rows:
 
     def is_incomplete(self) -> np.ndarray:
         """True for rows without a look, or with one that does not tell the sharpness of a good picture."""
-        return ~self.has_look | (np.isnan(self.sharpness) & (self.state != FAILED))
+        incomplete: np.ndarray = ~self.has_look | (np.isnan(self.sharpness) & (self.state != FAILED))
+        return incomplete
 
     def of_content(self, sha256: bytes) -> Sequence[int]:
         """The rows of some bytes."""

@@ -37,7 +37,8 @@ class Piece:
     row: Int[np.ndarray, " n"]
 
     def blocks(self, output: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(rows of the gallery, their raw vectors), block by block. Raises StoreError where the file is gone."""
+        """(rows of the gallery, their raw vectors), block by block. Raises StoreError where the file is
+        gone."""
         with self.open() as made:
             for start in range(0, len(self.row), _ROWS_AT_ONCE):
                 file_row = self.file_row[start : start + _ROWS_AT_ONCE]
