@@ -45,6 +45,13 @@ def embed(
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.Precision = options.FloatType.float32,
+    engine: Annotated[
+        options.Engine,
+        typer.Option(
+            help="What computes; part of what identifies the file. auto: what made the rows that are there, "
+            "else on a CPU ONNX Runtime for convolutional networks, and torch."
+        ),
+    ] = options.Engine.auto,
     batch_size: Annotated[
         str,
         typer.Option(
@@ -139,6 +146,7 @@ def embed(
         weights=files,
         device=local_device(device, os.environ) if worker is None else device,
         precision=precision.value,
+        engine=engine.value,
         batch_size=n_per_batch,
         threads=threads,
         max_failed_share=max_failures,

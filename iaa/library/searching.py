@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from iaa.library.backbones import load_backbones
+from iaa.library.engines import choose_engine
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import has_text, open_clip_features, open_embedded, open_photographs
 from iaa.library.ranking import Asked, Ranking
 from store import Features, IdentityError, StoreError, open_targets
+from store.identity import complete
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ def search_like(
     very weights that made the vectors; if it is a copy of one that is there, that one's vector is taken.
 
     Raises UsageError for a name that fits none or several images and is no file, StoreError for a picture
-    without a vector, IdentityError as search_words.
+    without a vector, IdentityError as search_words, EngineUnavailable where the vectors' engine is not here.
     """
     given = str(like)
     if not given:
@@ -261,7 +263,11 @@ def _encode_image(
     from embed.options import Decoding
     from embed.reading import load_row
 
+    engine = str(complete(features.identity)["engine"])
+    if engine != "torch" and device == "auto":
+        device = "cpu"  # where the engine is that made the vectors
     loaded = _same_weights(layout, features, weights, device)
+    choose_engine(loaded, engine)
     made = features.identity["preprocessing"]
     steps = [pixel_steps(loaded.transform)]
     is_exact = made["decoder"] == DECODER
