@@ -202,7 +202,7 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_where_it_cannot_compute_torch_is_taken_and_said_once(tmp_path, quick, backbone, monkeypatch, trouble):
+def test_where_it_cannot_compute_torch_is_taken(tmp_path, quick, backbone, monkeypatch, trouble):
     monkeypatch.setenv("IAA_CACHE", str(tmp_path))
     module, name, stand_in, message = TROUBLES[trouble]
     with monkeypatch.context() as patch:
