@@ -23,6 +23,7 @@ from store import Features, StoreError, open_features
 from store.digests import digest_of_json
 from store.durable import write_json
 from store.file_names import backbone_file, file_stem
+from store.identity import complete
 
 
 def feature_path(folder: Path, backbone_id: str) -> Path:
@@ -55,10 +56,12 @@ def finished_already(
     options: Options,
     precision: str,
     update: bool = False,
+    engine: str = "auto",
 ) -> list[tuple[Outcome, dict[str, Any]]] | None:
     """Outcome and provenance of every file if a run would find nothing to do, else None (which is no error).
 
-    With `update` a file with failed rows is never finished: they are tried again.
+    With `update` a file with failed rows is never finished: they are tried again. An `engine` that is asked
+    for by name must be the file's.
     """
     if options.overwrite or options.check_content or (folder / "update").exists():
         return None
@@ -75,6 +78,8 @@ def finished_already(
         try:
             with open_features(path, {"images": table.digest, "weights_sha256": sha256}) as features:
                 if not _is_as_noted(features, noted, changes, update):
+                    return None
+                if engine not in ("auto", complete(features.identity)["engine"]):
                     return None
                 n_failed = len(features.failures)
                 outcome = Outcome(name, path, features.digest, features.n_images, n_failed, 0)

@@ -29,7 +29,7 @@ from store import BusyError, IdentityError, StoreError, open_features
 from store.begun import note_list
 from store.digests import BLOCK_ROWS
 from store.features import FEATURES_SCHEMA, Features
-from store.identity import differences
+from store.identity import complete, differences
 from store.locks import lock_path, write_lock
 from store.parts import Plan, begun_part_rows, begun_plan, open_part
 from store.run import Run, claimed, join_begun
@@ -67,6 +67,7 @@ def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Opt
         "n_images": len(table),
         "backbone": backbone.id,
         **backbone.weights_identity,
+        **backbone.engine_identity,
         "preprocessing": {**backbone.recipe.to_json(), **options.decoding_identity()},
         "precision": backbone.precision,
         "outputs": dict(backbone.outputs),
@@ -254,7 +255,7 @@ def _is_usable(plan: Plan, overwrite: bool, changes: Changes, features: Features
 
 def differs_in_images_alone(found: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """True for identities of one combination over two lists of images."""
-    differing = {field for field, _, _ in differences(found, asked)}
+    differing = {field for field, _, _ in differences(found, complete(asked))}
     return bool(differing) and differing <= LIST_FIELDS
 
 

@@ -36,7 +36,7 @@ from embed.pipeline import (
 from store import Features, IdentityError, open_features
 from store.begun import open_begun, write_parts_joined
 from store.digests import canonical_json, digest_of_strings
-from store.identity import differences
+from store.identity import complete, differences
 from store.joined import write_joined
 from store.locks import lock_path, write_lock
 from store.parts import Plan, begun_plan, discard
@@ -240,7 +240,7 @@ def _discard_run_of_another_list(plan: Plan) -> None:
 
 def _open_old(plan: Plan) -> Features:
     """The finished file, of the plan's combination but for the list of images."""
-    expected = {k: v for k, v in plan.identity.items() if k not in LIST_FIELDS}
+    expected = {k: v for k, v in complete(plan.identity).items() if k not in LIST_FIELDS}
     file = open_features(plan.path, expected)
     if "source_sha256" not in file.file.arrays:
         raise IdentityError(

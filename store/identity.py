@@ -6,16 +6,25 @@ from typing import Any
 
 from store.errors import IdentityError
 
+UNSAID = {"engine": "torch"}
+"""What an identity means by leaving a field out: files are older than the field, and keep their bytes."""
+
+
+def complete(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity with what it means by leaving fields out, to ask for all of it."""
+    return {**UNSAID, **identity}
+
 
 def differences(found: Any, expected: Any, field: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(field, found, expected) wherever `expected` asks for something `found` does not have.
 
-    Fields that `expected` does not name are not compared; nested mappings are compared field by field.
+    Fields that `expected` does not name are not compared (`complete` names them all); nested mappings are
+    compared field by field.
     """
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         for key, value in expected.items():
             path = f"{field}.{key}" if field else str(key)
-            yield from differences(found.get(key), value, path)
+            yield from differences(found.get(key, UNSAID.get(key)), value, path)
     elif _plain(found) != _plain(expected):
         yield field, found, expected
 

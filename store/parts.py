@@ -28,7 +28,7 @@ from store.digests import BLOCK_ROWS, block_bounds, digest_block, digest_of_json
 from store.durable import remove_folder, space_error, write_json
 from store.errors import IntegrityError, MissingFileError, StoreError
 from store.features import Status
-from store.identity import check_identity, differences
+from store.identity import check_identity, complete, differences
 from store.json_files import read_json
 from store.rows import first_of_equal
 from store.sealed import SealedFile, Streamed, write_sealed
@@ -124,7 +124,7 @@ def begin(plan: Plan) -> None:
         return
     check_identity(
         begun,
-        described,
+        _wholly(described),
         f"{plan.folder} holds an unfinished run that",
         "Finish it with its own settings, or discard it and start anew: --overwrite",
     )
@@ -132,6 +132,11 @@ def begin(plan: Plan) -> None:
 
 def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
+
+
+def _wholly(described: Mapping[str, Any]) -> dict[str, Any]:
+    """A described plan, to be asked for in every field of its identity."""
+    return {**described, "identity": complete(described["identity"])}
 
 
 def begun_plan(path: Path, ids: Mapping[str, np.ndarray], tag: str = "") -> Plan | None:
@@ -170,6 +175,14 @@ def begun_provenance(path: Path) -> dict[str, Any]:
         return {}
 
 
+def begun_identity(path: Path) -> dict[str, Any]:
+    """The identity of the unfinished run that is to make `path`; empty if there is none."""
+    try:
+        return dict(_begun(path.with_name(path.name + ".parts"))["identity"])
+    except (StoreError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def begun_part_rows(path: Path) -> int | None:
     """Rows per part (1 to BLOCK_ROWS) of the unfinished run that is to make `path`; None if none says so."""
     try:
@@ -195,7 +208,7 @@ def clean_up(plan: Plan) -> None:
     if plan.keeps_parts:
         return
     begun = _begun(plan.folder)
-    if begun is not None and any(differences(begun, _as_json(plan.described()))):
+    if begun is not None and any(differences(begun, _wholly(_as_json(plan.described())))):
         return
     try:
         with suppress(FileNotFoundError):

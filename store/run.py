@@ -20,6 +20,7 @@ import numpy as np
 
 from store.digests import digest_of_json
 from store.errors import IdentityError, MissingFileError, StoreError
+from store.identity import complete
 from store.locks import lock_path, turn, worker_lock, write_lock
 from store.parts import (
     JoinNotes,
@@ -143,7 +144,7 @@ class Run(Generic[File]):
 
     def _is_there(self, overwrite: bool = False, is_usable: Callable[[File], bool] | None = None) -> bool:
         try:
-            with self._open(self.plan.path, self.plan.identity) as file:
+            with self._open(self.plan.path, complete(self.plan.identity)) as file:
                 return is_usable is None or is_usable(file)
         except MissingFileError:
             return False

@@ -22,8 +22,10 @@ from embed.backbones.architectures import (
     named_by_user,
 )
 from embed.backbones.checkpoints import Checkpoint
+from embed.backbones.engines import Session, open_session
 from embed.backbones.families import family
 from embed.backbones.registry import BackboneError, BackboneSpec, resolve_backbone
+from embed.backbones.spec import ENGINES, ONNXRUNTIME, TORCH
 from embed.backbones.state_dicts import load_weights
 from embed.backbones.towers import (
     activations,
@@ -70,6 +72,7 @@ class Backbone:
         recipe: the same transform as numbers.
         model: the torch module, for training and for attribution.
         remarks: what people should know of how the weights were taken; often none.
+        engine: what computes the image outputs, `torch` or `onnxruntime`; texts go through torch.
     """
 
     def __init__(
@@ -103,6 +106,8 @@ class Backbone:
         self.precision = precision
         self.activation = activations(model)
         self.pretrained = spec.pretrained or family(spec.library).default_weights(model)
+        self.engine = TORCH
+        self._session: Session | None = None
         self._tokenizer: Callable[..., Tensor] | None = None
         self.outputs = self._measure_outputs()
         self._check_activation()
@@ -112,6 +117,22 @@ class Backbone:
         """What tells these weights from others: the file's digest, and which set of it where averaged."""
         entry = {"weights_entry": self.weights_entry} if self.weights_are_averaged else {}
         return {"weights_sha256": self.weights_sha256, **entry}
+
+    @property
+    def engine_identity(self) -> dict[str, str]:
+        """What tells the vectors of another engine than torch; files that do not say are torch's."""
+        return {} if self.engine == TORCH else {"engine": self.engine}
+
+    def use_engine(self, engine: str, folder: Path | None = None) -> Session | None:
+        """Let `torch` or `onnxruntime` compute the image outputs from now on; the session is returned.
+
+        Exports are kept in `folder`, if one is given. Raises EngineUnavailable, and stays with what was.
+        """
+        if engine not in ENGINES:
+            raise ValueError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
+        self._session = open_session(self, folder) if engine == ONNXRUNTIME else None
+        self.engine = engine
+        return self._session
 
     @property
     def context_length(self) -> int:
@@ -124,6 +145,10 @@ class Backbone:
 
         One forward pass gives all outputs.
         """
+        return self.encode_by_torch(batch) if self._session is None else self._session.outputs(batch.float())
+
+    def encode_by_torch(self, batch: Float[Tensor, "b 3 h w"]) -> dict[str, Float[Tensor, "b _"]]:
+        """As encode_images, by the reference engine."""
         images = batch.to(self.device, torch.float32).contiguous(memory_format=self.memory_format)
         with torch.inference_mode(), self._numerics():
             outputs = image_outputs(self.model, images)
@@ -184,8 +209,9 @@ class Backbone:
         """What was really loaded, as JSON values without clocks, host names or absolute paths."""
         return {
             "backbone": self.id,
+            **self.engine_identity,
             "library": self.spec.library,
-            "versions": library_versions(self.spec),
+            "versions": library_versions(self.spec) | (self._session.versions if self._session else {}),
             "architecture": self.spec.architecture,
             "pretrained": self.pretrained,
             "activation": self.activation,

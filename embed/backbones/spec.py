@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+TORCH, ONNXRUNTIME = ENGINES = ("torch", "onnxruntime")
+"""What can compute a backbone's image outputs: torch is the reference (embed.backbones.engines)."""
+
 
 class BackboneError(Exception):
     """A backbone that cannot be used as asked; the message says what to do."""

@@ -44,6 +44,13 @@ def embed(
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.Precision = options.FloatType.float32,
+    engine: Annotated[
+        options.Engine,
+        typer.Option(
+            help="What computes; part of what identifies the file. auto: what made the rows that are there, "
+            "else on a CPU ONNX Runtime for convolutional networks, and torch."
+        ),
+    ] = options.Engine.auto,
     batch_size: Annotated[
         str,
         typer.Option(
@@ -143,6 +150,7 @@ def embed(
         weights=options.weight_files(ids, weights),
         device=local_device(device, os.environ) if worker is None else device,
         precision=precision.value,
+        engine=engine.value,
         batch_size=options.batch_size(batch_size),
         threads=threads,
         max_failed_share=max_failures,

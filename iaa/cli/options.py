@@ -20,6 +20,14 @@ class FloatType(enum.StrEnum):
     float16 = "float16"
 
 
+class Engine(enum.StrEnum):
+    """What computes images: see embed.backbones.engines."""
+
+    auto = "auto"
+    torch = "torch"
+    onnxruntime = "onnxruntime"
+
+
 Data = Annotated[Path | None, typer.Option("--data", help="Data root. Default: IAA_DATA, else ./data.")]
 Dataset = Annotated[
     str | None,

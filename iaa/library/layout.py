@@ -1,6 +1,7 @@
 """Where things lie: the data root, and the files of one data set."""
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,18 @@ def named_head(root: Path, name: str) -> Path:
 def data_root(given: Path | None) -> Path:
     """The data root: `--data`, else IAA_DATA, else `data/` here."""
     return given or Path(os.environ.get("IAA_DATA") or "data")
+
+
+def cache_folder() -> Path:
+    """Where what can be made again lies for all data roots: IAA_CACHE, else the user's folder of caches."""
+    if given := os.environ.get("IAA_CACHE"):
+        return Path(given)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME")
+    home = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return (Path(base) if base else home) / "image-aesthetics-store"
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from iaa.library.backbones import load_backbones
+from iaa.library.engines import choose_engine
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import has_text, open_clip_features, open_embedded, open_photographs
 from iaa.library.ranking import Asked, Ranking
 from store import Features, IdentityError, StoreError, open_targets
+from store.identity import complete
 
 if TYPE_CHECKING:
     from embed.backbones.loading import Backbone
@@ -85,7 +87,7 @@ def search_like(
     very weights that made the vectors; if it is a copy of one that is there, that one's vector is taken.
 
     Raises UsageError for a name that fits none or several images and is no file, StoreError for a picture
-    without a vector, IdentityError as search_words.
+    without a vector, IdentityError as search_words, EngineUnavailable where the vectors' engine is not here.
     """
     given = str(like)
     if not given:
@@ -228,6 +230,8 @@ def same_weights(layout: Layout, features: Origin, weights: Path | None, device:
             "can be compared with them. Embed the images: iaa embed "
             f"--dataset {layout.dataset} --backbone B; {_by_picture(layout)}"
         )
+    if device == "auto" and complete(features.identity)["engine"] != "torch":
+        device = "cpu"  # where the engine is that made the vectors
     (loaded,) = load_backbones([name], {name: weights} if weights else {}, device, root=layout.root)
     made_of = {key: features.identity[key] for key in _WEIGHTS if key in features.identity}
     if loaded.weights_identity != made_of:
@@ -284,14 +288,14 @@ def _encode_image(
 ) -> np.ndarray:
     """The vector of an image file that is none of the data set's, decoded and resized as theirs were."""
     loaded = same_weights(layout, features, weights, device)
-    return picture_by(loaded, features.identity["preprocessing"], output, path, str(path))
+    return picture_by(loaded, features.identity, output, path, str(path))
 
 
 def picture_by(
-    loaded: "Backbone", made: Mapping[str, Any], output: str, file: "ImageFile", name: str
+    loaded: "Backbone", identity: Mapping[str, Any], output: str, file: "ImageFile", name: str
 ) -> np.ndarray:
-    """The raw vector of a picture by a loaded backbone, decoded and resized as `made` (the preprocessing in
-    an identity) says. Raises UsageError, with the picture's name, where it cannot be read."""
+    """The raw vector of a picture by a loaded backbone, decoded, resized and computed as the identity of the
+    vectors says. Raises UsageError, with the picture's name, where it cannot be read; EngineUnavailable."""
     import torch
 
     from embed.images.decode import DECODER
@@ -299,6 +303,9 @@ def picture_by(
     from embed.options import Decoding
     from embed.reading import load_row
 
+    engine, made = str(complete(identity)["engine"]), identity["preprocessing"]
+    if loaded.engine != engine:
+        choose_engine(loaded, engine)
     steps = [pixel_steps(loaded.transform)]
     is_exact = made["decoder"] == DECODER
     row = load_row(file, Decoding(steps, bool(made["exif_rotate"]), is_exact=is_exact))

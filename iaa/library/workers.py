@@ -196,7 +196,7 @@ def worker_arguments(layout: Layout, backbones: Sequence[str], how: "How") -> li
     words += [word for name, file in how.weights.items() for word in ("--weights", f"{name}={file}")]
     words += ["--max-failures", str(how.max_failed_share)]
     names = ("precision", "batch_size", "threads", "max_pixels", "exact", "overwrite", "check_content")
-    for name in (*names, "thumbnails"):
+    for name in (*names, "thumbnails", "engine"):
         value, option = getattr(how, name), f"--{name.replace('_', '-')}"
         if value is True:
             words += [option]

@@ -10,12 +10,14 @@ from PIL import Image
 import embed.images.changes
 import store.run
 from embed.backbones.loading import load_backbone
+from embed.backbones.spec import ENGINES
 from embed.images.datasets import ImageTable
 from embed.pipeline import Options, embed_images, feature_path
 from embed.prompts.sets import Label, PromptSet, expand
 from embed.prompts.text import embed_prompts
 from embed.update import update_images
 from store import open_features, open_prompts, verify_folder
+from tests.engines import load_on
 
 OPTIONS = Options(batch_size=4, n_threads=2)
 N_FILES = 23
@@ -36,9 +38,9 @@ def moved_by_place(encode):
     return encode_and_move
 
 
-@pytest.fixture
-def backbones(monkeypatch):
-    loaded = [load_backbone("demo_clip"), load_backbone("demo_vit")]
+@pytest.fixture(params=ENGINES)
+def backbones(monkeypatch, request):
+    loaded = load_on(request.param, "demo_clip", "demo_vit")
     for backbone in loaded:
         monkeypatch.setattr(backbone, "encode_images", moved_by_place(backbone.encode_images))
     return loaded

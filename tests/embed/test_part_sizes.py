@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embed.backbones.loading import load_backbone
+from embed.backbones.spec import ENGINES
 from embed.images.datasets import ImageTable
 from embed.pipeline import (
     Options,
@@ -22,6 +22,7 @@ from embed.pipeline import (
 from store import IdentityError, IntegrityError
 from store.digests import BLOCK_ROWS, block_bounds
 from store.parts import begin, begun_plan, open_part, part_bounds
+from tests.engines import load_on
 
 sys.path.insert(0, str(Path(__file__).parent))
 import toy_worker
@@ -39,9 +40,9 @@ def photographs(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def backbones():
-    return [load_backbone("demo_clip"), load_backbone("demo_vit")]
+@pytest.fixture(scope="module", params=ENGINES)
+def backbones(request):
+    return load_on(request.param, "demo_clip", "demo_vit")
 
 
 def small_table(folder):

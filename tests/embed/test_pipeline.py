@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from embed.backbones.loading import load_backbone
+from embed.backbones.spec import ENGINES
 from embed.images.datasets import ImageTable
 from embed.pipeline import (
     Options,
@@ -23,13 +23,14 @@ from embed.pipeline import (
 )
 from store import BusyError, IdentityError, open_features
 from store.parts import begin, missing_parts
+from tests.engines import load_on
 
 OPTIONS = Options(batch_size=16, n_threads=2, is_exact=True)
 
 
-@pytest.fixture(scope="module")
-def backbones():
-    return [load_backbone("demo_clip"), load_backbone("demo_vit")]
+@pytest.fixture(scope="module", params=ENGINES)
+def backbones(request):
+    return load_on(request.param, "demo_clip", "demo_vit")
 
 
 def make_table(folder, n, bad=()):
@@ -147,14 +148,14 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, backbones):
     part = plan.part_path(0)
     code = (
         "import numpy as np, os, signal; from pathlib import Path\n"
-        "from embed.images.datasets import ImageTable; from embed.backbones.loading import load_backbone\n"
+        "from embed.images.datasets import ImageTable; from tests.engines import load_on\n"
         "from embed.pipeline import Options, embed_images\n"
         f"n={n}; ids=np.array([f'{{i:05d}}' for i in range(n)])\n"
         "paths=np.array([f'{i:04d}.png' for i in range(40)])[np.arange(n)%40]\n"
         f"t=ImageTable('t',Path({str(few.root)!r}),ids,paths,split=np.full(n,''))\n"
         "def die(*_):\n"
         f"    if Path({str(part)!r}).exists(): os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"embed_images(t,[load_backbone('demo_vit')],Path({str(tmp_path / 'k')!r}),"
+        f"embed_images(t,load_on({backbones[1].engine!r},'demo_vit'),Path({str(tmp_path / 'k')!r}),"
         f"Options(batch_size={n_batch},n_threads=2),die)\n"
     )
     with subprocess.Popen(

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import embed.update
-from embed.backbones.loading import load_backbone
+from embed.backbones.spec import ENGINES
 from embed.images.changes import ChangedImagesError
 from embed.images.datasets import ImageTable
 from embed.images.decode import ImageError
@@ -16,15 +16,16 @@ from embed.update import update_images
 from store import BusyError, IdentityError, open_features, verify_folder
 from store.digests import BLOCK_ROWS
 from store.sealed import write_sealed
+from tests.engines import load_on
 
 OPTIONS = Options(batch_size=16, n_threads=2)
 CHECKED = Options(batch_size=16, n_threads=2, check_content=True)
 OLD = 1_000_000_000_000_000_000
 
 
-@pytest.fixture(scope="module")
-def backbones():
-    return [load_backbone("demo_clip"), load_backbone("demo_vit")]
+@pytest.fixture(scope="module", params=ENGINES)
+def backbones(request):
+    return load_on(request.param, "demo_clip", "demo_vit")
 
 
 class Library:

@@ -61,8 +61,7 @@ def encode_picture(made_by: MadeBy, output: str, data: bytes) -> np.ndarray:
     """Raw vector of a picture (dim,). Raises UsageError where it cannot be read, IdentityError."""
     from iaa.library.searching import picture_by
 
-    made = made_by.identity["preprocessing"]
-    return picture_by(_loaded(made_by), made, output, Sent(data), "the picture")
+    return picture_by(_loaded(made_by), made_by.identity, output, Sent(data), "the picture")
 
 
 @lru_cache(maxsize=1)
