@@ -1,0 +1,423 @@
+/** Puts the parts of the page together: who is told of what, and what the keys do. */
+
+import { createActions } from "./actions.js";
+import { followAddress, readAddress } from "./address.js";
+import { createApi } from "./api.js";
+import { createCompare } from "./compare.js";
+import { ask, askPair, say } from "./dialog.js";
+import { byId } from "./dom.js";
+import { createGrid } from "./grid.js";
+import { gridItems, markingOrder, photographAt } from "./items.js";
+import { listenToKeys, showKeys } from "./keys.js";
+import { createLibrary, scoreQuery, searchQuery } from "./library.js";
+import { createLine } from "./line.js";
+import { createMap } from "./map.js";
+import { createRail } from "./rail.js";
+import { createSearch } from "./search.js";
+import { createSelection } from "./selection.js";
+import { compute, orderRows } from "./shown.js";
+import { countFilters, createStore, initialState, isSearching } from "./state.js";
+import { createStatus } from "./status.js";
+import { createToolbar } from "./toolbar.js";
+import { createViewer } from "./viewer.js";
+import { countOf, KINDS } from "./words.js";
+
+/** @typedef {import("./types.js").State} State */
+
+const api = createApi((gone) => status.setGone(gone));
+const library = createLibrary(api, { onChange: () => schedule(), onProblem: (message) => say(message, "problem") });
+const initial = initialState();
+const store = createStore(readAddress(location.hash, initial));
+followAddress(store, initial);
+
+const selection = createSelection(() => {
+  grid.repaint();
+  map.redraw();
+  actions.repaint();
+  if (viewer.isOpen()) viewer.repaint();
+});
+
+const known = () => ({ photographs: library.photographs(), score: library.score(), search: library.search(), groups: library.groups() });
+let shown = compute(store.get(), known());
+
+// What is shown
+
+/** Whether the grid has to begin at its top with the next paint. */
+let reset = true;
+let scheduled = 0;
+
+/** Paints once however many things have changed. */
+function schedule() {
+  library.want(store.get(), status.progress()?.phase === "ready");
+  if (!scheduled) scheduled = requestAnimationFrame(() => {
+    scheduled = 0;
+    paint();
+  });
+}
+
+function paint() {
+  const state = store.get();
+  const now = known();
+  shown = compute(state, now);
+  const waiting = library.isBusy("score") || library.isBusy("search");
+  const onMap = state.view === "map" && !state.group;
+  byId("scroller").hidden = onMap;
+  byId("map").hidden = !onMap;
+  if (onMap) paintMap();
+  else grid.show(gridItems(state, shown, now, selection), reset && now.photographs.key.length > 0);
+  if (!waiting && now.photographs.key.length > 0) reset = false;
+  rail.show(state, now, shown, library.info());
+  const { photographs } = now;
+  toolbar.show(state, shown, {
+    nFilters: countFilters(state),
+    hasScore: scoreQuery(state, library.info()) !== "",
+    hasTime: photographs.taken.some((one) => one !== null),
+    hasSharpness: photographs.sharpness.some((one) => one !== null),
+  });
+  search.show(state);
+  const order = markingOrder(state, now);
+  line.show(state, shown, now, {
+    progress: status.progress(), busyGroups: library.isBusy("groups"), busySearch: library.isBusy("search"), searchProblem: library.problemOf("search"),
+    nWithout: order && state.view === "all" && !state.group ? shown.rows.reduce((n, row) => n + (Number.isNaN(order.score[row]) ? 1 : 0), 0) : 0,
+  });
+  paintViewer();
+  actions.repaint();
+}
+
+function paintMap() {
+  const points = library.points();
+  const { photographs } = known();
+  if (!points) {
+    const text = library.problemOf("points") || "Drawing the map…";
+    map.show({ length: 0, at: (row) => photographAt(photographs, row), x: new Float64Array(0), y: new Float64Array(0), passes: () => false, isSelected: () => false }, text);
+    return;
+  }
+  const place = new Int32Array(photographs.key.length).fill(-1);
+  points.rows.forEach((row, at) => {
+    place[row] = at;
+  });
+  const rows = orderRows(store.get(), known()).filter((row) => place[row] >= 0);
+  map.show({
+    length: rows.length,
+    at: (point) => photographAt(photographs, rows[point]),
+    x: Float64Array.from(rows, (row) => points.x[place[row]]),
+    y: Float64Array.from(rows, (row) => points.y[place[row]]),
+    passes: (point) => shown.mask[rows[point]] === 0,
+    isSelected: selection.has,
+  }, rows.length ? "" : "The map is drawn once photographs have been looked at.");
+}
+
+// One photograph and several
+
+/** Whether "back" leads out of the open photograph, because it was opened on this page. */
+let openedHere = false;
+
+function paintViewer() {
+  const { open, compare: compared } = store.get();
+  const { photographs } = known();
+  const some = compared.map((key) => library.rowOf(key)).filter((row) => row >= 0);
+  if (some.length >= 2) compare.show(some.map((row) => photographAt(photographs, row)));
+  else compare.close();
+  const row = open ? library.rowOf(open) : -1;
+  if (row >= 0 && some.length < 2) {
+    const at = shown.rows.indexOf(row);
+    if (at >= 0) viewer.show({ length: shown.rows.length, at: (item) => photographAt(photographs, shown.rows[item]) }, at);
+    else viewer.show({ length: 1, at: () => photographAt(photographs, row) }, 0);
+  } else viewer.close();
+  const covered = viewer.isOpen() || compare.isOpen();
+  const uncovered = byId("page").inert && !covered;
+  byId("page").inert = covered;
+  if (uncovered && store.get().view !== "map") grid.focus();
+}
+
+/** @param {string} key */
+function open(key) {
+  openedHere = openedHere || !store.get().open;
+  store.set({ open: key, compare: [] }, { push: !store.get().open });
+}
+
+/** @param {number} item */
+function openItem(item) {
+  const stack = shown.stacks[item];
+  const groups = library.groups();
+  if (stack >= 0 && groups) store.set({ group: groups.groups[stack].id });
+  else open(known().photographs.key[shown.rows[item]]);
+}
+
+function closeViewer() {
+  const { open: key } = store.get();
+  if (openedHere) history.back();
+  else store.set({ open: "" });
+  openedHere = false;
+  if (key) grid.activateKey(key);
+}
+
+const viewer = createViewer({
+  onMove(item) {
+    const key = known().photographs.key[shown.rows[item]];
+    store.set({ open: key }, { push: false });
+    grid.activateKey(key);
+  },
+  onClose: closeViewer,
+  onAlike: (key) => moreLike(key, false),
+  onGroup(key) {
+    const groups = library.groups();
+    const index = groups ? groups.of[library.rowOf(key)] : -1;
+    if (groups && index >= 0) store.set({ group: groups.groups[index].id, open: "" });
+  },
+  onSelect: (key) => selection.toggle(key),
+  onWord: (text) => search.begin({ texts: [text], likes: [], pictures: [] }),
+  reveal: (key) => void api.reveal(key).catch((error) => say(String(error.message), "problem")),
+  facts: api.facts,
+  marks(key) {
+    const row = library.rowOf(key);
+    const { score, search: alike } = known();
+    const orders = store.get().order === "alike" ? [alike, score] : [score, alike];
+    return orders.flatMap((order) => (order ? [{ title: order.title, score: order.score[row], percentile: order.percentile[row] }] : []));
+  },
+  groupText(key) {
+    const groups = library.groups();
+    const index = groups ? groups.of[library.rowOf(key)] : -1;
+    if (!groups || index < 0) return "";
+    const { kind, rows } = groups.groups[index];
+    return `One of ${rows.length}: ${KINDS[kind].one}`;
+  },
+  isSelected: selection.has,
+});
+
+const compare = createCompare({
+  onClose: () => closeCompare(),
+  onKeep(key) {
+    const others = store.get().compare.filter((one) => one !== key);
+    selection.choose([...selection.keys().filter((one) => !others.includes(one) && one !== key), key]);
+    closeCompare();
+    const row = library.rowOf(key);
+    say(`Kept ${known().photographs.name[row] ?? ""}; ${countOf(others.length, "other")} left the selection. Ctrl+Z takes it back.`);
+    grid.activateKey(key);
+  },
+  onDrop(key) {
+    const left = store.get().compare.filter((one) => one !== key);
+    if (left.length < 2) closeCompare();
+    else store.set({ compare: left }, { push: false });
+  },
+  onOpen: (key) => store.set({ compare: [], open: key }),
+  marks: (key) => viewerMarks(key),
+});
+
+/** @param {string} key */
+function viewerMarks(key) {
+  const order = known().score;
+  const row = library.rowOf(key);
+  return order ? [{ title: order.title, score: order.score[row], percentile: order.percentile[row] }] : [];
+}
+
+function closeCompare() {
+  store.set({ compare: [] });
+}
+
+function compareSelected() {
+  const keys = selection.size ? selection.keys() : store.get().group ? [...shown.rows].slice(0, 4).map((row) => known().photographs.key[row]) : [];
+  if (keys.length < 2 || keys.length > 4) say("Select two to four photographs to compare them.");
+  else store.set({ compare: keys });
+}
+
+/** @param {string} key @param {boolean} refine */
+function moreLike(key, refine) {
+  if (!key) return;
+  const { likes } = store.get();
+  search.begin(refine ? { likes: likes.includes(key) ? likes : [...likes, key] } : { texts: [], pictures: [], likes: [key] });
+}
+
+// The rest of the page
+
+const grid = createGrid(byId("scroller"), {
+  onOpen: openItem,
+  onClear: () => selection.clear(),
+  isSelecting: () => selection.size > 0,
+  onSelect(item, how) {
+    const key = keyAt(item);
+    if (how === "only") selection.only(key);
+    else if (how === "toggle") selection.toggle(key);
+    else selectTo(item);
+  },
+});
+
+const map = createMap({
+  onOpen: open,
+  onSelect(keys, add) {
+    selection.choose(keys, add);
+    if (keys.length > 1) say(`${countOf(keys.length)} selected.`);
+  },
+});
+
+/** @param {number} item */
+const keyAt = (item) => known().photographs.key[shown.rows[item]] ?? "";
+
+/** From where the range began to this one. @param {number} item */
+function selectTo(item) {
+  const anchor = shown.rows.indexOf(library.rowOf(selection.anchor()));
+  const from = anchor >= 0 ? anchor : item;
+  if (anchor < 0) selection.setAnchor(keyAt(item));
+  const keys = [];
+  for (let i = Math.min(from, item); i <= Math.max(from, item); i++) keys.push(keyAt(i));
+  selection.choose(keys);
+}
+
+function selectAll() {
+  selection.choose([...shown.rows].map((row) => known().photographs.key[row]));
+}
+
+async function selectFirst() {
+  const answer = await ask({ title: "Select the first", label: "How many", value: "30", type: "number", about: ["The first in the order and with the filters of now."], ok: "Select" });
+  const n = Number(answer);
+  if (answer && n > 0) selection.choose([...shown.rows].slice(0, n).map((row) => known().photographs.key[row]));
+}
+
+/** @param {State["view"]} view */
+function setView(view) {
+  store.set({ view, group: "", open: "", compare: [] });
+}
+
+async function choosePair() {
+  const { high, low } = store.get();
+  const pair = await askPair(high || "beautiful", low || "ugly");
+  if (pair) store.set({ ...pair, score: null, order: "best", reversed: false });
+  else paint();
+}
+
+const toolbar = createToolbar(store, {
+  onSize: (size) => grid.setSize(size), onKeys: () => showKeys(bindings), onFirst: () => void selectFirst(), onView: setView, library: library.info,
+});
+const rail = createRail(store, { onPair: () => void choosePair() });
+const line = createLine(store, { onSelectAll: selectAll });
+const search = createSearch(store, {
+  library: library.info,
+  thumbOf(key) {
+    const row = library.rowOf(key);
+    return row < 0 ? { name: "a photograph that is gone", thumb: "" } : photographAt(known().photographs, row);
+  },
+  countNames(part) {
+    const wanted = part.toLowerCase();
+    return known().photographs.name.reduce((n, name) => n + (name.toLowerCase().includes(wanted) ? 1 : 0), 0);
+  },
+  usualOrder: () => initial.order,
+  send: api.sendPicture,
+  say,
+});
+const actions = createActions(selection, {
+  api, library: library.info, onCompare: compareSelected,
+  order: () => (store.get().order === "alike" ? searchQuery(store.get()) : scoreQuery(store.get(), library.info())),
+});
+const status = createStatus(api, {
+  version: () => library.photographs().version,
+  onNews: library.refresh,
+  onProgress: () => schedule(),
+});
+
+// Keys
+
+/** @type {import("./keys.js").Binding[]} */
+const bindings = [
+  { keys: ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"], shown: "← → ↑ ↓", does: "move", where: ["grid"], run: (name) => move(name) },
+  { keys: ["Shift+ArrowLeft", "Shift+ArrowRight", "Shift+ArrowUp", "Shift+ArrowDown", "Shift+Home", "Shift+End", "Shift+PageUp", "Shift+PageDown"], shown: "Shift ← → ↑ ↓", does: "select a range", where: ["grid"], run: (name) => extend(name.slice("Shift+".length)) },
+  { keys: ["Enter"], shown: "Enter", does: "open", where: ["grid"], run: () => shown.rows.length && openItem(grid.active()) },
+  { keys: ["Space", "Ctrl+Space"], shown: "Space", does: "select or not", where: ["grid"], run: () => shown.rows.length && selection.toggle(keyAt(grid.active())) },
+  { keys: ["Ctrl+a"], shown: "Ctrl A", does: "select all of them", where: ["grid"], run: selectAll },
+  { keys: ["ArrowLeft", "ArrowUp", "PageUp"], shown: "← →", does: "the one before, the next", where: ["viewer"], run: () => viewer.step(-1) },
+  { keys: ["ArrowRight", "ArrowDown", "PageDown"], shown: "", does: "", where: ["viewer"], run: () => viewer.step(1) },
+  { keys: ["Space"], shown: "Space", does: "select or not", where: ["viewer"], run: () => selection.toggle(viewer.key()) },
+  { keys: ["z"], shown: "Z", does: "100 % or fitted", where: ["viewer"], run: () => viewer.zoom.toggle() },
+  { keys: ["z"], shown: "Z", does: "100 % or fitted, all at once", where: ["compare"], run: () => compare.zoom()?.toggle() },
+  { keys: ["+", "="], shown: "+ −", does: "nearer, farther", where: ["viewer", "compare"], run: () => zoomOf()?.zoomBy(1.3) },
+  { keys: ["-"], shown: "", does: "", where: ["viewer", "compare"], run: () => zoomOf()?.zoomBy(1 / 1.3) },
+  { keys: ["Shift+ArrowLeft", "Shift+ArrowRight", "Shift+ArrowUp", "Shift+ArrowDown"], shown: "Shift ← → ↑ ↓", does: "move an enlarged picture", where: ["viewer", "compare"], run: (name) => zoomOf()?.pan(...shift(name)) },
+  { keys: ["i"], shown: "I", does: "facts", where: ["viewer"], run: () => viewer.toggleFacts() },
+  { keys: ["ArrowLeft", "ArrowUp"], shown: "← →", does: "choose", where: ["compare"], run: () => compare.step(-1) },
+  { keys: ["ArrowRight", "ArrowDown"], shown: "", does: "", where: ["compare"], run: () => compare.step(1) },
+  { keys: ["k"], shown: "K", does: "keep the chosen one, the others leave the selection", where: ["compare"], run: () => compare.keep() },
+  { keys: ["Enter"], shown: "Enter", does: "open the chosen one", where: ["compare"], run: () => compare.open() },
+  { keys: ["c"], shown: "C", does: "compare the selection", where: ["grid", "viewer", "map"], run: compareSelected },
+  { keys: ["l"], shown: "L", does: "more like this", where: ["grid", "viewer"], run: () => moreLike(keyNow(), false) },
+  { keys: ["Shift+l"], shown: "Shift L", does: "and like this, too", where: ["grid", "viewer"], run: () => moreLike(keyNow(), true) },
+  { keys: ["g"], shown: "G", does: "groups, or all photographs", where: ["grid", "map"], run: () => setView(store.get().view === "groups" && !store.get().group ? "all" : "groups") },
+  { keys: ["m"], shown: "M", does: "map, or all photographs", where: ["grid", "map"], run: () => setView(store.get().view === "map" ? "all" : "map") },
+  { keys: ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], shown: "← → ↑ ↓", does: "move", where: ["map"], run: (name) => map.pan(...shift(name)) },
+  { keys: ["+", "="], shown: "+ − 0", does: "nearer, farther, all of it", where: ["map"], run: () => map.zoom(1.3) },
+  { keys: ["-"], shown: "", does: "", where: ["map"], run: () => map.zoom(1 / 1.3) },
+  { keys: ["0"], shown: "", does: "", where: ["map"], run: () => map.fit() },
+  { keys: ["r"], shown: "R", does: "draw around photographs to select them (or drag with Shift)", where: ["map"], run: () => map.toggleRegion() },
+  { keys: ["a"], shown: "A", does: "select what is in view", where: ["map"], run: () => map.selectVisible() },
+  { keys: ["f"], shown: "F", does: "filters", where: ["grid", "map"], run: () => toolbar.toggleRail() },
+  { keys: ["+", "="], shown: "+ −", does: "larger, smaller pictures", where: ["grid"], run: () => toolbar.changeSize(1) },
+  { keys: ["-"], shown: "", does: "", where: ["grid"], run: () => toolbar.changeSize(-1) },
+  { keys: ["/"], shown: "/", does: "search", where: ["grid", "map"], run: () => search.focus() },
+  { keys: ["Ctrl+z"], shown: "Ctrl Z", does: "undo a change of the selection", where: ["grid", "viewer", "compare", "map"], run: () => selection.undo() },
+  { keys: ["Escape"], shown: "Esc", does: "select nothing, then lift the group or the view", where: ["grid", "map"], run: escape },
+  { keys: ["Escape", "Enter"], shown: "Esc", does: "back", where: ["viewer"], run: closeViewer },
+  { keys: ["Escape", "c"], shown: "Esc", does: "back", where: ["compare"], run: closeCompare },
+  { keys: ["?"], shown: "?", does: "these keys", where: ["grid", "viewer", "compare", "map"], run: () => showKeys(bindings) },
+];
+
+listenToKeys(bindings, () => (compare.isOpen() ? "compare" : viewer.isOpen() ? "viewer" : store.get().view === "map" ? "map" : "grid"));
+
+/** @param {string} name */
+function move(name) {
+  const item = grid.target(name);
+  if (item < 0) return;
+  grid.focus();
+  grid.activate(item);
+}
+
+/** @param {string} name */
+function extend(name) {
+  const item = grid.target(name);
+  if (item < 0) return;
+  if (!selection.size || shown.rows.indexOf(library.rowOf(selection.anchor())) < 0) selection.setAnchor(keyAt(grid.active()));
+  grid.focus();
+  grid.activate(item);
+  selectTo(item);
+}
+
+function escape() {
+  const state = store.get();
+  if (!byId("rail").inert && innerWidth < 760) toolbar.showRail(false);
+  else if (selection.size) selection.clear();
+  else if (state.group) store.set({ group: "" });
+  else if (state.view !== "all") setView("all");
+  else if (isSearching(state)) store.set({ texts: [], likes: [], pictures: [], alike: null, order: initial.order });
+}
+
+const zoomOf = () => (compare.isOpen() ? compare.zoom() : viewer.zoom);
+const keyNow = () => (viewer.isOpen() ? viewer.key() : keyAt(grid.active()));
+
+/** @param {string} name @returns {[number, number]} */
+function shift(name) {
+  const x = name.endsWith("Left") ? -0.15 : name.endsWith("Right") ? 0.15 : 0;
+  const y = name.endsWith("Up") ? -0.15 : name.endsWith("Down") ? 0.15 : 0;
+  return [x, y];
+}
+
+// What changes the list begins at its top; what only opens or closes leaves it where it is.
+/** @param {State} state */
+const listOf = ({ open: _open, compare: _compare, ...rest }) => JSON.stringify(rest);
+store.on((now, before) => {
+  if (listOf(now) !== listOf(before)) reset = true;
+  if (!now.open) openedHere = false;
+  schedule();
+});
+
+toolbar.start();
+status.start();
+library.load().then(chooseFirstOrder, (error) => say(error.message, "problem"));
+
+/** Without a score, or without times, the first order is another. */
+function chooseFirstOrder() {
+  const info = library.info();
+  const hasTime = library.photographs().taken.some((taken) => taken !== null);
+  const order = scoreQuery(initial, info) ? "best" : hasTime ? "time" : "name";
+  if (order !== initial.order && store.get().order === initial.order && !location.hash.includes("order=")) {
+    initial.order = order;
+    store.set({ order: isSearching(store.get()) ? "alike" : order }, { push: false });
+  }
+  schedule();
+}

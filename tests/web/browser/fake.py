@@ -1,0 +1,294 @@
+"""A library of which everything is planted, behind the same HTTP API: states that a real one reaches in hours
+or not at all (20,000 photographs, half looked at, gone) stand here at once, and every answer is known.
+
+What it answers is compared with the API's own description in test_fake.py, so that the two cannot part.
+"""
+
+import io
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader
+from PIL import Image, ImageDraw
+
+import iaa.web
+from iaa.web.security import HEADERS
+
+WEB = Path(iaa.web.__file__).parent
+TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+Picture = Callable[[int, int], bytes]
+"""JPEG of a row with its long edge in pixels; 0 is the full size."""
+
+
+@dataclass(eq=False)
+class Fake:
+    """A planted library. Change its fields and call `news()`: the page hears of it with its next question."""
+
+    names: list[str]
+    picture: Picture
+    sizes: list[tuple[int, int]]
+    folders: list[str] = field(default_factory=list)
+    taken: list[float | None] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    sharpness: list[float | None] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    likeness: dict[str, list[float]] = field(default_factory=dict)
+    """Of a text, a key or a token: that of every row. What is not here is spread by its own name."""
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    words: bool = True
+    title: str = "holiday"
+    phase: str = "ready"
+    rate: float = 14.0
+    version: int = 1
+    listing: int = 1
+    gone: bool = False
+    """It takes no connection's question: what a page sees of a program that was stopped."""
+    asked: list[tuple[str, Any]] = field(default_factory=list)
+    """What was posted, in order."""
+
+    def __post_init__(self) -> None:
+        n = len(self.names)
+        rng = np.random.default_rng(7)
+        self.folders = self.folders or ["" for _ in range(n)]
+        self.taken = self.taken or [None] * n
+        self.states = self.states or ["ok"] * n
+        self.reasons = self.reasons or ["" if state != "failed" else "broken file" for state in self.states]
+        self.sharpness = self.sharpness or [float(v) for v in rng.random(n)]
+        self.scores = self.scores or [float(v) for v in 5 + rng.normal(0, 0.8, n)]
+        self.x, self.y = rng.random(n), rng.random(n)
+        self.colours = ["#%02x%02x%02x" % tuple(rgb) for rgb in rng.integers(50, 190, (n, 3))]
+
+    @property
+    def keys(self) -> list[str]:
+        return [f"k{row:06d}" for row in range(len(self.names))]
+
+    def news(self, listing: bool = False) -> None:
+        self.version += 1
+        self.listing += listing
+
+    def stamp(self) -> dict[str, str]:
+        return {"version": str(self.version), "listing": str(self.listing)}
+
+    def library(self) -> dict[str, Any]:
+        why = "" if self.words else "What looks at these photographs knows no words. With CLIP it would: iaa
+        open holiday --backbone vit_b32.openai" heads = [ {"name": "liked", "title": "Liked by people",
+        "about": "How much people liked photographs like it, 1 to 10."}, {"name": "fresh", "title": "Fresh",
+        "about": ""}, ] details = {"backbone": "planted", "output": "embedding", "dataset": "holiday",
+        "features": "", "digest": "00"} return self.stamp() | { "name": "holiday", "title": self.title, "n":
+        len(self.names), "words": self.words, "why_no_words": why, "heads": heads, "default_order": "score",
+        "default_head": "liked", "folder": "/photographs/holiday", "details": details, "copies_folder":
+        "/photographs/copies", "can_reveal": True, }  # fmt: skip
+
+    def state(self) -> dict[str, Any]:
+        done = sum(state != "waiting" for state in self.states)
+        total = len(self.states)
+        busy = self.phase == "embedding"
+        return self.stamp() | {
+            "phase": self.phase, "message": "", "done": done, "total": total, "failed": self.states.count("failed"),
+            "rate": self.rate if busy else 0.0, "seconds_left": (total - done) / self.rate if busy else None,
+            "thumbnails": done,
+        }  # fmt: skip
+
+    def photographs(self) -> dict[str, Any]:
+        endings = [Path(name).suffix.lower() for name in self.names]
+        return self.stamp() | {
+            "key": self.keys, "name": self.names, "folder": self.folders, "ending": endings,
+            "width": [w for w, _ in self.sizes], "height": [h for _, h in self.sizes], "taken": self.taken,
+            "colour": self.colours, "state": self.states, "reason": self.reasons, "sharpness": self.sharpness,
+            "thumb": ["1"] * len(self.names),
+        }  # fmt: skip
+
+    def order(self, query: dict[str, list[str]]) -> dict[str, Any]:
+        by = query["by"][0]
+        ok = np.array([state == "ok" for state in self.states], bool)
+        if by == "search":
+            asked = query.get("text", []) + query.get("like", []) + query.get("picture", [])
+            values = np.mean([self.likeness_of(one) for one in asked], axis=0)
+            title, name = " and ".join(query.get("text", [])) or "Likeness", "likeness"
+        elif by == "words":
+            values = self.likeness_of(query["high"][0]) - self.likeness_of(query["low"][0])
+            title, name = f"{query['high'][0]} or {query['low'][0]}", "score"
+        else:
+            values = np.array(self.scores) * (1 if query.get("head", ["liked"])[0] == "liked" else -1)
+            title, name = "Liked by people", "score"
+        rows = np.flatnonzero(ok)
+        rows = rows[np.argsort(-values[rows], kind="stable")]
+        percentile = 100 * (1 - np.arange(len(rows)) / max(1, len(rows) - 1))
+        return self.stamp() | {
+            "title": title, "score_name": name, "rows": rows.tolist(), "score": values[rows].tolist(),
+            "percentile": percentile.tolist(), "n_without": int(len(ok) - ok.sum()),
+        }  # fmt: skip
+
+    def likeness_of(self, asked: str) -> np.ndarray:
+        if asked in self.likeness:
+            return np.array(self.likeness[asked])
+        rng = np.random.default_rng(sum(map(ord, asked)))
+        return rng.normal(0.2, 0.05, len(self.names))
+
+    def facts(self, row: int) -> dict[str, Any]:
+        width, height = self.sizes[row] group = next((group["id"] for group in self.groups if row in
+        group["rows"]), None) words = [{"text": "lake", "cosine": 0.3, "percentile": 97.0}, {"text": "boat",
+        "cosine": 0.28, "percentile": 91.0}] return { "key": self.keys[row], "name": self.names[row], "file":
+        f"{self.folders[row]}/{self.names[row]}".lstrip("/"), "size_bytes": 2_345_678, "width": width,
+        "height": height, "taken": self.taken[row], "camera": "Fujifilm X-T4", "lens": "XF 35mm F1.4",
+        "exposure": 0.004, "aperture": 2.8, "iso": 400, "focal": 35.0, "bias": -0.33, "state":
+        self.states[row], "reason": self.reasons[row], "changed": False, "words": words if self.words else [],
+        "group": group, "exact_copies": [], }  # fmt: skip
+
+    def answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, str, bytes]:
+        """Status, type and content of one answer."""
+        parts = path.strip("/").split("/")
+        if path == "/":
+            page = Environment(loader=FileSystemLoader(WEB / "templates"),
+            autoescape=True).get_template("page.html") return 200, "text/html; charset=utf-8",
+            page.render(title=self.title, version="0").encode()
+        if parts[0] == "static":
+            file = WEB / path.strip("/") return (200, TYPES[file.suffix], file.read_bytes()) if file.is_file()
+            else (404, "text/plain", b"")
+        if parts[:2] == ["api", "photographs"] and len(parts) > 2:
+            row = int(parts[2][1:])
+            if len(parts) == 3:
+                return as_json(self.facts(row))
+            edge = 480 if parts[3] == "thumbnail" else int(query["edge"][0])
+            if self.states[row] == "failed":
+                return as_json({"detail": self.reasons[row]}, 404)
+            return 200, "image/jpeg", self.picture(row, edge)
+        if method == "POST":
+            return self.post(parts[1], body)
+        if parts[:2] == ["api", "pictures"]:
+            return 200, "image/jpeg", self.picture(0, 480)
+        answers: dict[str, Callable[[], Any]] = {
+            "library": self.library, "state": self.state, "photographs": self.photographs,
+            "order": lambda: self.order(query), "groups": lambda: self.stamp() | {"threshold": 0.95, "groups": self.groups},
+            "map": lambda: self.stamp() | {"rows": list(range(len(self.names))), "x": self.x.tolist(), "y": self.y.tolist()},
+        }  # fmt: skip
+        if parts[0] != "api" or parts[1] not in answers:
+            return as_json({"detail": "there is no such thing here"}, 404)
+        return as_json(answers[parts[1]]())
+
+    def post(self, what: str, body: bytes) -> tuple[int, str, bytes]:
+        if what == "pictures":
+            self.asked.append((what, len(body)))
+            try:
+                width, height = Image.open(io.BytesIO(body)).size
+            except OSError:
+                return as_json({"detail": "this is no picture that can be read: send a JPEG, PNG or HEIC"},
+                415)
+            return as_json({"token": "sent", "width": width, "height": height})
+        asked = json.loads(body or b"{}")
+        self.asked.append((what, asked))
+        if what == "copy":
+            return as_json({"folder": f"/photographs/copies/{asked['name']}", "n": len(asked["keys"])})
+        if what in ("csv", "zip"):
+            return 200, f"application/{what}", "\n".join(asked["keys"]).encode()
+        if what in ("stop", "start"):
+            self.phase = {"stop": "stopped", "start": "embedding"}[what]
+        return as_json({"done": True})
+
+
+def as_json(value: Any, status: int = 200) -> tuple[int, str, bytes]:
+    return status, "application/json", json.dumps(value).encode()
+
+
+class Server:
+    """Answers for a `Fake` from a thread until closed; can be closed and opened again on the same port."""
+
+    def __init__(self, fake: Fake) -> None:
+        self.fake = fake
+        self.port = 0
+        self.open()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def open(self) -> None:
+        fake = self.fake
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:  # noqa: N802
+                split = urlsplit(self.path)
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if fake.gone:
+                    self.close_connection = True
+                    return
+                status, kind, content = fake.answer(self.command, split.path, parse_qs(split.query), body)
+                self.send_response(status)
+                for name, value in HEADERS.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Cache-Control", "max-age=9999" if "v=" in split.query else "no-store")
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_POST = do_GET  # noqa: N815
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._server.daemon_threads = True
+        # A page that goes away in the middle of an answer is nothing to report.
+        self._server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def drawn(sizes: list[tuple[int, int]], n_kinds: int = 40) -> Picture:
+    """Pictures as small as they can be and still told apart: soft blobs, their row's kind by colour."""
+    kept: dict[tuple[int, int, int], bytes] = {}
+    lock = threading.Lock()
+
+    def picture(row: int, edge: int) -> bytes:
+        width, height = sizes[row]
+        scale = edge / max(width, height) if edge else 1
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        with lock:
+            if (row % n_kinds, width, height) not in kept:
+                kept[row % n_kinds, width, height] = _blobs(row % n_kinds, width, height)
+            return kept[row % n_kinds, width, height]
+
+    return picture
+
+
+def _blobs(seed: int, width: int, height: int) -> bytes:
+    rng = np.random.default_rng(seed) small = Image.fromarray(rng.integers(30, 220, (4, 6,
+    3)).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC) draw = ImageDraw.Draw(small) for _
+    in range(12): x, y, r = rng.random() * width, rng.random() * height, rng.random() * min(width, height) / 3
+    draw.ellipse((x - r, y - r, x + r, y + r), outline=tuple(int(v) for v in rng.integers(0, 255, 3)),
+    width=3) out = io.BytesIO() small.save(out, "JPEG", quality=80) return out.getvalue()
+
+
+def from_folder(folder: Path, limit: int = 10**9) -> Fake:
+    """The photographs of a folder, to look at the page with."""
+    files = sorted(folder.iterdir())[:limit]
+    sizes = [Image.open(file).size for file in files]
+
+    def picture(row: int, edge: int) -> bytes:
+        if not edge:
+            return files[row].read_bytes()
+        image = Image.open(files[row]).convert("RGB")
+        image.thumbnail((edge, edge))
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=85)
+        return out.getvalue()
+
+    fake = Fake([file.name for file in files], picture, sizes, title=folder.parent.name) small =
+    [Image.open(file).convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)) for file in files]
+    fake.colours = ["#%02x%02x%02x" % rgb for rgb in small] return fake
