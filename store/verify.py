@@ -11,6 +11,8 @@ from store.errors import StoreError
 from store.features import FEATURES_SCHEMA, Features
 from store.file_names import file_stem
 from store.prompts import PROMPTS_SCHEMA, Prompts
+from store.ratings import FILE_NAME, verify_ratings
+from store.ratings import SCHEMA as RATINGS_SCHEMA
 from store.sealed import SealedFile
 from store.system import n_cores, open_file, read_into
 from store.targets import TARGETS_SCHEMA, open_targets
@@ -40,7 +42,7 @@ class Verdict:
 
 
 def stored_files(folder: Path) -> list[Path]:
-    """All finished HDF5 files below a folder, in order; parts of unfinished runs are left out.
+    """All finished HDF5 files below a folder, and ratings, in order; parts of unfinished runs are left out.
 
     Links are followed, for a data set may lie on another disk; a folder that is reached twice is read once.
     """
@@ -53,12 +55,17 @@ def stored_files(folder: Path) -> list[Path]:
             continue
         seen.add((about.st_dev, about.st_ino))
         folders[:] = [name for name in folders if not name.endswith(".parts")]
-        found += [Path(here, name) for name in files if name.endswith(".h5")]
+        found += [Path(here, name) for name in files if name.endswith(".h5") or name == FILE_NAME]
     return sorted(found)
 
 
 def verify_file(path: Path, n_threads: int | None = None) -> Verdict:
-    """Check header, structure and every block of rows of one file, hashing in several threads."""
+    """Check header, structure and every block of rows of one file, hashing in several threads; of ratings,
+    every row."""
+    if path.name == FILE_NAME:
+        digest, found = verify_ratings(path)
+        n_bytes = path.stat().st_size if path.exists() else 0
+        return Verdict(path, RATINGS_SCHEMA, n_bytes, digest, tuple(found))
     try:
         file = SealedFile(path)
     except StoreError as error:

@@ -23,6 +23,7 @@ from iaa.cli import open as commands_open
 from iaa.cli import probe as commands_probe
 from iaa.cli import prompts as commands_prompts
 from iaa.cli import rank as commands_rank
+from iaa.cli import rate as commands_rate
 from iaa.cli import report as commands_report
 from iaa.cli import store as commands_store
 from iaa.cli.console import CleanFormatter, answer_json, note, prepare_streams
@@ -68,6 +69,7 @@ commands_prompts.register(app)
 commands_probe.register(app)
 commands_heads.register(app)
 commands_rank.register(app)
+commands_rate.register(app)
 commands_groups.register(app)
 commands_store.register(app)
 commands_report.register(app)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from analysis.grouping.groups import Kind
     from iaa.library.exchange import ExportedFile
     from iaa.library.groups import Groups
+    from iaa.library.rating.ratings import DatasetRatings
     from store.verify import Verdict
 
 
@@ -213,6 +214,13 @@ class Dataset:
     def targets(self) -> Targets:
         """Votes or scores, split and columns per image. Raises MissingFileError before `embed`."""
         return open_targets(self.layout.targets)
+
+    @property
+    def ratings(self) -> "DatasetRatings":
+        """What people said about the photographs: add, compare, undo, present(), to_frame()."""
+        from iaa.library.rating.ratings import DatasetRatings
+
+        return DatasetRatings(self.layout)
 
     def verify(self) -> "list[Verdict]":
         """Read every stored byte of the data set and compare it with its digest; a verdict per file."""

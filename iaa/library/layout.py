@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.file_names import backbone_file, cache_stem, dataset_folder, file_stem, place
+from store.ratings import FILE_NAME as RATINGS_FILE
 
 
 def head_path(root: Path, given: str) -> Path:
@@ -56,6 +57,11 @@ class Layout:
     def targets(self) -> Path:
         """Votes or scores and the split."""
         return self.folder / "targets.h5"
+
+    @property
+    def ratings(self) -> Path:
+        """What people said about the photographs (store.ratings)."""
+        return self.folder / RATINGS_FILE
 
     @property
     def features(self) -> Path:

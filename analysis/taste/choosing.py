@@ -1,0 +1,89 @@
+"""Which photographs to rate next: those that teach most about all others.
+
+After some ratings the score of a photograph is known up to a variance (of a Gaussian process with the inner
+product of features as covariance and alpha as noise): with K the inner products and r the rated rows,
+
+    V = K - K_r (K_rr + alpha)^-1 K_r'.
+
+Rating photograph j takes V_j V_j' / (V_jj + alpha) away from it, so sum_i V_ij^2 / (V_jj + alpha) is what
+all photographs become more certain by. The one with the largest sum is chosen, V is brought up to date, and
+so on: what is like a chosen one has become certain, so the next is another kind of picture.
+"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from analysis.parallel import one_blas_thread
+
+MAX_POOL = 1500
+"""Photographs that are looked at; of larger libraries so many are drawn."""
+Rule = Literal["total", "single"]
+"""By what all photographs become more certain, or by the variance of the one alone."""
+
+
+def choose_next(
+    features: Float[np.ndarray, "n_images dim"],
+    rated: Int[np.ndarray, " n_rated"],
+    alpha: float,
+    n: int,
+    may_be_asked: Bool[np.ndarray, " n_images"],
+    group: Int[np.ndarray, " n_images"] | None = None,
+    rng: np.random.Generator | None = None,
+    rule: Rule = "total",
+) -> Int[np.ndarray, " n_chosen"]:
+    """Rows to rate next, the most telling first, at most `n`.
+
+    `features` are standardised. No two are of one group (-1: of none), and none is of a group of which
+    something is rated.
+    """
+    group = np.full(len(features), -1) if group is None else group
+    is_open = may_be_asked.copy()
+    is_open[rated] = False
+    seen = group[rated]
+    is_open &= ~np.isin(group, seen[seen >= 0])
+    pool = np.flatnonzero(is_open)
+    if len(pool) > MAX_POOL:
+        rng = np.random.default_rng(0) if rng is None else rng
+        pool = np.sort(rng.choice(pool, MAX_POOL, replace=False))
+    with one_blas_thread():
+        rows, known = features[pool], features[rated]
+        variance = rows @ rows.T
+        if len(known):
+            across = rows @ known.T
+            inner = known @ known.T + alpha * np.eye(len(known))
+            variance -= across @ np.linalg.solve(inner, across.T)
+        return np.asarray(pool[_greedy(variance, alpha, n, group[pool], rule)])
+
+
+def _greedy(
+    variance: Float[np.ndarray, "n_pool n_pool"], alpha: float, n: int, group: np.ndarray, rule: Rule
+) -> Int[np.ndarray, " n_chosen"]:
+    is_open = np.ones(len(variance), dtype=bool)
+    chosen: list[int] = []
+    while len(chosen) < n and is_open.any():
+        own = np.maximum(np.diag(variance), 0.0)
+        gain = own if rule == "single" else np.einsum("ij,ij->j", variance, variance) / (own + alpha)
+        best = int(np.argmax(np.where(is_open, gain, -np.inf)))
+        chosen.append(best)
+        is_open[best] = False
+        if group[best] >= 0:
+            is_open &= group != group[best]
+        column = variance[best].copy()
+        variance -= np.outer(column, column / (own[best] + alpha))
+    return np.array(chosen, dtype=int)
+
+
+def choose_pair(
+    features: Float[np.ndarray, "n_images dim"],
+    candidates: Int[np.ndarray, " n_candidates"],
+    score: Float[np.ndarray, " n_images"],
+) -> tuple[int, int] | None:
+    """Two of the candidates to compare: the first, and the one whose score is closest to its own, so that the
+    answer is open; None for fewer than two."""
+    if len(candidates) < 2:
+        return None
+    first, others = int(candidates[0]), candidates[1:]
+    gap = np.abs(score[others] - score[first])
+    return first, int(others[int(np.argmin(np.where(np.isfinite(gap), gap, np.inf)))])

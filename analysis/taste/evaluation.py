@@ -1,0 +1,285 @@
+"""What ratings are worth: how well a taste predicts ratings that were held back, beside a general head and
+chance.
+
+Only photographs that were held back together are compared, by a taste that knows neither. Put together from
+several folds, predictions of a person who answers at random would agree with her less than chance does: a
+high rating that is held back lowers what is learned from the others, and the less there is to learn, the
+more of what is predicted is that.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from analysis.evidence.bootstrap import interval
+from analysis.evidence.metrics import srcc
+from analysis.results.methods import Metric
+from analysis.taste.agreement import Agreement, accuracy, of_pairs, over_folds, within_groups
+from analysis.taste.fitting import Taste, fit_taste
+from analysis.taste.gram import Gram
+from analysis.taste.opinions import Opinions
+
+FEWEST = 10
+"""Opinions from which on something is held back and measured."""
+N_FOLDS = 5
+_MOST_MORE = 2000
+TASTE, GENERAL = "taste", "general head"
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """What others predict of each opinion, repeat by repeat; one alone is learned from for each fold."""
+
+    stars: Float[np.ndarray, "n_repeats n_stars"]
+    fold: Int[np.ndarray, "n_repeats n_stars"]
+    margin: Float[np.ndarray, " n_pairs"]
+    """First less second, mean over repeats."""
+
+    def folds(self) -> Iterator[tuple[Float[np.ndarray, " n_held"], Int[np.ndarray, " n_held"]]]:
+        """Scores and numbers of those that were held back together."""
+        for score, fold in zip(self.stars, self.fold, strict=True):
+            for number in np.unique(fold):
+                held = np.flatnonzero(fold == number)
+                yield score[held], held
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From a taste's score to stars as they were held back: a line, since what few ratings predict is drawn
+    to their mean too much or too little."""
+
+    mean_stars: float
+    mean_score: float
+    slope: float
+    error: float
+    """Root mean squared error of a single photograph's stars."""
+
+    def stars(
+        self, score: Float[np.ndarray, " n"], lowest: float = 1.0, highest: float = 5.0
+    ) -> Float[np.ndarray, " n"]:
+        """Expected stars."""
+        expected = self.mean_stars + self.slope * (score - self.mean_score)
+        return np.asarray(np.clip(expected, lowest, highest), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Worth:
+    """How good a taste is, by what was held back."""
+
+    n_stars: int
+    n_pairs: int
+    srcc: dict[str, Metric]
+    """By taste and by general head, where there is one. Chance: 0."""
+    pairwise: dict[str, Agreement]
+    """Over all pairs of different stars. Chance: 0.5."""
+    compared: dict[str, Agreement]
+    """Over comparisons that the person made."""
+    within: dict[str, Agreement]
+    """Over pairs of different stars within groups (bursts, near-duplicates)."""
+    rival: str
+    """What it has to be better than: the general head, or chance."""
+    ahead: Metric
+    """Pairwise accuracy less the rival's, with interval."""
+    calibration: Calibration | None
+    n_more: int | None
+    """About how many more ratings until it is better; 0: it is; None: not in sight."""
+
+    @property
+    def is_better(self) -> bool:
+        """True if the interval of the difference lies above 0."""
+        return self.n_more == 0
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, for people."""
+        if self.is_better:
+            return f"better than {self.rival}"
+        if self.n_more is None:
+            return f"not better than {self.rival}, and more ratings do not look like changing that"
+        return f"not better than {self.rival} yet: about {self.n_more} more"
+
+
+def evaluate_taste(
+    gram: Gram,
+    opinions: Opinions,
+    general: Float[np.ndarray, " n_images"] | None = None,
+    group: Int[np.ndarray, " n_images"] | None = None,
+    n_folds: int = N_FOLDS,
+    n_repeats: int | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> Worth:
+    """A taste on opinions that were held back: in every fold alpha is chosen and all is fitted on the others
+    alone, and nothing is learned from a photograph that it is then asked about.
+
+    `group` numbers what belongs together (-1: nothing). Raises ValueError for fewer than FEWEST opinions.
+    """
+    if len(opinions) < FEWEST:
+        raise ValueError(f"{len(opinions)} ratings: from {FEWEST} on some can be held back and predicted")
+    n_repeats = n_repeats or (6 if len(opinions) <= 200 else 2)
+    full = hold_back(gram, opinions, general, n_folds, n_repeats, seed)
+    half = hold_back(gram, opinions, general, n_folds, n_repeats, seed, share=0.5)
+    stars, share = opinions.stars, 1 / (n_folds - 1)
+    by_fold = {TASTE: [(stars[held], score) for score, held in full.folds()]}
+    margins = {TASTE: full.margin}
+    if general is not None:
+        by_fold[GENERAL] = [(stars[held], general[opinions.row[held]]) for _, held in full.folds()]
+        margins[GENERAL] = general[opinions.first] - general[opinions.second]
+    n_pairs = sum(accuracy(said, score)[1] for said, score in by_fold[TASTE])
+    right = {
+        name: np.array([accuracy(said, score)[0] for said, score in folds]) for name, folds in by_fold.items()
+    }
+    ordered = {name: np.array([_srcc(*fold) for fold in folds]) for name, folds in by_fold.items()}
+    groups = np.full(opinions.n_stars, -1) if group is None else group[opinions.row]
+    mean = {TASTE: full.stars.mean(axis=0)}
+    if general is not None:
+        mean[GENERAL] = general[opinions.row]
+    within = {name: within_groups(stars, score, groups, n_boot, seed) for name, score in mean.items()}
+    compared = {name: of_pairs(opinions.outcome, margin, n_boot, seed) for name, margin in margins.items()}
+    rival = GENERAL if general is not None else "chance"
+    if opinions.n_stars >= FEWEST and n_pairs:
+        other = right[GENERAL] if general is not None else np.full(len(right[TASTE]), 0.5)
+        ahead = over_folds(right[TASTE] - other, share)
+        value, at_rival = float(np.nanmean(right[TASTE])), float(np.nanmean(other))
+        halves = np.array([accuracy(stars[held], score)[0] for score, held in half.folds()])
+        halfway = float(np.nanmean(halves))
+    else:
+        value, at_rival, ahead, halfway = _of_comparisons(opinions, margins, half.margin, n_boot, seed)
+    return Worth(
+        n_stars=opinions.n_stars,
+        n_pairs=opinions.n_pairs,
+        srcc={name: over_folds(values, share) for name, values in ordered.items()},
+        pairwise={
+            name: Agreement(over_folds(values, share), n_pairs // n_repeats) for name, values in right.items()
+        },
+        compared=compared,
+        within=within,
+        rival=rival,
+        ahead=ahead,
+        calibration=_calibration(stars, mean[TASTE]),
+        n_more=_n_more(len(opinions), halfway, value, at_rival, ahead),
+    )
+
+
+def hold_back(
+    gram: Gram,
+    opinions: Opinions,
+    general: Float[np.ndarray, " n_images"] | None,
+    n_folds: int,
+    n_repeats: int,
+    seed: int,
+    share: float = 1.0,
+) -> HeldBack:
+    """Predictions of every opinion from others; with `share`, from a part of those others."""
+    n, n_stars = len(opinions), opinions.n_stars
+    stars, margin = np.zeros((n_repeats, n_stars)), np.zeros(opinions.n_pairs)
+    folds = np.zeros((n_repeats, n_stars), dtype=int)
+    start: int | None = None
+    for repeat in range(n_repeats):
+        rng = np.random.default_rng([seed, repeat])
+        fold = np.concatenate([rng.permutation(size) for size in (n_stars, n - n_stars)]) % n_folds
+        folds[repeat] = fold[:n_stars]
+        for number in range(n_folds):
+            asked = fold == number
+            used = _untouched(opinions, asked[:n_stars], asked[n_stars:])
+            if share < 1:
+                used &= rng.random(n) < share
+            learned = opinions.take(used[:n_stars], used[n_stars:])
+            if not len(learned):
+                continue
+            taste = fit_taste(gram, learned, general, start)
+            start = taste.place
+            row, first, second = (
+                some[these]
+                for some, these in (
+                    (opinions.row, asked[:n_stars]),
+                    (opinions.first, asked[n_stars:]),
+                    (opinions.second, asked[n_stars:]),
+                )
+            )
+            stars[repeat, asked[:n_stars]] = _predict(gram, taste, row, general)
+            difference = _predict(gram, taste, first, general) - _predict(gram, taste, second, general)
+            margin[asked[n_stars:]] += difference / n_repeats
+    return HeldBack(stars, folds, margin)
+
+
+def _untouched(opinions: Opinions, stars: np.ndarray, pairs: np.ndarray) -> Bool[np.ndarray, " n_said"]:
+    """True for opinions about other photographs than those that are asked about."""
+    asked = np.concatenate([opinions.row[stars], opinions.first[pairs], opinions.second[pairs]])
+    of_star = ~np.isin(opinions.row, asked)
+    of_pair = ~(np.isin(opinions.first, asked) | np.isin(opinions.second, asked))
+    return np.concatenate([of_star, of_pair])
+
+
+def _predict(
+    gram: Gram, taste: Taste, rows: np.ndarray, general: np.ndarray | None
+) -> Float[np.ndarray, " n_rows"]:
+    return taste.predict(gram.rows(rows), None if general is None else general[rows])
+
+
+def _srcc(stars: Float[np.ndarray, " n"], score: Float[np.ndarray, " n"]) -> float:
+    """SRCC; 0 for a score that is the same everywhere but for rounding, which orders nothing; NaN where all
+    stars are the same."""
+    if len(stars) < 2 or np.ptp(stars) == 0:
+        return math.nan
+    if np.ptp(score) <= 1e-9 * max(1.0, float(np.abs(score).max())):
+        return 0.0
+    return srcc(stars, score)
+
+
+def _of_comparisons(
+    opinions: Opinions, margins: dict[str, np.ndarray], half: np.ndarray, n_boot: int, seed: int
+) -> tuple[float, float, Metric, float]:
+    """Accuracy on comparisons, the rival's, the difference, and accuracy with half of the ratings."""
+    said = np.sign(opinions.outcome - 0.5)
+    use = said != 0
+
+    def right(margin: np.ndarray) -> np.ndarray:
+        return np.asarray(((np.sign(margin) * said + 1) / 2)[use])
+
+    mine = right(margins[TASTE])
+    other = right(margins[GENERAL]) if GENERAL in margins else np.full(len(mine), 0.5)
+    if not len(mine):
+        return 0.5, 0.5, Metric(0.0, math.nan, math.nan), 0.5
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(mine), (n_boot, len(mine)))
+    difference = (mine - other)[drawn].mean(axis=1)
+    ahead = Metric(float((mine - other).mean()), *interval(difference))
+    return float(mine.mean()), float(other.mean()), ahead, float(right(half).mean())
+
+
+def _calibration(stars: np.ndarray, score: np.ndarray) -> Calibration | None:
+    """The line through held-back stars; it never turns the order round."""
+    if len(stars) < FEWEST:
+        return None
+    mean_stars, mean_score = float(stars.mean()), float(score.mean())
+    away = score - mean_score
+    squares = float(away @ away)
+    slope = max(0.0, float(away @ (stars - mean_stars)) / squares) if squares > 1e-12 else 0.0
+    left = stars - mean_stars - slope * away
+    return Calibration(mean_stars, mean_score, slope, float(np.sqrt(np.mean(left**2))))
+
+
+def _n_more(n: int, halfway: float, value: float, rival: float, ahead: Metric) -> int | None:
+    """About how many ratings are missing until the interval of the difference lies above 0.
+
+    Between half of the ratings and all of them accuracy is taken to grow as 1/2 + a n / (n + h); the width
+    of the interval shrinks with the root of their number.
+    """
+    if ahead.low > 0:
+        return 0
+    error = (ahead.high - ahead.low) / (2 * 1.96)
+    grown = value - 0.5
+    if not math.isfinite(error) or error <= 0 or grown <= 0:
+        return None
+    # 1 / (accuracy - 1/2) is a line in 1 / n.
+    steep = (1 / max(halfway - 0.5, grown / 2) - 1 / grown) * n
+    steep = max(steep, 0.0)
+    for more in range(1, _MOST_MORE):
+        expected = 0.5 + 1 / (1 / grown + steep * (1 / (n + more) - 1 / n))
+        if expected - rival > 1.96 * error * math.sqrt(n / (n + more)):
+            return more if more < 10 else round(more, -1)
+    return None

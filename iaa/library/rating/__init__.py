@@ -1,0 +1,1 @@
+"""Ratings of a data set's photographs: what was said, about which of them, tables in and out."""
