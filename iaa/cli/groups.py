@@ -100,7 +100,8 @@ def _answer(found: Groups, top: int) -> None:
         note(f"shown: the first {top:,}; all of them: --csv FILE.csv")
     if found.chosen is not None:
         limits = found.chosen.thresholds
-        note(f"cosines: near {limits.near:g}, within seconds {limits.burst:g} ({found.chosen.origin})")
+        cosines = f"{limits.burst:g} within seconds, {limits.near:g} within an hour or at times not known"
+        note(f"alike from these cosines on: {cosines}, {limits.later:g} later ({found.chosen.origin})")
 
 
 def _as_json(found: Groups) -> dict[str, Any]:

@@ -89,13 +89,13 @@ def group_photographs(
             if sha256 is None:
                 raise StoreError(f"{features.path} has no hashes of its images, so copies cannot be told")
             shots = grouping.Shots(sha256, name=names)
-            found = grouping.group_photographs(None, shots, grouping.Thresholds(1, 1, 1), kinds=wanted)
+            found = grouping.group_photographs(None, shots, grouping.Thresholds(1, 1, 1, 1), kinds=wanted)
             return _table(layout, files, found, shots, None)
         output = output or min(features.outputs, key=lambda name: name != "embedding")
-        chosen = choose_thresholds(features.backbone, output, threshold)
         score = None if head is None else _scores(layout, features, head)
         if vectors is None:
             vectors = _unit_vectors(features, output)
+        chosen = choose_thresholds(features.backbone, output, vectors, threshold)
         with Capture(layout, open_photographs(layout, features.path), files, sha256) as capture:
             shots = replace(capture.shots(show), score=score, name=names)
             found = grouping.group_photographs(

@@ -60,7 +60,7 @@ class Grouping:
             height=rows.height.copy(),
             name=listing.ids,
         )
-        thresholds = choose_thresholds(gallery.backbone, matrix.output).thresholds
+        thresholds = choose_thresholds(gallery.backbone, matrix.output, matrix.rows).thresholds
         found = group_photographs(matrix.rows, shots, thresholds, small=self._small)
         groups: list[dict[str, Any]] = []
         group_of: dict[int, str] = {}
