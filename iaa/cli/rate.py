@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer_json, answer_table, note
-from iaa.library.layout import Layout, data_root
+from iaa.cli.console import answer, answer_json, note
+from iaa.library.ranking import check_file_place
 from iaa.library.rating.ratings import ME, DatasetRatings
 from iaa.library.rating.tables import export_ratings, import_ratings
+from iaa.library.table import Table
 
 _N_NAMED = 5
 
@@ -85,7 +86,7 @@ def export(
     data: options.Data = None,
 ) -> None:
     """Write stars and flags that hold now: file, rater, stars, flag, time. It can be imported again."""
-    options.check_file_place(table)
+    check_file_place(table)
     found = export_ratings(_ratings(dataset, data), rater)
     note(f"wrote {len(found):,} rows: {found.to_csv(table)}")
 
@@ -99,17 +100,18 @@ def show(
     """Show the ratings that hold now, the latest last."""
     ratings = _ratings(dataset, data)
     found = ratings.present(rater)
-    if as_json:
-        answer_json({"dataset": ratings.layout.dataset, "ratings": found.rows()})
-        return
-    rows = [
-        [row["image_id"], row["rater"], _said(row), row["time"][:19].replace("T", " "), row["source"]]
-        for row in found.rows()
-    ]
-    answer_table(found.title, ["photograph", "rater", "rating", "time (UTC)", "by"], rows)
+    rows = found.rows()
+    shown = {
+        "photograph": found.columns["image_id"],
+        "rater": found.columns["rater"],
+        "rating": [_said(row) for row in rows],
+        "time (UTC)": [row["time"][:19].replace("T", " ") for row in rows],
+        "by": found.columns["source"],
+    }
     n_changed = sum(found.columns["is_changed"])
-    if n_changed:
-        note(f"{n_changed:,} are about files that were changed since: edited, or replaced by others")
+    told = f"{n_changed:,} are about files that were changed since: edited, or replaced by others"
+    value = {"dataset": ratings.layout.dataset, "ratings": rows}
+    answer(as_json, value, Table(found.title, shown), notes=[told] if n_changed else [])
 
 
 def undo(
@@ -146,4 +148,4 @@ def _said(row: dict[str, object]) -> str:
 
 
 def _ratings(dataset: str | None, data: Path | None) -> DatasetRatings:
-    return DatasetRatings(Layout(data_root(data), options.choose_dataset(dataset, data)))
+    return DatasetRatings(options.choose_layout(dataset, data))

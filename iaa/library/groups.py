@@ -139,7 +139,7 @@ def group_photographs(
         return _table(layout, files, grouping.order_anew(found, shots, len(names)), shots, chosen)
 
 
-def check_kinds(kinds: "Sequence[Kind] | str | None") -> "tuple[Kind, ...]":
+def check_kinds(kinds: "Sequence[Kind] | Sequence[str] | str | None") -> "tuple[Kind, ...]":
     """The kinds asked for, all by default. Raises UsageError for one that there is not."""
     from analysis.grouping.groups import KINDS
 
