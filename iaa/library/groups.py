@@ -65,9 +65,9 @@ class Groups(Table):
             found.append(f"shown: the first {top:,}; all of them: --csv FILE.csv")
         if self.chosen is not None:
             limits = self.chosen.thresholds
-            cosines = f"{limits.burst:g} within seconds, {limits.near:g} within an hour or at times not known"
-            origin = f"{limits.later:g} later ({self.chosen.origin})"
-            found.append(f"alike from these cosines on: {cosines}, {origin}")
+            named = f"{limits.burst:g} within seconds, {limits.near:g} within an hour, {limits.later:g} later"
+            unknown = f"{limits.unknown:g} at unknown times ({self.chosen.origin})"
+            found.append(f"alike from cosine {named}, {unknown}")
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def group_photographs(
             if sha256 is None:
                 raise StoreError(f"{features.path} has no hashes of its images, so copies cannot be told")
             shots = grouping.Shots(sha256, name=names)
-            found = grouping.group_photographs(None, shots, grouping.Thresholds(1, 1, 1, 1), kinds=wanted)
+            found = grouping.group_photographs(None, shots, grouping.Thresholds(1, 1, 1, 1, 1), kinds=wanted)
             return _table(layout, files, found, shots, None)
         output = output or min(features.outputs, key=lambda name: name != "embedding")
         score = None if head is None else _scores(layout, features, head)
@@ -139,7 +139,7 @@ def group_photographs(
         return _table(layout, files, grouping.order_anew(found, shots, len(names)), shots, chosen)
 
 
-def check_kinds(kinds: "Sequence[Kind] | Sequence[str] | str | None") -> "tuple[Kind, ...]":
+def check_kinds(kinds: Sequence[str] | str | None) -> "tuple[Kind, ...]":
     """The kinds asked for, all by default. Raises UsageError for one that there is not."""
     from analysis.grouping.groups import KINDS
 
