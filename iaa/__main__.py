@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from types import FrameType
 
 
@@ -14,12 +15,27 @@ def main() -> None:
     """Load the command line and run it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    if sys.argv[1:] == ["--version"] and _tell_version():
+        return
     from iaa.cli.console import prepare_streams
 
     prepare_streams()  # before anything is opened that could get the number of a closed one
     from iaa.cli.app import main as run
 
     run()
+
+
+def _tell_version() -> bool:
+    """Answer what needs nothing loaded; False where that cannot be written, which the program explains."""
+    import importlib.metadata
+    import platform
+
+    version = importlib.metadata.version("image-aesthetics-store")
+    try:
+        os.write(1, f"iaa {version}, Python {platform.python_version()}\n".encode())
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":
