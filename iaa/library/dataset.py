@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from iaa.library.exchange import ExportedFile
     from iaa.library.groups import Groups
     from iaa.library.rating.ratings import DatasetRatings
+    from iaa.library.taste import TasteFit
     from store.verify import Verdict
 
 
@@ -221,6 +222,21 @@ class Dataset:
         from iaa.library.rating.ratings import DatasetRatings
 
         return DatasetRatings(self.layout)
+
+    @naming_extras()
+    def fit_taste(
+        self,
+        rater: str = "me",
+        backbone: str | None = None,
+        output: str | None = None,
+        head: str | None = None,
+        seed: int = 0,
+    ) -> "TasteFit":
+        """What a rater likes, learned from her stars, flags and comparisons, with what it is worth on ratings
+        that were held back. With a general `head` of the same features it starts from that one."""
+        from iaa.library.taste import fit_taste
+
+        return fit_taste(self.layout, rater, backbone, output, head, seed=seed)
 
     def verify(self) -> "list[Verdict]":
         """Read every stored byte of the data set and compare it with its digest; a verdict per file."""
