@@ -253,8 +253,9 @@ class Server:
         self._server.server_close()
 
 
-def drawn(sizes: list[tuple[int, int]], n_kinds: int = 40) -> Picture:
-    """Pictures as small as they can be and still told apart: soft blobs, their row's kind by colour."""
+def drawn(sizes: list[tuple[int, int]], n_kinds: int = 40, grain: float = 0) -> Picture:
+    """Pictures that are told apart by soft colours and circles, one for each `n_kinds` rows; with grain their
+    files become as large as those of photographs."""
     kept: dict[tuple[int, int, int], bytes] = {}
     lock = threading.Lock()
 
@@ -264,19 +265,22 @@ def drawn(sizes: list[tuple[int, int]], n_kinds: int = 40) -> Picture:
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
         with lock:
             if (row % n_kinds, width, height) not in kept:
-                kept[row % n_kinds, width, height] = _blobs(row % n_kinds, width, height)
+                kept[row % n_kinds, width, height] = _blobs(row % n_kinds, width, height, grain)
             return kept[row % n_kinds, width, height]
 
     return picture
 
 
-def _blobs(seed: int, width: int, height: int) -> bytes:
+def _blobs(seed: int, width: int, height: int, grain: float) -> bytes:
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(30, 220, (4, 6, 3)).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(small)
     for _ in range(12):
         x, y, r = rng.random() * width, rng.random() * height, rng.random() * min(width, height) / 3
         draw.ellipse((x - r, y - r, x + r, y + r), outline=tuple(int(v) for v in rng.integers(0, 255, 3)), width=3)
+    if grain:
+        noisy = np.asarray(small) + rng.normal(0, grain, (height, width, 1))
+        small = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
     out = io.BytesIO()
     small.save(out, "JPEG", quality=80)
     return out.getvalue()
