@@ -45,6 +45,10 @@ let shown = compute(store.get(), known());
 /** Whether the grid has to begin at its top with the next paint. */
 let reset = true;
 let scheduled = 0;
+/** Whether photographs were shown already. */
+let begun = false;
+/** Milliseconds after the page's beginning for which their first order is waited for. */
+const PATIENCE = 1500;
 
 /** Paints once however many things have changed. */
 function schedule() {
@@ -60,6 +64,12 @@ function paint() {
   const now = known();
   shown = compute(state, now);
   const waiting = library.isBusy("score") || library.isBusy("search");
+  // The first order is worth a moment: photographs that stand and then jump are worse than placeholders.
+  if (!begun && waiting && performance.now() < PATIENCE) {
+    setTimeout(schedule, 50);
+    return;
+  }
+  begun = begun || now.photographs.key.length > 0;
   const onMap = state.view === "map" && !state.group;
   byId("scroller").hidden = onMap;
   byId("map").hidden = !onMap;
@@ -140,8 +150,11 @@ function open(key) {
 function openItem(item) {
   const stack = shown.stacks[item];
   const groups = library.groups();
-  if (stack >= 0 && groups) store.set({ group: groups.groups[stack].id });
-  else open(known().photographs.key[shown.rows[item]]);
+  if (stack >= 0 && groups) {
+    // The first click of a double click has selected what lies on top: nobody meant that.
+    if (selection.size === 1 && selection.has(keyAt(item))) selection.clear();
+    store.set({ group: groups.groups[stack].id });
+  } else open(keyAt(item));
 }
 
 function closeViewer() {
@@ -408,7 +421,7 @@ store.on((now, before) => {
 
 toolbar.start();
 status.start();
-library.load().then(chooseFirstOrder, (error) => say(error.message, "problem"));
+library.load(() => library.want(store.get(), false)).then(chooseFirstOrder, (error) => say(error.message, "problem"));
 
 /** Without a score, or without times, the first order is another. */
 function chooseFirstOrder() {
