@@ -7,15 +7,11 @@ import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer_json, answer_table, note
-from iaa.library.layout import Layout, data_root
 from iaa.library.rating.ratings import ME
+from iaa.library.table import Table
 from iaa.library.taste import TasteFit, fit_taste
 
 Rater = Annotated[str, typer.Option("--rater", help="Whose taste.")]
-Backbone = Annotated[
-    str | None,
-    typer.Option("--backbone", "-b", help="Default: the only one embedded.", show_default=False),
-]
 Output = Annotated[
     str | None, typer.Option(help="Output of the backbone. Default: the first.", show_default=False)
 ]
@@ -40,7 +36,7 @@ def register(app: typer.Typer) -> None:
 def fit(
     dataset: options.Dataset = None,
     rater: Rater = ME,
-    backbone: Backbone = None,
+    backbone: options.OneEmbedded = None,
     output: Output = None,
     head: General = None,
     save: Annotated[
@@ -57,7 +53,7 @@ def fit(
 
     Example: iaa taste fit -d mine --save my-taste
     """
-    layout = Layout(data_root(data), options.choose_dataset(dataset, data))
+    layout = options.choose_layout(dataset, data)
     found = fit_taste(layout, rater, backbone, output, head, seed=seed)
     saved = None if save is None else found.save(save, overwrite)
     ranking = found.rank()
@@ -66,9 +62,8 @@ def fit(
         return
     _say(found)
     names = ("rank", "image_id", "score", "percentile", "stars")
-    columns = [name for name in names if name in ranking.columns]
-    rows = [[row[name] for name in columns] for row in ranking.best(top)]
-    answer_table(ranking.title, columns, rows)
+    columns = {name: ranking.columns[name][:top] for name in names if name in ranking.columns}
+    answer_table(Table(ranking.title, columns))
     if saved is not None:
         note(f"head kept: {saved}; use it: iaa rank --head {save} --dataset {layout.dataset}")
 
@@ -76,7 +71,7 @@ def fit(
 def evaluate(
     dataset: options.Dataset = None,
     rater: Rater = ME,
-    backbone: Backbone = None,
+    backbone: options.OneEmbedded = None,
     output: Output = None,
     head: General = None,
     seed: options.Seed = 0,
@@ -85,8 +80,7 @@ def evaluate(
 ) -> None:
     """Say what a rater's ratings are worth: how well held-back ones are predicted, beside the general head
     and chance."""
-    layout = Layout(data_root(data), options.choose_dataset(dataset, data))
-    found = fit_taste(layout, rater, backbone, output, head, seed=seed)
+    found = fit_taste(options.choose_layout(dataset, data), rater, backbone, output, head, seed=seed)
     if as_json:
         answer_json(_described(found))
         return
@@ -108,11 +102,10 @@ def _say(found: TasteFit) -> None:
     if found.worth is None:
         note("too few ratings to hold some back: from 10 on it is said what they are worth")
     else:
-        rows = [
-            [row["question"], row["by"], _cell(row["value"], row["low"], row["high"]), row["n"]]
-            for row in table.rows()
-        ]
-        answer_table(table.title, ["held back", "by", "value", "n"], rows)
+        given = table.columns
+        values = [_cell(*each) for each in zip(given["value"], given["low"], given["high"], strict=True)]
+        shown = {"held back": given["question"], "by": given["by"], "value": values, "n": given["n"]}
+        answer_table(Table(table.title, shown))
         note(f"The taste is {found.worth.sentence}.")
     if found.n_elsewhere:
         note(f"{found.n_elsewhere:,} ratings are about photographs that have no features, or are gone")
