@@ -21,6 +21,7 @@ EXTRAS = {
     "report": ["IPython", "ipykernel", "jupyterlab", "matplotlib", "nbconvert", "nbformat", "papermill"],
     "raw": ["rawpy"],
     "transformers": ["transformers"],
+    "xmp": ["lxml"],
     "web": ["fastapi", "orjson", "pydantic", "starlette", "uvicorn"],
 }
 """Packages as they are imported, by the extra that brings them."""
