@@ -22,7 +22,7 @@ EXTRAS = {
     "raw": ["rawpy"],
     "transformers": ["transformers"],
     "xmp": ["lxml"],
-    "web": ["fastapi", "orjson", "pydantic", "starlette", "uvicorn"],
+    "web": ["fastapi", "orjson", "uvicorn"],
 }
 """Packages as they are imported, by the extra that brings them."""
 
