@@ -27,7 +27,7 @@ before."""
 MIN_BIAS_STEP = 0.25
 """EV; cameras offer thirds, which they write as 0.3 or 0.33."""
 MIN_CORRELATION = 0.6
-"""All steps of panoramas that were made reach 0.7, of pairs of one subject 0.8 % reach this (docs/groups.md)."""
+"""Steps of panoramas that were made reach 0.7; of pairs of one subject 0.8 % reach this (docs/groups.md)."""
 STEP = (0.15, 0.85)
 """What share of its width (or height) a panorama goes on by, from picture to picture."""
 MAX_DRIFT = 0.15
@@ -41,16 +41,18 @@ class Thresholds:
     """Cosines from which on two photographs are like each other."""
 
     near: float
-    """Taken within an hour, or nobody knows when: so do copies that were edited or sent."""
+    """Taken within an hour, as edited copies are, which keep their time."""
     burst: float
     """Taken within seconds."""
     bracket: float
     """Taken within seconds with different exposure compensation."""
     later: float
     """Taken more than an hour apart: there are so many such pairs that few may be wrong."""
+    unknown: float
+    """Nobody knows when one of them was taken."""
 
     def __post_init__(self) -> None:
-        for name in ("near", "burst", "bracket", "later"):
+        for name in ("near", "burst", "bracket", "later", "unknown"):
             if not 0.01 <= getattr(self, name) <= 1:
                 raise ValueError(
                     f"threshold {name} is {getattr(self, name)}: cosines from 0.01 to 1 make sense"
@@ -148,7 +150,7 @@ def _like_each_other(
         order = _without(order, panoramas)
     if "near" not in kinds and "burst" not in kinds:
         return
-    like = Like(thresholds.burst, thresholds.near, thresholds.later, seconds)
+    like = Like(thresholds.burst, thresholds.near, thresholds.later, thresholds.unknown, seconds)
     leader, cosine = find_leaders(vectors[order], columns.taken[order], like)
     by_leader = np.argsort(leader, kind="stable")
     starts = np.flatnonzero(np.diff(leader[by_leader], prepend=-1, append=len(order)))
