@@ -97,7 +97,7 @@ def choose(rows: np.ndarray, ratings: np.ndarray, n_draws: int) -> None:
     gram, standard = Gram(rows, scaling), scaling.apply(rows)
     gram.of(np.arange(len(rows)))
     n_people, n = ratings.shape
-    rules = ("random", "total", "single")
+    rules = ("random", "typical", "total", "single")
     reached = {rule: np.zeros((len(SIZES), n_people, n_draws)) for rule in rules}
     sizes = [k for k in SIZES if k <= n // 2]
     for draw in range(n_draws):

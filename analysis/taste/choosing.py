@@ -19,8 +19,9 @@ from analysis.parallel import one_blas_thread
 
 MAX_POOL = 1500
 """Photographs that are looked at; of larger libraries so many are drawn."""
-Rule = Literal["total", "single"]
-"""By what all photographs become more certain, or by the variance of the one alone."""
+Rule = Literal["typical", "total", "single"]
+"""typical: what is most like all that nothing chosen is like yet; total: by what all photographs become more
+certain; single: by the variance of the one alone."""
 
 
 def choose_next(
@@ -48,6 +49,8 @@ def choose_next(
         rng = np.random.default_rng(0) if rng is None else rng
         pool = np.sort(rng.choice(pool, MAX_POOL, replace=False))
     with one_blas_thread():
+        if rule == "typical":
+            return np.asarray(pool[_typical(features[pool], features[rated], n, group[pool])])
         rows, known = features[pool], features[rated]
         variance = rows @ rows.T
         if len(known):
@@ -55,6 +58,31 @@ def choose_next(
             inner = known @ known.T + alpha * np.eye(len(known))
             variance -= across @ np.linalg.solve(inner, across.T)
         return np.asarray(pool[_greedy(variance, alpha, n, group[pool], rule)])
+
+
+def _typical(
+    rows: Float[np.ndarray, "n_pool dim"], rated: Float[np.ndarray, "n_rated dim"], n: int, group: np.ndarray
+) -> Int[np.ndarray, " n_chosen"]:
+    """Greedy facility location: each photograph of the pool is stood for by the most similar one that was
+    chosen or rated, and the next is the one that makes the sum of these cosines largest."""
+
+    def unit(some: np.ndarray) -> np.ndarray:
+        return np.asarray(some / np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12))
+
+    own = unit(rows)
+    cosine = own @ own.T
+    stood_for = (own @ unit(rated).T).max(axis=1) if len(rated) else np.full(len(rows), -1.0)
+    is_open = np.ones(len(rows), dtype=bool)
+    chosen: list[int] = []
+    while len(chosen) < n and is_open.any():
+        gain = np.maximum(cosine - stood_for[:, None], 0.0).sum(axis=0)
+        best = int(np.argmax(np.where(is_open, gain, -np.inf)))
+        chosen.append(best)
+        is_open[best] = False
+        if group[best] >= 0:
+            is_open &= group != group[best]
+        stood_for = np.maximum(stood_for, cosine[:, best])
+    return np.array(chosen, dtype=int)
 
 
 def _greedy(

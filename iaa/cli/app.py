@@ -27,6 +27,7 @@ from iaa.cli import rate as commands_rate
 from iaa.cli import report as commands_report
 from iaa.cli import store as commands_store
 from iaa.cli import taste as commands_taste
+from iaa.cli import xmp as commands_xmp
 from iaa.cli.console import CleanFormatter, answer_json, note, prepare_streams
 from iaa.library.errors import UsageError, describe_error, is_ours, message_of
 from iaa.library.plain import clean_lines
@@ -72,6 +73,7 @@ commands_heads.register(app)
 commands_rank.register(app)
 commands_rate.register(app)
 commands_taste.register(app)
+commands_xmp.register(app)
 commands_groups.register(app)
 commands_store.register(app)
 commands_report.register(app)

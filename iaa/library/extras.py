@@ -23,6 +23,7 @@ EXTRAS = {
     "report": ["IPython", "ipykernel", "jupyterlab", "matplotlib", "nbconvert", "nbformat", "papermill"],
     "raw": ["rawpy"],
     "transformers": ["transformers"],
+    "xmp": ["lxml"],
     "web": ["fastapi", "orjson", "uvicorn"],
 }
 """Packages as they are imported, by the extra that brings them."""

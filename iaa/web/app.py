@@ -7,8 +7,9 @@ from fastapi import FastAPI, Request, Response
 from iaa.library.gallery.gallery import GalleryError
 from iaa.library.gallery.grouping import Grouping
 from iaa.library.gallery.keeping import Keeper
+from iaa.library.gallery.learning import Learning
 from iaa.library.gallery.questions import Questions
-from iaa.web import actions, answers, library, page, pictures
+from iaa.web import actions, answers, library, page, pictures, ratings
 from iaa.web.responses import Json
 from iaa.web.security import BodyTooLargeError, Door, Guard
 
@@ -21,6 +22,7 @@ def create_app(keeper: Keeper, door: Door, is_local: bool = True) -> FastAPI:
     gallery = keeper.gallery
     questions = Questions(gallery)
     grouping = Grouping(gallery, questions)
+    learning = Learning(gallery, questions, grouping)
     app = FastAPI(
         title="image-aesthetics-store: a photo library",
         version=importlib.metadata.version(DISTRIBUTION),
@@ -40,7 +42,8 @@ def create_app(keeper: Keeper, door: Door, is_local: bool = True) -> FastAPI:
         return Json({"detail": "that is too much to send"}, 413)
 
     page.add(app, gallery)
-    library.add(app, gallery, questions, grouping, is_local)
+    library.add(app, gallery, questions, grouping, learning, is_local)
+    ratings.add(app, learning)
     pictures.add(app, gallery, questions, grouping)
     actions.add(app, keeper, questions, is_local)
     app.add_middleware(Guard, door=door)

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Query, Response
 from iaa.library.gallery.gallery import Gallery
 from iaa.library.gallery.grouping import Grouping
 from iaa.library.gallery.jobs import Job
+from iaa.library.gallery.learning import Learning
 from iaa.library.gallery.map import plane
 from iaa.library.gallery.questions import Questions
 from iaa.web import answers
@@ -17,7 +18,14 @@ _OLD_LIST: Responses = {409: {"model": answers.Problem}}
 _WORKING: Responses = {202: {"model": answers.Working}, **_OLD_LIST}
 
 
-def add(app: FastAPI, gallery: Gallery, questions: Questions, grouping: Grouping, is_local: bool) -> None:
+def add(
+    app: FastAPI,
+    gallery: Gallery,
+    questions: Questions,
+    grouping: Grouping,
+    learning: Learning,
+    is_local: bool,
+) -> None:
     """Add the routes."""
 
     @app.get("/api/library", response_model=answers.Library)
@@ -64,7 +72,7 @@ def add(app: FastAPI, gallery: Gallery, questions: Questions, grouping: Grouping
 
     @app.get("/api/order", response_model=answers.Order, responses=_OLD_LIST)
     def order(
-        by: Literal["score", "words", "search", "sharpness"],
+        by: Literal["score", "taste", "words", "search", "sharpness"],
         head: str | None = None,
         high: Annotated[list[str] | None, Query(max_length=20)] = None,
         low: Annotated[list[str] | None, Query(max_length=20)] = None,
@@ -73,7 +81,8 @@ def add(app: FastAPI, gallery: Gallery, questions: Questions, grouping: Grouping
         picture: Annotated[list[str] | None, Query(max_length=20)] = None,
         version: str | None = None,
     ) -> Response:
-        """The photographs best first. `by=score` with a `head` of the library; `by=words` with words of
+        """The photographs best first. `by=score` with a `head` of the library; `by=taste` by what was
+        learned from ratings; `by=words` with words of
         praise (`high`) and blame (`low`); `by=search` with any number of `text`, `like` (keys) and `picture`
         (tokens of pictures that were sent), which refine each other: the score is the cosine of one question
         alone, and of several the mean of their cosines, each first brought to mean 0 and standard deviation 1
@@ -85,6 +94,8 @@ def add(app: FastAPI, gallery: Gallery, questions: Questions, grouping: Grouping
             found = questions.by_score(head)
         elif by == "words":
             found = questions.by_words(high or [], low or [])
+        elif by == "taste":
+            found = learning.order()
         elif by == "search":
             found = questions.search(text or [], like or [], picture or [])
         else:

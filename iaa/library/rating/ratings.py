@@ -66,14 +66,14 @@ class DatasetRatings:
                 if len(values) != len(names):
                     raise UsageError(f"{len(names)} photographs, but {len(values)} values of {kind}")
                 ratings += [
-                    Rating(kind, value, *self._known(name))  # type: ignore[arg-type]
+                    Rating(kind, value, *self.photograph(name))  # type: ignore[arg-type]
                     for name, value in zip(names, values, strict=True)
                 ]
         return self.add_all(ratings, rater, source)
 
     def compare(self, first: str, second: str, better: int, rater: str = ME, source: str = "python") -> int:
         """Say which of two photographs is better: 1 the first, -1 the second, 0 neither."""
-        pair = Rating("pair", better, *self._known(first), *self._known(second))
+        pair = Rating("pair", better, *self.photograph(first), *self.photograph(second))
         return self.add_all([pair], rater, source)
 
     def add_all(self, ratings: Sequence[Rating], rater: str, source: str) -> int:
@@ -117,7 +117,8 @@ class DatasetRatings:
         with Ratings(self.path) as file:
             return file.raters()
 
-    def _known(self, image_id: str) -> tuple[str, bytes]:
+    def photograph(self, image_id: str) -> tuple[str, bytes]:
+        """A photograph as ratings know it: its id and the SHA-256 of its bytes. Raises UsageError."""
         found = self.places.find(image_id, b"")[0]
         if not found:
             near = did_you_mean(image_id, self.contents.image_id)

@@ -1,0 +1,1 @@
+"""XMP: what photo programs write beside photographs, and into them."""

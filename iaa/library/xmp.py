@@ -1,0 +1,276 @@
+"""Stars in and out of XMP: other programs' ratings become ratings here, and ours become sidecars.
+
+Photographs are read and never written. A sidecar that is there keeps everything else in it, and a rating that
+a person gave, in whatever program, is never replaced: what this program wrote itself is known by a property
+in a namespace of its own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from iaa.library.errors import UsageError
+from iaa.library.layout import Layout
+from iaa.library.rating.ratings import ME, DatasetRatings
+from iaa.library.table import Table
+from store.ratings import Rating
+
+if TYPE_CHECKING:
+    from iaa.exchange.xmp.files import Naming, Sidecars
+
+STARS_FROM = (20.0, 50.0, 80.0, 95.0)
+"""Percentiles from which on a photograph has two, three, four and five stars."""
+What = Literal["new", "changed", "same", "kept", "problem"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What becomes of a photograph's sidecar."""
+
+    image_id: str
+    sidecar: Path
+    what: What
+    """new, changed; same: nothing is to be changed; kept: a person's rating stands there; problem."""
+    stars: float | None
+    """To be written; -1 rejects."""
+    why: str = ""
+
+
+@dataclass
+class Read:
+    """What other programs say about photographs."""
+
+    found: dict[str, tuple[float, str]] = field(default_factory=dict)
+    """By image_id the stars (-1: rejected) and where they stand."""
+    labels: dict[str, str] = field(default_factory=dict)
+    conflicts: list[tuple[str, list[tuple[float, str]]]] = field(default_factory=list)
+    """Photographs about which two places say different things, with both."""
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    """Places that cannot be read, and why."""
+    n_ours: int = 0
+    """Ratings that this program wrote from scores: nobody's."""
+    n_new: int = 0
+    """Ratings that are not known yet, or are others than before."""
+    act: int = 0
+    """By which they can be undone."""
+
+
+def read_xmp(layout: Layout, rater: str = ME, newest: bool = False, is_added: bool = True) -> Read:
+    """Take stars and rejects from sidecars and from inside photographs over as ratings of `rater`; what is
+    known already is not added again.
+
+    Where two places differ nothing is taken, unless the `newest` file is to win. With `is_added` False
+    nothing is kept. Raises UsageError for photographs that lie in no folder.
+    """
+    ratings = DatasetRatings(layout)
+    contents, photographs, sidecars = _photographs(ratings, "full")
+    read = Read()
+    present = ratings.present(rater).rows()
+    known = {(row["image_id"], row["kind"]): row["value"] for row in present}
+    is_rated = {row["image_id"] for row in present}
+    for name, photograph, each in zip(contents, photographs, sidecars, strict=True):
+        said = _said(name, photograph, each, read, name in is_rated)
+        values = {value for value, _ in said}
+        if not said:
+            continue
+        if len(values) > 1 and not newest:
+            read.conflicts.append((name, said))
+            continue
+        if len(values) > 1:
+            said.sort(key=lambda found: Path(found[1]).stat().st_mtime_ns)
+        read.found[name] = said[-1]
+    new = []
+    for name, (value, _) in read.found.items():
+        kind: Literal["flag", "stars"] = "flag" if value < 0 else "stars"
+        if known.get((name, kind)) != value:
+            new.append(Rating(kind, value, *ratings.photograph(name)))
+    read.n_new = len(new)
+    if is_added and new:
+        read.act = ratings.add_all(new, rater, "xmp")
+    return read
+
+
+def _said(
+    name: str, photograph: Path, sidecars: "Sidecars", read: Read, is_rated: bool
+) -> list[tuple[float, str]]:
+    """Ratings by people in every place of a photograph's XMP, with the place; of one that is rated here,
+    those given elsewhere."""
+    from iaa.exchange.xmp.files import read_embedded, read_sidecar
+    from iaa.exchange.xmp.packet import XmpError
+
+    places: list[tuple[Path, Callable[[Path], Any]]] = [(path, read_sidecar) for path in sidecars.there]
+    places.append((photograph, read_embedded))
+    found = []
+    for path, reader in places:
+        try:
+            packet = reader(path)
+            said = None if packet is None else packet.said()
+        except XmpError as error:
+            read.problems.append((str(path), str(error)))
+            continue
+        if said is None:
+            continue
+        if said.label:
+            read.labels[name] = said.label
+        if said.is_ours:
+            read.n_ours += 1
+        elif said.is_given_here and is_rated:
+            continue
+        elif said.flag < 0:
+            found.append((-1.0, str(path)))
+        elif said.rating:
+            found.append((said.rating, str(path)))
+    return found
+
+
+def stars_of_head(
+    layout: Layout, head: str, stars_from: Sequence[float] = STARS_FROM
+) -> dict[str, dict[str, Any]]:
+    """By image_id the stars that a head's percentile gives, and what goes with them into the sidecar."""
+    from iaa.library.scoring import rank_by_head
+
+    if (
+        len(stars_from) != 4
+        or list(stars_from) != sorted(stars_from)
+        or not 0 <= stars_from[0] <= stars_from[3] <= 100
+    ):
+        raise UsageError(
+            "stars by percentile are four ascending numbers from 0 to 100, from which on there are two, "
+            f"three, four and five stars, such as 20,50,80,95; not {', '.join(f'{x:g}' for x in stars_from)}"
+        )
+    ranking = rank_by_head(layout, head, n_boot=1)
+    with_stars = 1 + np.searchsorted(np.asarray(stars_from), ranking.columns["percentile"], side="right")
+    digest = str(ranking.asked.facts.get("head"))
+    return {
+        name: {
+            "stars": float(stars),
+            "Score": f"{score:.4f}",
+            "Percentile": f"{percentile:.1f}",
+            "Head": digest,
+            "Backbone": f"{ranking.asked.backbone}/{ranking.asked.output}",
+        }
+        for name, stars, score, percentile in zip(
+            ranking.columns["image_id"], with_stars.tolist(), ranking.columns[ranking.score_name],
+            ranking.columns["percentile"], strict=True,
+        )
+    }  # fmt: skip
+
+
+def stars_of_rater(layout: Layout, rater: str) -> dict[str, dict[str, Any]]:
+    """By image_id what a person gave here: stars, or -1 for a photograph that is rejected."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in DatasetRatings(layout).present(rater).rows():
+        if row["kind"] == "stars":
+            found.setdefault(row["image_id"], {})["stars"] = row["value"]
+    for row in DatasetRatings(layout).present(rater).rows():
+        if row["kind"] == "flag" and row["value"] < 0:
+            found[row["image_id"]] = {"stars": -1.0}
+    if not found:
+        raise UsageError(f"{rater} has given no stars in {layout.dataset}")
+    return found
+
+
+def write_xmp(
+    layout: Layout,
+    stars: Mapping[str, Mapping[str, Any]],
+    by_person: bool,
+    is_written: bool = False,
+    naming: "Naming" = "full",
+) -> list[Written]:
+    """Put stars into sidecars (by image_id, as `stars_of_head` and `stars_of_rater` give them), or only say
+    what would become of each (`is_written` False).
+
+    A rating that a person gave is kept: in a sidecar, or inside the photograph. `by_person`: these stars are
+    a person's, too, so they are not marked as ours. A second run changes nothing.
+    """
+    ratings = DatasetRatings(layout)
+    contents, photographs, sidecars = _photographs(ratings, naming)
+    found = []
+    for name, photograph, each in zip(contents, photographs, sidecars, strict=True):
+        if name in stars:
+            found.append(_write_one(name, photograph, each, stars[name], by_person, is_written))
+    return found
+
+
+def _write_one(
+    name: str,
+    photograph: Path,
+    sidecars: "Sidecars",
+    values: Mapping[str, Any],
+    by_person: bool,
+    is_written: bool,
+) -> Written:
+    from iaa.exchange.xmp.files import read_embedded, read_sidecar, write_sidecar
+    from iaa.exchange.xmp.packet import GIVEN, OURS, RATING, STARS, Packet, XmpError
+
+    target, wanted = sidecars.write, float(values["stars"])
+    place = target
+    try:
+        is_new = not sidecars.there
+        packet = Packet() if is_new else read_sidecar(target)
+        people = []
+        for other in [path for path in sidecars.there if path != target]:
+            place = other
+            people.append(read_sidecar(other).said())
+        place = photograph
+        if (embedded := read_embedded(photograph)) is not None:
+            people.append(embedded.said())
+        place = target
+        own = packet.said()
+        people.append(own)
+        given = [said for said in people if not said.is_ours and (said.rating or said.flag < 0)]
+        if by_person:  # what she gave here before is no other opinion
+            given = [said for said in given if not said.is_given_here]
+        kept = next((said for said in given if (-1.0 if said.flag < 0 else said.rating) != wanted), None)
+        changes: dict[str, str | None] = {
+            f"{{{OURS}}}{key}": str(value) for key, value in values.items() if key != "stars"
+        }
+        if not given:
+            text = str(round(wanted))
+            changes |= {RATING: text, STARS: None if by_person else text, GIVEN: text if by_person else None}
+        elif not own.is_ours:
+            changes[STARS] = None
+        if kept is not None and is_new:
+            return Written(name, target, "kept", kept.rating, "a person rated it inside the photograph")
+        is_changed = packet.change(changes)
+        why = "" if kept is None else "a person's rating stands there"
+        if is_changed and is_written:
+            write_sidecar(target, packet.to_bytes())
+        if kept is not None:
+            return Written(name, target, "kept", kept.rating, why)
+        return Written(name, target, ("new" if is_new else "changed") if is_changed else "same", wanted)
+    except XmpError as error:
+        return Written(name, target, "problem", wanted, f"{place}: {error}. It is left as it is")
+
+
+def written_table(layout: Layout, found: Sequence[Written]) -> Table:
+    """What became of each sidecar, or would."""
+    return Table(
+        f"{layout.dataset}: sidecars",
+        {
+            "image_id": [each.image_id for each in found],
+            "what": [each.what for each in found],
+            "stars": [each.stars for each in found],
+            "sidecar": [str(each.sidecar) for each in found],
+            "why": [each.why for each in found],
+        },
+    )
+
+
+def _photographs(ratings: DatasetRatings, naming: "Naming") -> tuple[list[str], list[Path], "list[Sidecars]"]:
+    from embed.images.datasets import build_table, load_config
+    from iaa.exchange.xmp.files import sidecars_of
+    from iaa.library.opening import has_photographs
+
+    layout = ratings.layout
+    table = build_table(load_config(layout.root, layout.dataset)) if has_photographs(layout) else None
+    files = [] if table is None else [table.absolute(row) for row in range(len(table))]
+    if table is None or not all(isinstance(file, Path) for file in files):
+        raise UsageError(
+            f"{layout.dataset} lies in no folder, so there are no sidecars beside its photographs"
+        )
+    paths = [Path(str(file)) for file in files]
+    return table.image_id.tolist(), paths, sidecars_of(paths, naming)
