@@ -11,8 +11,8 @@ from iaa.cli.console import answer_json, answer_table, note
 from iaa.library import xmp
 from iaa.library.errors import UsageError
 from iaa.library.extras import naming_extras
-from iaa.library.layout import Layout, data_root
 from iaa.library.rating.ratings import ME
+from iaa.library.table import Table
 
 _N_SHOWN = 20
 
@@ -41,7 +41,7 @@ def read(
 
     Example: iaa xmp read -d mine
     """
-    layout = _layout(dataset, data)
+    layout = options.choose_layout(dataset, data)
     found = xmp.read_xmp(layout, rater, newest, not dry_run)
     if as_json:
         answer_json({"dataset": layout.dataset, **vars(found)})
@@ -96,7 +96,7 @@ def write(
 
     Example: iaa xmp write -d mine --head my-taste --write
     """
-    layout = _layout(dataset, data)
+    layout = options.choose_layout(dataset, data)
     if (head is None) == (rater is None):
         raise UsageError("say whose stars: --head NAME (by its scores), or --rater NAME (a person's own)")
     if head is not None:
@@ -116,8 +116,14 @@ def write(
         )
     else:
         shown = [each for each in found if each.what != "same"][:_N_SHOWN]
-        rows = [[each.image_id, each.what, each.stars, each.sidecar.name, each.why] for each in shown]
-        answer_table(f"{layout.dataset}: sidecars", ["photograph", "what", "stars", "sidecar", "why"], rows)
+        columns = {
+            "photograph": [each.image_id for each in shown],
+            "what": [each.what for each in shown],
+            "stars": [each.stars for each in shown],
+            "sidecar": [each.sidecar.name for each in shown],
+            "why": [each.why for each in shown],
+        }
+        answer_table(Table(f"{layout.dataset}: sidecars", columns))
         note(", ".join(f"{n:,} {what}" for what, n in counts.items()) or "nothing to write")
         if not is_written and counts["new"] + counts["changed"]:
             note("Nothing was written. To do it: the same again with --write")
@@ -130,7 +136,3 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(f"--stars-from takes four numbers, such as 20,50,80,95; not {text!r}") from None
-
-
-def _layout(dataset: str | None, data: Path | None) -> Layout:
-    return Layout(data_root(data), options.choose_dataset(dataset, data))
