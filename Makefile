@@ -8,13 +8,15 @@ BACKBONES ?=
 DATA ?= data
 FINETUNE ?= $(if $(filter demo,$(DATASET)),demo)
 TRAIN ?= all $(if $(filter demo,$(DATASET)),last:1) head
+OASIS ?= ../shared/data/oasis
+VESSEL ?= ../shared/data/vessel
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS = --data "$(DATA)" --dataset "$(DATASET)" $(foreach b,$(BACKBONES),--backbone $(b))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup embed finetune report lab verify test test-numerics test-slow check check-static docs bench demo-weights clean check-page
+.PHONY: help setup embed finetune report lab verify test test-numerics test-slow check check-static check-page docs bench heads demo-weights clean
 
 help: ## this list
 	@echo "usage: make VERB [DATASET=demo] [BACKBONES='a b'] [DATA=data]"
@@ -88,6 +90,9 @@ bench: $(READY) ## the benchmarks, one table each
 
 docs: $(READY) ## the documentation as pages: build/docs/index.html
 	$(BIN)/mkdocs build --strict --site-dir build/docs
+
+heads: $(READY) ## fit the heads that come with the project anew, from OASIS (default: where ../shared/data is)
+	$(BIN)/python -m iaa.library.general_heads $(OASIS) $(VESSEL)
 
 demo-weights: $(READY) ## train the demo backbones anew (under 20 minutes on 2 cores)
 	$(BIN)/python -m embed.demo.training

@@ -24,9 +24,10 @@ Small = Callable[[int], np.ndarray | None]
 SECONDS = 10.0
 """Photographs of a burst or a bracket are taken within so many of its first; those of a panorama, of the one
 before."""
-MIN_BIAS_STEP = 0.3
-"""EV; cameras offer thirds."""
-MIN_CORRELATION = 0.5
+MIN_BIAS_STEP = 0.25
+"""EV; cameras offer thirds, which they write as 0.3 or 0.33."""
+MIN_CORRELATION = 0.6
+"""All steps of panoramas that were made reach 0.7, of pairs of one subject 0.8 % reach this (docs/groups.md)."""
 STEP = (0.15, 0.85)
 """What share of its width (or height) a panorama goes on by, from picture to picture."""
 MAX_DRIFT = 0.15
@@ -40,14 +41,16 @@ class Thresholds:
     """Cosines from which on two photographs are like each other."""
 
     near: float
-    """Whenever they were taken."""
+    """Taken within an hour, or nobody knows when: so do copies that were edited or sent."""
     burst: float
-    """Taken within seconds of each other."""
+    """Taken within seconds."""
     bracket: float
-    """Taken within seconds of each other with different exposure compensation."""
+    """Taken within seconds with different exposure compensation."""
+    later: float
+    """Taken more than an hour apart: there are so many such pairs that few may be wrong."""
 
     def __post_init__(self) -> None:
-        for name in ("near", "burst", "bracket"):
+        for name in ("near", "burst", "bracket", "later"):
             if not 0.01 <= getattr(self, name) <= 1:
                 raise ValueError(
                     f"threshold {name} is {getattr(self, name)}: cosines from 0.01 to 1 make sense"
@@ -114,8 +117,14 @@ def group_photographs(
         taken = {int(row) for _, rows, _ in found for row in rows}
         single = [rows[:1] for first, rows in members.items() if first not in taken and len(rows) > 1]
         found += [("copies", row, np.full(1, np.nan)) for row in single]
-    groups = [_made(kind, rows, cosine, members, columns) for kind, rows, cosine in found]
+    groups = [_with_copies(kind, rows, cosine, members, columns) for kind, rows, cosine in found]
     return sorted(groups, key=lambda group: int(group.rows.min()))
+
+
+def order_anew(groups: Sequence[Group], shots: Shots, n: int) -> list[Group]:
+    """The same groups, their members in the order of other scores or another sharpness; `n` photographs."""
+    columns = _Columns(shots, n)
+    return [_in_order(group.kind, group.rows, group.cosine, columns) for group in groups]
 
 
 def _like_each_other(
@@ -139,7 +148,7 @@ def _like_each_other(
         order = _without(order, panoramas)
     if "near" not in kinds and "burst" not in kinds:
         return
-    like = Like(thresholds.near, min(thresholds.near, thresholds.burst), seconds)
+    like = Like(thresholds.burst, thresholds.near, thresholds.later, seconds)
     leader, cosine = find_leaders(vectors[order], columns.taken[order], like)
     by_leader = np.argsort(leader, kind="stable")
     starts = np.flatnonzero(np.diff(leader[by_leader], prepend=-1, append=len(order)))
@@ -298,18 +307,21 @@ def _contents(
     return [contents[at] for at in by_time.tolist()]
 
 
-def _made(
+def _with_copies(
     kind: Kind, contents: np.ndarray, cosine: np.ndarray, members: dict[int, np.ndarray], columns: _Columns
 ) -> Group:
-    """The group with all copies, in the order in which to show it."""
     rows = np.concatenate([members[int(row)] for row in contents])
     cosine = np.repeat(cosine, [len(members[int(row)]) for row in contents]).astype(np.float64)
+    return _in_order(kind, rows, cosine, columns)
+
+
+def _in_order(kind: Kind, rows: np.ndarray, cosine: np.ndarray, columns: _Columns) -> Group:
+    """Best first, else by time; then by name."""
     by_time = (columns.place[rows], columns.taken[rows])
+    order = np.lexsort(by_time)
     if is_ranked := kind in ("near", "burst"):
         pixels = columns.width[rows] * columns.height[rows]
         order = np.lexsort((*by_time, -pixels, -columns.sharpness[rows], -columns.score[rows]))
-    else:
-        order = np.lexsort(by_time)
     return Group(kind, rows[order], cosine[order], is_ranked)
 
 

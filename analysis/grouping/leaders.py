@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from store.system import n_cores
 
+HOUR = 3600.0
 _ROWS, _LEADERS = 1024, 2048
 _PAIRS_AT_ONCE = 16_384
 _MIN_ROWS = 4096
@@ -30,6 +31,8 @@ _MIN_ROWS = 4096
 _N_BASIS, _N_SAMPLE = 8192, 1024
 _PAIR_COST = 15_000
 """A pair that is looked at again costs about as much as so many multiplications in a product."""
+_DENSE = 0.02
+"""The share of a block's pairs from which on all of them are looked at again at once."""
 _ROUNDING = 1e-6
 """Of the cosine of equal rows."""
 _SLACK = 1e-4
@@ -38,15 +41,20 @@ _SLACK = 1e-4
 
 @dataclass(frozen=True)
 class Like:
-    """When two rows are like each other: by cosine alone, or by a lower one within some seconds."""
+    """The cosine from which on two rows are like each other, by how far apart they were taken."""
 
-    threshold: float
-    threshold_in_time: float
+    burst: float
+    """Within `seconds`."""
+    near: float
+    """Within an hour, or nobody knows."""
+    later: float
+    """More than an hour apart."""
     seconds: float
 
     def limit(self, gap: np.ndarray | float) -> np.ndarray:
         """The cosine that is enough for pairs taken so many seconds apart (NaN: not known)."""
-        limit = np.where(np.abs(gap) <= self.seconds, self.threshold_in_time, self.threshold)
+        gap = np.abs(gap)
+        limit = np.where(gap <= self.seconds, self.burst, np.where(gap > HOUR, self.later, self.near))
         return np.minimum(limit, 1 - _ROUNDING)
 
 
@@ -119,14 +127,24 @@ def _alike(
     others: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row, other row (before it) and cosine of the pairs that are alike, of those whose bounds allow it."""
-    first = taken[rows[0]]
-    is_far = np.isnan(first) or first - taken[others[-1]] > like.seconds
-    limit = like.limit(np.inf if is_far else taken[rows, None] - taken[None, others])
-    at = np.flatnonzero(bounds >= limit - _SLACK)
+    at = np.flatnonzero(bounds >= like.limit(_gap(taken, rows, others)) - _SLACK)
     i, j = rows[at // len(others)], others[at % len(others)]
-    found = np.concatenate([np.zeros(0, np.float32), *_cosines(vectors, i, j)])
+    if len(at) > _DENSE * bounds.size:
+        found = (vectors[rows] @ vectors[others].T).ravel()[at]
+    else:
+        found = np.concatenate([np.zeros(0, np.float32), *_cosines(vectors, i, j)])
     is_alike = found >= like.limit(taken[i] - taken[j])
     return i[is_alike], j[is_alike], found[is_alike]
+
+
+def _gap(taken: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray | float:
+    """Seconds between rows and those before them: one number where it comes to the same for all of them."""
+    first, last = taken[rows[0]], taken[rows[-1]]
+    if np.isnan(first):
+        return np.nan
+    if not np.isnan(last) and first - taken[others[-1]] > HOUR:
+        return np.inf
+    return np.asarray(taken[rows, None] - taken[None, others])
 
 
 def _cosines(vectors: np.ndarray, i: np.ndarray, j: np.ndarray) -> Iterator[np.ndarray]:

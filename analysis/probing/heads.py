@@ -32,6 +32,8 @@ from store.tensor_files import read_safetensors
 
 HEAD_SCHEMA = "iaa/head"
 HEAD_VERSION = 1
+SHIPPED = Path(__file__).parent / "shipped"
+"""Folder of the heads that come with the project; one of the same name in the data root goes before."""
 
 
 class HeadError(Exception):
@@ -209,11 +211,17 @@ def evaluate_head(
     )
 
 
+def head_files(folder: Path | str) -> list[Path]:
+    """The cards of the heads in a folder, and of those that come with the project, in the order of names."""
+    by_name = {path.stem: path for place in (SHIPPED, Path(folder)) for path in place.glob("*.json")}
+    return [by_name[name] for name in sorted(by_name)]
+
+
 def find_heads(folder: Path | str, features: Features) -> tuple[list[Head], list[str]]:
-    """The heads in a folder that were made for these features, in the order of their names, and what is wrong
-    with those files that are no readable heads."""
+    """The heads in a folder, and of those that come with the project, that were made for these features, in
+    the order of their names; and what is wrong with those files that are no readable heads."""
     found, problems = [], []
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in head_files(folder):
         try:
             head = load_head(path)
         except HeadError as error:

@@ -17,6 +17,7 @@ from iaa.cli import datasets as commands_data
 from iaa.cli import embed as commands_embed
 from iaa.cli import exchange as commands_exchange
 from iaa.cli import finetune as commands_finetune
+from iaa.cli import groups as commands_groups
 from iaa.cli import heads as commands_heads
 from iaa.cli import open as commands_open
 from iaa.cli import probe as commands_probe
@@ -67,6 +68,7 @@ commands_prompts.register(app)
 commands_probe.register(app)
 commands_heads.register(app)
 commands_rank.register(app)
+commands_groups.register(app)
 commands_store.register(app)
 commands_report.register(app)
 

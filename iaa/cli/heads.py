@@ -31,8 +31,7 @@ def list_(data: options.Data = None, as_json: options.Json = False) -> None:
         answer_json({"heads": found.rows()})
         return
     answer_table(found.title, list(found.columns), [list(row.values()) for row in found.rows()])
-    if not len(found):
-        note("None yet. Fit one: iaa probe --dataset RATED --output O --save NAME")
+    note("Fit one of your own: iaa probe --dataset RATED --output O --save NAME")
 
 
 def show(

@@ -12,7 +12,7 @@ import typer
 from iaa.cli import options
 from iaa.cli.console import answer_line, note
 from iaa.library.errors import UsageError
-from iaa.library.layout import data_root
+from iaa.library.layout import Layout, data_root
 
 _TOKEN = re.compile("[A-Za-z0-9_-]+")
 
@@ -119,11 +119,14 @@ def _serve(
     opens_browser: bool,
     data: Path | None,
 ) -> None:
+    from iaa.library.gallery.choosing import check_photographs
     from iaa.library.gallery.gallery import Settings
     from iaa.web import serving
 
     _check_token(host, token)
     folder = _folder_of(what)
+    if folder is None and not (data_root(data) / what / "dataset.toml").is_file():
+        check_photographs(Layout(data_root(data), what))  # it may be built in; else this lists what there is
     settings = Settings(
         data_root(data), None if folder is not None else what, folder, backbone, weights, device, copies,
         is_embedding,

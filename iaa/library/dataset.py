@@ -17,7 +17,9 @@ from iaa.library.table import Table
 from store import Features, Targets, open_targets
 
 if TYPE_CHECKING:
+    from analysis.grouping.groups import Kind
     from iaa.library.exchange import ExportedFile
+    from iaa.library.groups import Groups
     from store.verify import Verdict
 
 
@@ -180,13 +182,28 @@ class Dataset:
         reach on the test images. Default: the only backbone, its output before the projection."""
         return probing.fit_probe(self.layout, backbone, output, unit_norm, seed, n_boot)
 
-    def groups(self, backbone: str | None = None) -> Table:
-        """Exact copies: the photographs whose files have the same bytes, a row each, with the number of
-        their group; groups and their members in the order of the data set."""
-        from iaa.library.groups import exact_copies
+    def groups(
+        self,
+        backbone: str | None = None,
+        output: str | None = None,
+        threshold: float | None = None,
+        seconds: float | None = None,
+        kinds: "Sequence[Kind] | Kind | None" = None,
+        head: str | None = None,
+        progress: Progress | None = None,
+    ) -> "Groups":
+        """Photographs that belong together, a row each: exact copies, near-duplicates, bursts, brackets and
+        panoramas (`kinds`; default: all), the suggested best first (docs/groups.md).
 
-        with opening.open_embedded(self.layout, backbone) as features:
-            return exact_copies(self.name, features)
+        `threshold` is the cosine of near-duplicates (default: what was measured for the backbone), `seconds`
+        how far the moments of a burst lie apart (default 10); a `head`'s score, then sharpness, says which is
+        best.
+        """
+        from iaa.library.groups import group_photographs
+
+        return group_photographs(
+            self.layout, backbone, output, threshold, seconds, kinds, head, progress=progress
+        )
 
     def features(self, backbone: str | None = None) -> Features:
         """The open feature file of a backbone, or of the only one; `.read(output)` gives the matrix."""

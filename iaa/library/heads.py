@@ -11,12 +11,12 @@ from iaa.library.table import Table
 
 
 def list_heads(root: Path) -> Table:
-    """The heads of a data root: name, backbone and output they belong to, and what they were fitted on. One
-    that cannot be read has the reason in the last column."""
-    from analysis.probing.heads import HeadError, load_head
+    """The heads of a data root and those that come with the project: name, backbone and output they belong
+    to, and what they were fitted on. One that cannot be read has the reason in the last column."""
+    from analysis.probing.heads import HeadError, head_files, load_head
 
     rows = []
-    for path in sorted((root / "heads").glob("*.json")):
+    for path in head_files(root / "heads"):
         try:
             head = load_head(path)
             rows.append([path.stem, head.backbone, head.output, head.origin])
@@ -24,7 +24,7 @@ def list_heads(root: Path) -> Table:
             rows.append([path.stem, "", "", f"cannot be read: {error}"])
     columns = ("head", "backbone", "output", "fitted_on")
     cells = {name: [row[i] for row in rows] for i, name in enumerate(columns)}
-    return Table(f"Heads in {root / 'heads'}", cells)
+    return Table(f"Heads in {root / 'heads'} and of the project", cells)
 
 
 def describe_head(root: Path, head: str) -> dict[str, Any]:
@@ -81,8 +81,13 @@ def import_head(
 
 
 def remove_head(root: Path, head: str) -> list[Path]:
-    """Delete a head's two files and return them. Raises MissingFileError for an unknown head."""
+    """Delete a head's two files and return them. Raises MissingFileError for an unknown head, UsageError for
+    one that comes with the project."""
+    from analysis.probing.heads import SHIPPED
+
     base = head_base(existing_head(root, head))
+    if base.parent == SHIPPED:
+        raise UsageError(f"{head} comes with the project and stays; one of yours of that name goes before it")
     files = [path for end in (".json", ".safetensors") if (path := Path(f"{base}{end}")).exists()]
     for path in files:
         path.unlink()

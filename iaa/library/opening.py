@@ -110,14 +110,18 @@ def open_photographs(layout: Layout, features: Path) -> "Photographs | None":
 
 
 def existing_head(root: Path, given: str) -> Path:
-    """The head of that name or path. Raises MissingFileError, with the heads there are, for any other."""
+    """The head of that name or path; a name is looked for in the data root first, then among the heads that
+    come with the project. Raises MissingFileError, with the heads there are, for any other."""
+    from analysis.probing.heads import SHIPPED, head_files
     from iaa.library.layout import head_path
 
     path = head_path(root, given)
     base = head_base(path)
     if Path(f"{base}.json").exists() or Path(f"{base}.safetensors").exists():
         return path
-    known = sorted(p.stem for p in (root / "heads").glob("*.json"))
+    if path.parent == root / "heads" and (SHIPPED / f"{path.name}.json").exists():
+        return SHIPPED / path.name
+    known = [p.stem for p in head_files(root / "heads")]
     raise MissingFileError(
         f"there is no head {path}; in {root / 'heads'} there are: {', '.join(known) or 'none'}."
         f"{did_you_mean(given, known)} Make one: "

@@ -5,6 +5,7 @@ import importlib.metadata
 from fastapi import FastAPI, Request, Response
 
 from iaa.library.gallery.gallery import GalleryError
+from iaa.library.gallery.grouping import Grouping
 from iaa.library.gallery.keeping import Keeper
 from iaa.library.gallery.questions import Questions
 from iaa.web import actions, answers, library, page, pictures
@@ -19,6 +20,7 @@ def create_app(keeper: Keeper, door: Door, is_local: bool = True) -> FastAPI:
     at this machine."""
     gallery = keeper.gallery
     questions = Questions(gallery)
+    grouping = Grouping(gallery, questions)
     app = FastAPI(
         title="image-aesthetics-store: a photo library",
         version=importlib.metadata.version(DISTRIBUTION),
@@ -38,8 +40,8 @@ def create_app(keeper: Keeper, door: Door, is_local: bool = True) -> FastAPI:
         return Json({"detail": "that is too much to send"}, 413)
 
     page.add(app, gallery)
-    library.add(app, gallery, questions, is_local)
-    pictures.add(app, gallery, questions)
+    library.add(app, gallery, questions, grouping, is_local)
+    pictures.add(app, gallery, questions, grouping)
     actions.add(app, keeper, questions, is_local)
     app.add_middleware(Guard, door=door)
     return app

@@ -6,6 +6,7 @@ import numpy as np
 from fastapi import FastAPI, Query, Response
 
 from iaa.library.gallery.gallery import Gallery
+from iaa.library.gallery.grouping import Grouping
 from iaa.library.gallery.jobs import Job
 from iaa.library.gallery.map import plane
 from iaa.library.gallery.questions import Questions
@@ -16,7 +17,7 @@ _OLD_LIST: Responses = {409: {"model": answers.Problem}}
 _WORKING: Responses = {202: {"model": answers.Working}, **_OLD_LIST}
 
 
-def add(app: FastAPI, gallery: Gallery, questions: Questions, is_local: bool) -> None:
+def add(app: FastAPI, gallery: Gallery, questions: Questions, grouping: Grouping, is_local: bool) -> None:
     """Add the routes."""
 
     @app.get("/api/library", response_model=answers.Library)
@@ -88,7 +89,19 @@ def add(app: FastAPI, gallery: Gallery, questions: Questions, is_local: bool) ->
             found = questions.search(text or [], like or [], picture or [])
         else:
             found = questions.by_sharpness()
-        return Json({**versions, **vars(found)})
+        percentile = found.percentile.astype(np.float32)  # half as long to send
+        return Json({**versions, **vars(found), "percentile": percentile})
+
+    @app.get("/api/groups", response_model=answers.Groups, responses=_WORKING)
+    def groups(version: str | None = None) -> Response:
+        """Photographs that belong together: copies, near-duplicates, bursts, brackets, panoramas. 202 while
+        the first ones are made; while photographs are still being embedded, the groups of a while ago."""
+        gallery.check_version(version)
+        versions = gallery.versions
+        found = grouping.groups()
+        if found is None:
+            return Json({"phase": "working", "message": "looking for groups"}, 202)
+        return Json({**versions, "threshold": found.threshold, "groups": found.groups})
 
     def make_map() -> tuple[np.ndarray, np.ndarray]:
         matrix = questions.compared()

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Query, Request, Response
 
 from iaa.library.gallery.facts import facts_of
 from iaa.library.gallery.gallery import Gallery, GalleryError
+from iaa.library.gallery.grouping import Grouping
 from iaa.library.gallery.questions import Questions
 from iaa.library.gallery.vocabulary import Vocabulary
 from iaa.web import answers
@@ -15,7 +16,7 @@ _NONE: Responses = {404: {"model": answers.Problem}}
 _JPEG: Responses = {200: {"content": {"image/jpeg": {}}}, **_NONE}
 
 
-def add(app: FastAPI, gallery: Gallery, questions: Questions) -> None:
+def add(app: FastAPI, gallery: Gallery, questions: Questions, grouping: Grouping) -> None:
     """Add the routes."""
     vocabulary = Vocabulary(gallery)
 
@@ -23,7 +24,9 @@ def add(app: FastAPI, gallery: Gallery, questions: Questions) -> None:
     def facts(key: str) -> Response:
         """Everything that is known of a photograph."""
         row = gallery.row_of(key)
-        return Json({**facts_of(gallery, row), "words": vocabulary.words_of(row), "group": None})
+        return Json(
+            {**facts_of(gallery, row), "words": vocabulary.words_of(row), "group": grouping.group_of(row)}
+        )
 
     @app.get("/api/photographs/{key}/thumbnail", response_class=Response, responses=_JPEG)
     def thumbnail(key: str, v: str = "") -> Response:

@@ -65,7 +65,7 @@ class Door:
             name, port = (parted.hostname or "").lower(), parted.port
         except ValueError:
             return False
-        if parted.netloc != host or (port if port is not None else 80) != self.port:
+        if "@" in host or parted.netloc != host or (port if port is not None else 80) != self.port:
             return False
         return name in self.hosts or (self.takes_addresses and _is_address(name))
 

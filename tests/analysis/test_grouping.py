@@ -6,8 +6,9 @@ import pytest
 from analysis.grouping import leaders
 from analysis.grouping.groups import KINDS, Group, Shots, Thresholds, group_photographs
 from analysis.grouping.leaders import Like, find_leaders
+from analysis.grouping.thresholds import MEASURED, choose_thresholds, mean_cosine
 
-LIMITS = Thresholds(near=0.95, burst=0.85, bracket=0.6)
+LIMITS = Thresholds(near=0.95, burst=0.85, bracket=0.6, later=0.985)
 
 
 def at_angles(*degrees: float) -> np.ndarray:
@@ -54,6 +55,14 @@ def test_seconds_tell_a_burst():
     assert grouped(at_angles(0, 10, 28, 11), Shots(taken=taken)) == [("near", [0, 1, 2, 3])]
     assert grouped(at_angles(0, 28), Shots()) == []
     assert grouped(at_angles(0, 28), Shots(taken=np.array([100.0, np.nan]))) == []
+
+
+def test_more_than_an_hour_later_it_takes_more():
+    # 12 degrees: cosine 0.978.
+    assert grouped(at_angles(0, 12), Shots(taken=np.array([0, 3600.0]))) == [("near", [0, 1])]
+    assert grouped(at_angles(0, 12), Shots(taken=np.array([0, 3601.0]))) == []
+    assert grouped(at_angles(0, 12), Shots(taken=np.array([0, np.nan]))) == [("near", [0, 1])]
+    assert grouped(at_angles(0, 5), Shots(taken=np.array([0, 1e6]))) == [("near", [0, 1])]
 
 
 def test_a_burst_ends_with_its_seconds():
@@ -240,7 +249,7 @@ def test_hostile_times(taken):
 @pytest.mark.parametrize("near", [0, -1, 1.5, np.nan])
 def test_thresholds_that_make_no_sense(near):
     with pytest.raises(ValueError, match="threshold near"):
-        Thresholds(near, 0.8, 0.7)
+        Thresholds(near, 0.8, 0.7, 0.99)
 
 
 def test_columns_of_another_length_are_an_error():
@@ -248,6 +257,31 @@ def test_columns_of_another_length_are_an_error():
         group_photographs(at_angles(0, 1), Shots(taken=np.zeros(3)), LIMITS)
     with pytest.raises(ValueError, match="1 names"):
         group_photographs(at_angles(0, 1), Shots(name=["a"]), LIMITS)
+
+
+def test_the_rule_for_what_was_not_measured():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((500, 64)) + 1
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    vectors[3], vectors[4] = np.nan, 0
+    cosine = np.delete(vectors, [3, 4], axis=0) @ np.delete(vectors, [3, 4], axis=0).T
+    assert mean_cosine(vectors) == pytest.approx(cosine[np.triu_indices(498, 1)].mean(), abs=1e-5)
+    assert mean_cosine(vectors[:50]) == 0.5
+    chosen = choose_thresholds("somebody", "pooled", vectors)
+    limits = chosen.thresholds
+    assert "not measured" in chosen.origin
+    assert cosine.mean() < limits.bracket < limits.burst < limits.near < limits.later < 1
+    # Given, it takes the others along where they would be on the wrong side of it.
+    limits = choose_thresholds("somebody", "pooled", vectors, 0.3).thresholds
+    assert (limits.near, limits.burst, limits.bracket) == (0.3, 0.3, 0.3) and limits.later > 0.9
+    assert choose_thresholds("somebody", "pooled", vectors, 0.999).thresholds.later == 0.999
+
+
+@pytest.mark.parametrize("key", MEASURED, ids=" ".join)
+def test_measured_thresholds_are_in_their_order(key):
+    limits = MEASURED[key]
+    assert limits.bracket < limits.burst < limits.near < limits.later
+    assert choose_thresholds(*key, np.zeros((0, 3))).thresholds == limits
 
 
 def plain_leaders(vectors, taken, like) -> np.ndarray:
@@ -276,9 +310,9 @@ def test_blocks_and_bounds_change_nothing(monkeypatch, seed):
     vectors[200:] = vectors[:200] + 0.3 * rng.standard_normal((200, 96)) * basis * rng.random((200, 1))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     vectors = vectors[rng.permutation(400)]
-    taken = np.sort(rng.integers(0, 2000, 400)).astype(float)
+    taken = np.sort(rng.integers(0, 12_000, 400)).astype(float)
     taken[300:] = np.nan
-    like = Like(0.93, 0.8, 30)
+    like = Like(0.8, 0.93, 0.96, 30)
     leader, cosine = find_leaders(vectors, taken, like)
     assert 100 < (leader != np.arange(400)).sum() < 390
     np.testing.assert_array_equal(leader, plain_leaders(vectors, taken, like))

@@ -191,7 +191,7 @@ def test_chosen_files_are_copied_and_nothing_is_moved(mine, photos, tmp_path):
 
 
 def test_copies_are_found(mine):
-    groups = mine.groups().to_frame()
+    groups = mine.groups(kinds="copies").to_frame()
     assert groups["image_id"].tolist() == [
         name for name in mine.targets.image_id.tolist() if name.startswith(("03", "copy"))
     ]

@@ -42,7 +42,7 @@ class Keeper:
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
             for name, work in (("keep", self._keep), ("measure", self._measure))
         ]
-        self._is_listed = threading.Event()
+        self._is_known = threading.Event()
 
     def start(self) -> None:
         """Begin, in the background."""
@@ -64,7 +64,7 @@ class Keeper:
         """End everything."""
         self._end.set()
         self._wake.set()
-        self._is_listed.set()
+        self._is_known.set()
         self.pause()
         self._threads[0].join(10)
         if self._embedder is not None and not self._embedder.wait(0.0):
@@ -111,10 +111,10 @@ class Keeper:
         self.gallery.looks = Looks(layout.looks)
         self._list()
         self.gallery.bump(is_now=True)
-        self._is_listed.set()
         self.gallery.backbone = choose_backbone(layout, settings.backbone)
         self._take_in()
         self.gallery.bump(is_now=True)
+        self._is_known.set()
 
     def _list(self) -> None:
         """The list as it is now, if it is another."""
@@ -227,7 +227,7 @@ class Keeper:
     def _measure(self) -> None:
         """Size and capture time of every photograph by its header: the page can lay them out long before
         they are decoded."""
-        self._is_listed.wait()
+        self._is_known.wait()
         gallery = self.gallery
         listing = gallery.listing
         if listing is None:

@@ -215,13 +215,13 @@ class Questions:
 
     def _heads(self) -> dict[str, "Head"]:
         """The heads of the data root that are for these vectors, by name."""
-        from analysis.probing.heads import HeadError, load_head
+        from analysis.probing.heads import HeadError, head_files, load_head
 
         gallery = self.gallery
         found: dict[str, Head] = {}
         if gallery.layout is None:
             return found
-        for path in sorted((gallery.layout.root / "heads").glob("*.json")):
+        for path in head_files(gallery.layout.root / "heads"):
             try:
                 head = load_head(path)
             except HeadError:

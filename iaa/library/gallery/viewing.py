@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from store.looks import Look
 
 MAX_PIXELS = 200_000_000
@@ -48,6 +50,17 @@ def headers_of(files: list[Any]) -> list[tuple[int, int, float | None]]:
         else:
             found.append((facts.width, facts.height, facts.taken))
     return found
+
+
+def small_grey(jpeg: bytes, edge: int) -> "np.ndarray":
+    """A thumbnail in grey with a long edge of so many pixels, float32."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
+        scale = edge / max(image.size)
+        size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
+        return np.asarray(image.convert("L").resize(size, Image.Resampling.BOX), np.float32)
 
 
 def look_at_data(data: bytes, max_pixels: int) -> "Look":

@@ -1,7 +1,6 @@
 """Which content words fit a photograph best: those of ImageNet's 1,000 classes, by a text tower."""
 
 import logging
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from jaxtyping import Float32
 
 from iaa.library.gallery.encoding import MadeBy, encode_words
 from iaa.library.gallery.gallery import Gallery
-from iaa.library.gallery.jobs import Job
+from iaa.library.gallery.jobs import Job, Key
 from store import load_derived, save_derived
 from store.digests import digest_of_strings
 from store.file_names import cache_stem, file_stem
@@ -59,7 +58,7 @@ class Vocabulary:
             for n, share in zip(best.tolist(), below.tolist(), strict=True)
         ]
 
-    def _key(self) -> Hashable:
+    def _key(self) -> Key:
         listing, digest, n_pieces = self.gallery.vectors_version
         return listing, digest, n_pieces // _PARTS_PER_ANSWER
 
