@@ -87,7 +87,7 @@ function paint() {
   search.show(state);
   const order = markingOrder(state, now);
   line.show(state, shown, now, {
-    progress: status.progress(), busyGroups: library.isBusy("groups"), busySearch: library.isBusy("search"), searchProblem: library.problemOf("search"),
+    progress: status.progress(), busySearch: library.isBusy("search"), searchProblem: library.problemOf("search"), groupsProblem: library.problemOf("groups"),
     nWithout: order && state.view === "all" && !state.group ? shown.rows.reduce((n, row) => n + (Number.isNaN(order.score[row]) ? 1 : 0), 0) : 0,
   });
   paintViewer();

@@ -22,7 +22,7 @@ export function compute(state, known) {
   const counts = countChoices(known, mask);
   const group = state.group && groups ? groups.groups.find((one) => one.id === state.group) : undefined;
   /** @type {Int32Array} */
-  const ordered = group ? Int32Array.from(group.rows) : orderRows(state, known);
+  const ordered = state.view === "groups" && !groups ? new Int32Array(0) : group ? Int32Array.from(group.rows) : orderRows(state, known);
   const passing = ordered.filter((row) => mask[row] === 0);
   const base = { n: passing.length, total, nFailed, counts, mask };
   if (state.view === "groups" && groups && !group) return { ...base, ...stacksByKind(state, passing, groups) };

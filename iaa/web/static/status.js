@@ -78,7 +78,7 @@ export function createStatus(api, tell) {
     const speed = rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate)}/s` : "";
     const parts = {
       listing: ["Looking for photographs", counted],
-      starting: [message || "Getting ready"],
+      starting: ["Getting ready to look at photographs"],
       embedding: [`Looking at photographs: ${counted}`, speed, formatLeft(left), bad],
       stopped: [`Paused at ${counted}`, bad],
       failed: [message || "Something went wrong"],

@@ -37,7 +37,7 @@ export function createTile() {
   const badge = h("span", { class: "tile-badge", ...unread });
   const note = h("span", { class: "tile-note", ...unread });
   const reason = h("span", { class: "tile-reason", ...unread });
-  const element = h("div", { role: "option", class: "tile" }, picture.element, badge, note, caption, reason, tick);
+  const element = h("div", { role: "option", class: "tile" }, picture.element, badge, note, caption, " ", reason, tick);
 
   let address = "";
   let asked = "";
