@@ -34,6 +34,8 @@ MAX_DRIFT = 0.15
 """And how far it strays across."""
 MIN_FRAMES = 3
 """Two pictures that overlap are as often one that was composed again."""
+MIN_PIXELS = 0.6
+"""Of the largest picture's: smaller copies come after it, since scaling down makes sharp."""
 
 
 @dataclass(frozen=True)
@@ -318,12 +320,13 @@ def _with_copies(
 
 
 def _in_order(kind: Kind, rows: np.ndarray, cosine: np.ndarray, columns: _Columns) -> Group:
-    """Best first, else by time; then by name."""
+    """Best first (score, not much smaller, sharpness, pixels), else by time; then by name."""
     by_time = (columns.place[rows], columns.taken[rows])
     order = np.lexsort(by_time)
     if is_ranked := kind in ("near", "burst"):
         pixels = columns.width[rows] * columns.height[rows]
-        order = np.lexsort((*by_time, -pixels, -columns.sharpness[rows], -columns.score[rows]))
+        is_small = pixels < MIN_PIXELS * pixels.max()
+        order = np.lexsort((*by_time, -pixels, -columns.sharpness[rows], is_small, -columns.score[rows]))
     return Group(kind, rows[order], cosine[order], is_ranked)
 
 

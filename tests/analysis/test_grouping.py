@@ -111,6 +111,9 @@ def test_best_first():
     size = np.array([10, 20, 10, 10])
     shots = Shots(width=size, height=size, taken=np.array([3.0, 2, 1, 1]), name=["d", "c", "b", "a"])
     assert grouped(vectors, shots) == [("burst", [1, 3, 2, 0])]
+    # Scaling down makes sharp: a picture that is much smaller comes after those that are not.
+    shots = Shots(sharpness=np.array([9.0, 5, 6, 7]), width=np.array([5, 10, 9, 8]), height=np.full(4, 10))
+    assert grouped(vectors, shots) == [("near", [3, 2, 1, 0])]
 
 
 def test_brackets_are_named_and_not_ranked():
