@@ -110,7 +110,7 @@ def choose(rows: np.ndarray, ratings: np.ndarray, n_draws: int) -> None:
             if rule == "random":
                 chosen = pool
             else:  # what is chosen depends on the features and alpha alone, not on the stars
-                more = choose_next(standard, first, ALPHAS[12], max(sizes), may_be_asked, rule=rule)
+                more = choose_next(standard, first, max(sizes), may_be_asked, rule=rule, alpha=ALPHAS[12])
                 chosen = np.concatenate([first, more])
             for person, stars in enumerate(ratings):
                 for at, k in enumerate(sizes):

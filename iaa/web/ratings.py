@@ -18,8 +18,8 @@ class Said(BaseModel):
     key: str
     kind: Literal["stars", "flag", "pair"]
     value: float = Field(
-        description="stars: 1 to 5, 0 takes them back; flag: 1 picked, -1 rejected, 0 neither; pair: 1 `key` is "
-        "better, -1 `other` is, 0 they are equal"
+        description="stars: 1 to 5, 0 takes them back; flag: 1 picked, -1 rejected, 0 neither; pair: 1 `key` "
+        "is better, -1 `other` is, 0 they are equal"
     )
     other: str | None = Field(None, description="Of a pair, the key of the second photograph.")
 
@@ -80,7 +80,9 @@ class Taste(Counts):
     phase: Literal["too few", "working", "ready"]
     sentence: str
     is_better: bool
-    n_more: int | None = Field(description="About how many more ratings until it is better; null: not in sight.")
+    n_more: int | None = Field(
+        description="About how many more ratings until it is better; null: not in sight."
+    )
     error: float | None = Field(description="Of the expected stars of one photograph.")
     n_measured: int = Field(description="Ratings that this was measured on; may be fewer than there are.")
     rows: list[dict[str, Any]] = Field(description="question, by, value, low, high, n.")

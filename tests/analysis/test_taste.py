@@ -215,13 +215,13 @@ def test_what_is_asked_next_is_of_every_kind_and_no_moment_twice() -> None:
     kinds = np.repeat(np.eye(5) * 10, 20, axis=0)
     rows = kinds + 0.1 * rng.normal(size=kinds.shape)
     everybody = np.ones(100, dtype=bool)
-    chosen = choose_next(rows, np.array([0]), 1.0, 4, everybody)
+    chosen = choose_next(rows, np.array([0]), 4, everybody)
     assert sorted(chosen // 20) == [1, 2, 3, 4]
     group = np.arange(100) // 2
-    chosen = choose_next(rows, np.array([0]), 1.0, 60, everybody, group)
+    chosen = choose_next(rows, np.array([0]), 60, everybody, group)
     assert len(chosen) == 49 and len(set(group[chosen])) == 49 and 0 not in group[chosen]
     everybody[20:] = False
-    assert set(choose_next(rows, np.array([], dtype=int), 1.0, 30, everybody)) == set(range(20))
+    assert set(choose_next(rows, np.array([], dtype=int), 30, everybody)) == set(range(20))
     assert choose_pair(rows, np.array([3, 4, 5]), np.array([0, 0, 0, 1, 9, 1.1])) == (3, 5)
     assert choose_pair(rows, np.array([3]), np.zeros(100)) is None
 

@@ -1,4 +1,4 @@
-"""Rating in a gallery, and what is learned from it: after every key the photographs stand in the new order."""
+"""Rating in a gallery, and what is learned from it: after every key photographs stand in the new order."""
 
 import hashlib
 import threading
@@ -113,7 +113,9 @@ class Learning:
         gram = self._gram(matrix)
         group, is_open = self._groups(), matrix.has.copy()
         with self._lock:
-            rated = np.array([row for each in self._held() for row in (each.row, each.other) if row >= 0], int)
+            rated = np.array(
+                [row for each in self._held() for row in (each.row, each.other) if row >= 0], int
+            )
         rated = np.unique(rated[matrix.has[rated]])
         is_open[rated] = False
         rng = np.random.default_rng(len(rated))
@@ -124,7 +126,7 @@ class Learning:
         some = np.concatenate([pool, rated])
         standard = gram.scaling.apply(matrix.rows[some])
         may_be_asked = np.arange(len(some)) < len(pool)
-        places = choose_next(standard, np.arange(len(pool), len(some)), 1.0, n, may_be_asked, group[some], rng)
+        places = choose_next(standard, np.arange(len(pool), len(some)), n, may_be_asked, group[some], rng)
         score = np.zeros(len(some))
         if (learned := self._learned) is not None:
             score = self._scores(learned)[some]
@@ -143,7 +145,14 @@ class Learning:
 
         count = self._count()
         n_said = count["n_stars"] + count["n_pairs"] + count["n_flags"]
-        empty = {"rows": [], "sentence": "", "is_better": False, "n_more": None, "error": None, "n_measured": 0}
+        empty = {
+            "rows": [],
+            "sentence": "",
+            "is_better": False,
+            "n_more": None,
+            "error": None,
+            "n_measured": 0,
+        }
         about = {"rater": self.rater, **count, **empty}
         try:
             learned = self._learn()
