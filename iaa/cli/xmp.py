@@ -1,7 +1,6 @@
 """`iaa xmp`: stars from other photo programs, and for them."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer

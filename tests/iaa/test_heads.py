@@ -94,7 +94,11 @@ def test_laions_mlp_is_imported_and_shown_as_one_vector(run, tmp_path):
         ([*FIT, "--save", "taken"], 2, "taken exists: choose another name, or give --overwrite"),
         (["probe", "-d", "holiday", "-b", "sharp"], 1, "neither votes nor scores"),
         (["probe", "-d", "planted", "-b", "sharp", "--joint"], 2, "needs two backbones"),
-        (["rank", "--head", "nowhere", "-d", "planted"], 1, "there are: oasis-beauty, taken. Make one: iaa probe"),
+        (
+            ["rank", "--head", "nowhere", "-d", "planted"],
+            1,
+            "there are: oasis-beauty, taken. Make one: iaa probe",
+        ),
         (["rank", "--head", "taken", "-d", "plantde"], 1, "no data set 'plantde'"),
         (["probe", "-d", "plantde", "-b", "sharp"], 1, "no data set 'plantde'"),
         (["rank", "--head", "taken", "-d", "planted", "--csv", "/nowhere/x.csv"], 2, "folder that exists"),

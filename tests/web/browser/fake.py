@@ -65,7 +65,7 @@ class Fake:
         self.sharpness = self.sharpness or [float(v) for v in rng.random(n)]
         self.scores = self.scores or [float(v) for v in 5 + rng.normal(0, 0.8, n)]
         self.x, self.y = rng.random(n), rng.random(n)
-        self.colours = ["#%02x%02x%02x" % tuple(rgb) for rgb in rng.integers(50, 190, (n, 3))]
+        self.colours = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in rng.integers(50, 190, (n, 3))]
 
     @property
     def keys(self) -> list[str]:
@@ -79,12 +79,26 @@ class Fake:
         return {"version": str(self.version), "listing": str(self.listing)}
 
     def library(self) -> dict[str, Any]:
-        why = "" if self.words else "What looks at these photographs knows no words. With CLIP it would: iaa open holiday --backbone vit_b32.openai"
+        why = (
+            ""
+            if self.words
+            else "What looks at these photographs knows no words. With CLIP it would: iaa open holiday --backbone vit_b32.openai"
+        )
         heads = [
-            {"name": "liked", "title": "Liked by people", "about": "How much people liked photographs like it, 1 to 10."},
+            {
+                "name": "liked",
+                "title": "Liked by people",
+                "about": "How much people liked photographs like it, 1 to 10.",
+            },
             {"name": "fresh", "title": "Fresh", "about": ""},
         ]
-        details = {"backbone": "planted", "output": "embedding", "dataset": "holiday", "features": "", "digest": "00"}
+        details = {
+            "backbone": "planted",
+            "output": "embedding",
+            "dataset": "holiday",
+            "features": "",
+            "digest": "00",
+        }
         return self.stamp() | {
             "name": "holiday", "title": self.title, "n": len(self.names), "words": self.words, "why_no_words": why,
             "heads": heads, "default_order": "score", "default_head": "liked", "folder": "/photographs/holiday",
@@ -140,7 +154,10 @@ class Fake:
     def facts(self, row: int) -> dict[str, Any]:
         width, height = self.sizes[row]
         group = next((group["id"] for group in self.groups if row in group["rows"]), None)
-        words = [{"text": "lake", "cosine": 0.3, "percentile": 97.0}, {"text": "boat", "cosine": 0.28, "percentile": 91.0}]
+        words = [
+            {"text": "lake", "cosine": 0.3, "percentile": 97.0},
+            {"text": "boat", "cosine": 0.28, "percentile": 91.0},
+        ]
         return {
             "key": self.keys[row], "name": self.names[row], "file": f"{self.folders[row]}/{self.names[row]}".lstrip("/"),
             "size_bytes": 2_345_678, "width": width, "height": height, "taken": self.taken[row], "camera": "Fujifilm X-T4",
@@ -149,15 +166,21 @@ class Fake:
             "group": group, "exact_copies": [],
         }  # fmt: skip
 
-    def answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, str, bytes]:
+    def answer(
+        self, method: str, path: str, query: dict[str, list[str]], body: bytes
+    ) -> tuple[int, str, bytes]:
         """Status, type and content of one answer."""
         parts = path.strip("/").split("/")
         if path == "/":
-            page = Environment(loader=FileSystemLoader(WEB / "templates"), autoescape=True).get_template("page.html")
+            page = Environment(loader=FileSystemLoader(WEB / "templates"), autoescape=True).get_template(
+                "page.html"
+            )
             return 200, "text/html; charset=utf-8", page.render(title=self.title, version="0").encode()
         if parts[0] == "static":
             file = WEB / path.strip("/")
-            return (200, TYPES[file.suffix], file.read_bytes()) if file.is_file() else (404, "text/plain", b"")
+            return (
+                (200, TYPES[file.suffix], file.read_bytes()) if file.is_file() else (404, "text/plain", b"")
+            )
         if parts[:2] == ["api", "photographs"] and len(parts) > 2:
             row = int(parts[2][1:])
             if len(parts) == 3:
@@ -185,7 +208,9 @@ class Fake:
             try:
                 width, height = Image.open(io.BytesIO(body)).size
             except OSError:
-                return as_json({"detail": "this is no picture that can be read: send a JPEG, PNG or HEIC"}, 415)
+                return as_json(
+                    {"detail": "this is no picture that can be read: send a JPEG, PNG or HEIC"}, 415
+                )
             return as_json({"token": "sent", "width": width, "height": height})
         asked = json.loads(body or b"{}")
         self.asked.append((what, asked))
@@ -220,7 +245,7 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 split = urlsplit(self.path)
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if fake.gone:
@@ -273,11 +298,15 @@ def drawn(sizes: list[tuple[int, int]], n_kinds: int = 40, grain: float = 0) -> 
 
 def _blobs(seed: int, width: int, height: int, grain: float) -> bytes:
     rng = np.random.default_rng(seed)
-    small = Image.fromarray(rng.integers(30, 220, (4, 6, 3)).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    small = Image.fromarray(rng.integers(30, 220, (4, 6, 3)).astype(np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     draw = ImageDraw.Draw(small)
     for _ in range(12):
         x, y, r = rng.random() * width, rng.random() * height, rng.random() * min(width, height) / 3
-        draw.ellipse((x - r, y - r, x + r, y + r), outline=tuple(int(v) for v in rng.integers(0, 255, 3)), width=3)
+        draw.ellipse(
+            (x - r, y - r, x + r, y + r), outline=tuple(int(v) for v in rng.integers(0, 255, 3)), width=3
+        )
     if grain:
         noisy = np.asarray(small) + rng.normal(0, grain, (height, width, 1))
         small = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
@@ -301,6 +330,9 @@ def from_folder(folder: Path, limit: int = 10**9) -> Fake:
         return out.getvalue()
 
     fake = Fake([file.name for file in files], picture, sizes, title=folder.parent.name)
-    small = [Image.open(file).convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)) for file in files]
-    fake.colours = ["#%02x%02x%02x" % rgb for rgb in small]
+    small = [
+        Image.open(file).convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+        for file in files
+    ]
+    fake.colours = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in small]
     return fake
