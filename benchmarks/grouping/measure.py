@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 import iaa
-from analysis.grouping.thresholds import by_mean, mean_cosine
+from analysis.grouping.thresholds import by_rule, high_cosine
 from benchmarks.grouping.variants import CHANGES, folder_of, make_variants
 
 PRECISION = 0.99
@@ -111,16 +111,16 @@ def report(dataset: iaa.Dataset, backbone: str, output: str, names: list[str]) -
             *(f"{(right[change] >= threshold).mean():.3f}" for change in CHANGES),
         ]
         print("| " + " | ".join(cells) + " |")
-    mean = mean_cosine(vectors["original"])
+    high = high_cosine(vectors["original"])
     found = {
         "near": best,
         "burst": first_with(lambda t: above(wrong_same, t) <= 0.01 * len(wrong_same)),
         "bracket": first_with(lambda t: above(wrong, t) <= 0.01 * len(wrong)),
         "highest of the wrong": float(wrong[-1]),
     }
-    print(f"\nmean cosine of the photographs {mean:.3f}; thresholds and their share of the mean distance:")
-    print(", ".join(f"{name} {value:.3f} ({(1 - value) / (1 - mean):.3f})" for name, value in found.items()))
-    rule = by_mean(mean)
+    print(f"\n1 % of pairs of photographs reach {high:.3f}; thresholds and their share of that distance:")
+    print(", ".join(f"{name} {value:.3f} ({(1 - value) / (1 - high):.3f})" for name, value in found.items()))
+    rule = by_rule(high)
     for name in ("near", "later"):
         limit = rule[name]
         print(
