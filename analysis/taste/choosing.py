@@ -1,7 +1,7 @@
 """Which photographs to rate next: those that stand for most others.
 
-With few ratings what counts is that every common kind of picture has been seen: the next photograph is the one
-that most others are like which nothing rated is like yet (facility location, by cosines of standardised
+With few ratings what counts is that every common kind of picture has been seen: the next photograph is the
+one that most others are like which nothing rated is like yet (facility location, by cosines of standardised
 features). Measured on people who rated everything (benchmarks/taste.py --choose), that is better than
 choosing at random for the first 25 ratings or so, and as good later.
 

@@ -79,6 +79,9 @@ def evaluate(
     backbone: Backbone = None,
     output: Output = None,
     head: General = None,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Also within groups: is the best of a burst found?")
+    ] = False,
     seed: options.Seed = 0,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -86,7 +89,7 @@ def evaluate(
     """Say what a rater's ratings are worth: how well held-back ones are predicted, beside the general head
     and chance."""
     layout = Layout(data_root(data), options.choose_dataset(dataset, data))
-    found = fit_taste(layout, rater, backbone, output, head, seed=seed)
+    found = fit_taste(layout, rater, backbone, output, head, groups, seed)
     if as_json:
         answer_json(_described(found))
         return
