@@ -107,6 +107,7 @@ def evaluate_taste(
     opinions: Opinions,
     general: Float[np.ndarray, " n_images"] | None = None,
     group: Int[np.ndarray, " n_images"] | None = None,
+    beside: Float[np.ndarray, " n_images"] | None = None,
     n_folds: int = N_FOLDS,
     n_repeats: int | None = None,
     n_boot: int = 1000,
@@ -115,6 +116,7 @@ def evaluate_taste(
     """A taste on opinions that were held back: in every fold alpha is chosen and all is fitted on the others
     alone, and nothing is learned from a photograph that it is then asked about.
 
+    It starts from `general`, and is compared with it, or with `beside` where it starts from nothing.
     `group` numbers what belongs together (-1: nothing). Raises ValueError for fewer than FEWEST opinions.
     """
     if len(opinions) < FEWEST:
@@ -122,12 +124,13 @@ def evaluate_taste(
     n_repeats = n_repeats or (6 if len(opinions) <= 200 else 2)
     full = hold_back(gram, opinions, general, n_folds, n_repeats, seed)
     half = hold_back(gram, opinions, general, n_folds, n_repeats, seed, share=0.5)
+    beside = general if beside is None else beside
     stars, share = opinions.stars, 1 / (n_folds - 1)
     by_fold = {TASTE: [(stars[held], score) for score, held in full.folds()]}
     margins = {TASTE: full.margin}
-    if general is not None:
-        by_fold[GENERAL] = [(stars[held], general[opinions.row[held]]) for _, held in full.folds()]
-        margins[GENERAL] = general[opinions.first] - general[opinions.second]
+    if beside is not None:
+        by_fold[GENERAL] = [(stars[held], beside[opinions.row[held]]) for _, held in full.folds()]
+        margins[GENERAL] = beside[opinions.first] - beside[opinions.second]
     n_pairs = sum(accuracy(said, score)[1] for said, score in by_fold[TASTE])
     right = {
         name: np.array([accuracy(said, score)[0] for said, score in folds]) for name, folds in by_fold.items()
@@ -135,13 +138,13 @@ def evaluate_taste(
     ordered = {name: np.array([_srcc(*fold) for fold in folds]) for name, folds in by_fold.items()}
     groups = np.full(opinions.n_stars, -1) if group is None else group[opinions.row]
     mean = {TASTE: full.stars.mean(axis=0)}
-    if general is not None:
-        mean[GENERAL] = general[opinions.row]
+    if beside is not None:
+        mean[GENERAL] = beside[opinions.row]
     within = {name: within_groups(stars, score, groups, n_boot, seed) for name, score in mean.items()}
     compared = {name: of_pairs(opinions.outcome, margin, n_boot, seed) for name, margin in margins.items()}
-    rival = GENERAL if general is not None else "chance"
+    rival = GENERAL if beside is not None else "chance"
     if opinions.n_stars >= FEWEST and n_pairs:
-        other = right[GENERAL] if general is not None else np.full(len(right[TASTE]), 0.5)
+        other = right[GENERAL] if beside is not None else np.full(len(right[TASTE]), 0.5)
         ahead = over_folds(right[TASTE] - other, share)
         value, at_rival = float(np.nanmean(right[TASTE])), float(np.nanmean(other))
         halves = np.array([accuracy(stars[held], score)[0] for score, held in half.folds()])

@@ -74,13 +74,17 @@ def evaluate(
     backbone: options.OneEmbedded = None,
     output: Output = None,
     head: General = None,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Also within groups: is the best of a burst found?")
+    ] = False,
     seed: options.Seed = 0,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
     """Say what a rater's ratings are worth: how well held-back ones are predicted, beside the general head
     and chance."""
-    found = fit_taste(options.choose_layout(dataset, data), rater, backbone, output, head, seed=seed)
+    layout = options.choose_layout(dataset, data)
+    found = fit_taste(layout, rater, backbone, output, head, groups, seed)
     if as_json:
         answer_json(_described(found))
         return

@@ -130,7 +130,7 @@ def fit_taste(
     backbone: str | None = None,
     output: str | None = None,
     head: str | None = None,
-    groups: Sequence[Sequence[int]] | None = None,
+    within_groups: bool = False,
     seed: int = 0,
     n_boot: int = 1000,
 ) -> TasteFit:
@@ -138,7 +138,7 @@ def fit_taste(
     star, a picked one as five) and comparisons. With a general `head` of the same features it starts from
     that head and learns what she differs in.
 
-    `groups` are rows of the feature file that belong together (default: none are known).
+    `within_groups`: what it is worth within bursts and near-duplicates (ds.groups()) is measured, too.
     Raises UsageError where nothing was rated, or the head is of other features.
     """
     from analysis.taste.evaluation import FEWEST, evaluate_taste
@@ -156,8 +156,11 @@ def fit_taste(
         start = None if general is None else general.score(rows)
         taste = fit(gram, opinions, start)
         group = np.full(features.n_images, -1)
-        for number, members in enumerate(groups or []):
-            group[np.asarray(members, dtype=int)] = number
+        if within_groups:
+            from iaa.library.groups import group_photographs
+
+            for number, each in enumerate(group_photographs(layout, features.backbone).groups):
+                group[each.rows] = number
         worth = None
         if len(opinions) >= FEWEST:
             worth = evaluate_taste(gram, opinions, start, group, n_boot=n_boot, seed=seed)

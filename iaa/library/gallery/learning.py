@@ -331,7 +331,13 @@ class Learning:
         learned, matrix = self._learn(), self._matrix()
         gram = Gram(matrix.rows, self._gram(matrix).scaling)  # of its own: the other is in use
         worth: Worth = evaluate_taste(
-            gram, learned.opinions, learned.general, self._groups(), n_boot=400, n_repeats=3
+            gram,
+            learned.opinions,
+            learned.general,
+            self._groups(),
+            self._generals()[-1],
+            n_boot=400,
+            n_repeats=3,
         )
         names = ("question", "by", "value", "low", "high", "n")
         return {
