@@ -112,7 +112,7 @@ class Keeper:
         self._list()
         self.gallery.bump(is_now=True)
         self.gallery.backbone = choose_backbone(layout, settings.backbone)
-        self._take_in()
+        self._take_in(is_final=True)
         self.gallery.bump(is_now=True)
         self._is_known.set()
 
@@ -129,20 +129,27 @@ class Keeper:
             self._begun, self._digest = {}, ""
             gallery.take_list(Listing(table), Changes(table).now)
 
-    def _take_in(self) -> None:
+    def _take_in(self, is_final: bool = False) -> None:
         """What is finished and was not taken in yet: the feature file, parts of runs, looks."""
         gallery = self.gallery
         assert gallery.layout is not None
         path = gallery.layout.features_of(gallery.backbone)
         if path.exists():
-            with open_features(path) as features:
-                if features.digest != self._digest:
-                    gallery.take_features(features)
-                    self._digest, self._begun = features.digest, {}
+            try:
+                self._take_features(path)
+            except StoreError:  # it may have been replaced while it was read
+                if is_final:
+                    self._take_features(path)
         for begun_path in (path, path.parent / "update" / path.name):
             with suppress(StoreError, OSError):
                 self._take_parts(begun_path)
         gallery.take_looks()
+
+    def _take_features(self, path: Path) -> None:
+        with open_features(path) as features:
+            if features.digest != self._digest:
+                self.gallery.take_features(features)
+                self._digest, self._begun = features.digest, {}
 
     def _take_parts(self, path: Path) -> None:
         begun = self._begun.get(path) or open_begun(path)
@@ -166,7 +173,7 @@ class Keeper:
             self._tell(embedder)
             gallery.bump()
         self._list()
-        self._take_in()
+        self._take_in(is_final=True)
         if embedder.is_busy and not embedder.is_stopped:
             self._wait_for_another(embedder.error)
         elif embedder.is_stopped:
