@@ -144,11 +144,15 @@ def _look_at(
     try:
         if isinstance(picture, np.ndarray):
             height, width, _ = picture.shape
-            size = thumbnails.sharpness_size(width, height)
-            picture = fromarray(picture if size is None else turbo.resize(picture, *size))
-        return thumbnails.look_at(picture, sha256, data, is_upright)
+            size = thumbnails.fitting((width, height), thumbnails.SHARPNESS_EDGE)
+            picture = fromarray(picture if size == (width, height) else turbo.resize(picture, size))
+        return thumbnails.look_at(picture, sha256, data, is_upright, resize=_resize)
     except Exception as error:  # whatever it is, it costs this thumbnail and not the row
         return thumbnails.unseen(sha256, data, f"cannot be shown: {type(error).__name__} {error}".rstrip())
+
+
+def _resize(image: Image, size: tuple[int, int]) -> Image:
+    return fromarray(turbo.resize(np.array(image), size))
 
 
 def _check_resized(steps: Sequence[Steps], width: int, height: int, max_pixels: int) -> None:

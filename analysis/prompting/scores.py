@@ -298,9 +298,9 @@ def rank_images(score: Float[np.ndarray, " n_images"]) -> ImageRanking:
     rows = np.flatnonzero(np.isfinite(score))
     order = rows[np.argsort(-score[rows], kind="stable")]
     ranked = score[order]
-    ascending = ranked[::-1]
-    below = np.searchsorted(ascending, ranked, side="left")
-    not_above = np.searchsorted(ascending, ranked, side="right")
-    tied = not_above - below - 1
-    percentile = 100 * (below + 0.5 * tied) / max(len(ranked) - 1, 1)
-    return ImageRanking(1 + len(ranked) - not_above, order, ranked, percentile)
+    n = len(ranked)
+    first = np.flatnonzero(np.concatenate([np.ones(min(n, 1), bool), ranked[1:] != ranked[:-1]]))
+    n_equal = np.diff(np.append(first, n))
+    above, tied = np.repeat(first, n_equal), np.repeat(n_equal - 1, n_equal)
+    percentile = 100 * (n - 1 - above - tied + 0.5 * tied) / max(n - 1, 1)
+    return ImageRanking(1 + above, order, ranked, percentile)

@@ -10,9 +10,11 @@ number compares with those of its own size only.
 import hashlib
 import io
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps
 from PIL.Image import Resampling, Transpose
@@ -23,15 +25,16 @@ from store.looks import Look
 
 LONG_EDGE = 480
 SHARPNESS_EDGE = 1024
-_QUALITY = 70
-_MIN_QUALITY = 40
-_MAX_BYTES = 40_000
+_QUALITIES = (60, 45)
+_MAX_BYTES = 48_000
 """Of a thumbnail: what is larger (foliage, noise) is coded with less quality."""
 _MAX_PROFILE = 4 * 2**20
 _JPEG = b"\xff\xd8\xff"
 _HEAD_BYTES = 2**17
 FACTS = ("camera", "lens", "exposure", "aperture", "iso", "focal", "bias")
 """What of a file's facts (embed.images.facts) a look has besides size and time."""
+
+Resize = Callable[[Image.Image, tuple[int, int]], Image.Image]
 
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -64,30 +67,40 @@ def look_at_bytes(data: bytes, max_pixels: int = MAX_PIXELS, is_quick: bool = Tr
 
 
 def look_at(
-    image: Image.Image, sha256: bytes, data: bytes, is_upright: bool = True, is_scaled: bool = False
+    image: Image.Image,
+    sha256: bytes,
+    data: bytes,
+    is_upright: bool = True,
+    is_scaled: bool = False,
+    resize: Resize | None = None,
 ) -> Look:
-    """The look of an RGB picture that was decoded from a file's bytes: at its own size or at that of the
-    sharpness, or, `is_scaled`, at any other that is enough for a thumbnail."""
+    """The look of an RGB picture that was decoded from a file's bytes, at its own size or, `is_scaled`, at
+    any size that is enough for a thumbnail. `resize` does what Pillow's bilinear resize does."""
     facts = read_facts(data)
-    middle = image.resize(size, Resampling.BILINEAR) if (size := sharpness_size(*image.size)) else image
+    resize = resize or _resize
+    size = fitting(image.size, SHARPNESS_EDGE)
+    middle = image if size == image.size else resize(image, size)
     sharpness = None if is_scaled else laplacian_variance(np.asarray(middle.convert("L")))
-    middle = middle.copy() if middle is image else middle
-    middle.thumbnail((LONG_EDGE, LONG_EDGE), Resampling.LANCZOS)
+    size = fitting(middle.size, LONG_EDGE)
+    small = middle if size == middle.size else resize(middle, size)
     if not is_upright and facts.orientation in _TURNS:
-        middle = middle.transpose(_TURNS[facts.orientation])
-    small = to_srgb(middle, colour_profile(data))
-    colour = "#{:02x}{:02x}{:02x}".format(*np.asarray(small).reshape(-1, 3).mean(axis=0).round().astype(int))
+        small = small.transpose(_TURNS[facts.orientation])
+    small = to_srgb(small, colour_profile(data))
+    mean: Any = small.resize((1, 1), Resampling.BOX).getpixel((0, 0))
     width, height = (facts.width, facts.height) if facts.width else image.size
     said = {name: value for name in FACTS if (value := getattr(facts, name)) not in (None, "")}
+    colour = "#{:02x}{:02x}{:02x}".format(*mean)
     return Look(sha256, width, height, colour, sharpness, facts.taken, said, jpeg=encode_jpeg(small))
 
 
-def sharpness_size(width: int, height: int) -> tuple[int, int] | None:
-    """The size at which sharpness is measured; None for a picture that is measured as it is."""
-    if max(width, height) <= SHARPNESS_EDGE:
-        return None
-    scale = SHARPNESS_EDGE / max(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def fitting(size: tuple[int, int], edge: int) -> tuple[int, int]:
+    """The size of a picture whose long edge is at most `edge`; it is never enlarged."""
+    scale = min(1.0, edge / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size, Resampling.BILINEAR)
 
 
 def unseen(sha256: bytes, data: bytes, problem: str) -> Look:
@@ -98,12 +111,13 @@ def unseen(sha256: bytes, data: bytes, problem: str) -> Look:
 
 def encode_jpeg(image: Image.Image) -> bytes:
     """A thumbnail's JPEG, without any of the file's metadata."""
-    for quality in range(_QUALITY, _MIN_QUALITY - 1, -15):
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=quality)
-        if buffer.tell() <= _MAX_BYTES:
+    pixels = np.ascontiguousarray(image)
+    encoded: bytes = b""
+    for quality in _QUALITIES:
+        encoded = simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")
+        if len(encoded) <= _MAX_BYTES:
             break
-    return buffer.getvalue()
+    return encoded
 
 
 def laplacian_variance(luma: UInt8[np.ndarray, "height width"]) -> float | None:
@@ -111,8 +125,13 @@ def laplacian_variance(luma: UInt8[np.ndarray, "height width"]) -> float | None:
     if min(luma.shape) < 3:
         return None
     v = luma.astype(np.int16)
-    found = v[:-2, 1:-1] + v[2:, 1:-1] + v[1:-1, :-2] + v[1:-1, 2:] - 4 * v[1:-1, 1:-1]
-    return round(float(np.var(found, dtype=np.float32)), 2)
+    laplacian = v[:-2, 1:-1] + v[2:, 1:-1]
+    laplacian += v[1:-1, :-2]
+    laplacian += v[1:-1, 2:]
+    laplacian -= v[1:-1, 1:-1] << 2
+    found = laplacian.ravel().astype(np.float32)
+    mean = float(found.mean())
+    return round(float(found @ found) / len(found) - mean**2, 2)
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:

@@ -110,8 +110,10 @@ def apply_steps(steps: Steps, pixels: np.ndarray) -> np.ndarray:
     return image.permute(1, 2, 0).contiguous().numpy()
 
 
-def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The pixels at another size, antialiased: uint8 (height, width, 3), as Pillow's bilinear resize."""
+def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixels at another size (width, height), antialiased, as Pillow's bilinear resize: uint8 (height,
+    width, 3)."""
+    width, height = size
     image = torch.from_numpy(pixels).permute(2, 0, 1)
     resized = tvf.resize(image, [height, width], tv.InterpolationMode.BILINEAR, antialias=True)
     found: np.ndarray = resized.permute(1, 2, 0).contiguous().numpy()

@@ -21,7 +21,7 @@ EXTRAS = {
     "report": ["IPython", "ipykernel", "jupyterlab", "matplotlib", "nbconvert", "nbformat", "papermill"],
     "raw": ["rawpy"],
     "transformers": ["transformers"],
-    "web": ["fastapi", "orjson", "pydantic", "starlette", "uvicorn"],
+    "web": ["fastapi", "orjson", "uvicorn"],
 }
 """Packages as they are imported, by the extra that brings them."""
 

@@ -89,7 +89,8 @@ def add(app: FastAPI, gallery: Gallery, questions: Questions, grouping: Grouping
             found = questions.search(text or [], like or [], picture or [])
         else:
             found = questions.by_sharpness()
-        return Json({**versions, **vars(found)})
+        percentile = found.percentile.astype(np.float32)  # half as long to send
+        return Json({**versions, **vars(found), "percentile": percentile})
 
     @app.get("/api/groups", response_model=answers.Groups, responses=_WORKING)
     def groups(version: str | None = None) -> Response:

@@ -83,7 +83,12 @@ class Page:
         self.keeper = Keeper(Gallery(settings))
         app = create_app(self.keeper, door_of(self.address, names), is_loopback(host))
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=2
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=60,
         )
         self._server = uvicorn.Server(config)
 

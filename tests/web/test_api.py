@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import io
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -173,6 +175,35 @@ def test_score_by_words_is_what_rank_says(client, listed, embedded):
     assert order["score"] == pytest.approx(ranked.columns["score"], abs=1e-5)
     by_words = client.get("/api/order?by=words&high=beautiful&low=ugly").json
     assert by_words["rows"] == order["rows"]
+
+
+def test_words_that_cannot_be_read_are_refused(client):
+    answer = client.get(f"/api/order?by=search&text={'very%20' * 300}dog")
+    assert answer.status == 409 and "tokens" in answer.json["detail"]
+
+
+def test_the_servers_process_never_loads_torch(embedded):
+    """After it has searched by words, sent a picture and shown one."""
+    code = f"""
+import sys, threading
+from pathlib import Path
+from iaa.library.gallery.gallery import Settings
+from iaa.web.serving import Page
+from tests.web.conftest import Client, TOKEN, jpeg
+page = Page(Settings(Path({str(embedded / "data")!r}), "mine", is_embedding=False), token=TOKEN)
+threading.Thread(target=page.run, daemon=True).start()
+client = Client(page.address.port)
+client.until("ready")
+assert client.get("/api/order?by=search&text=dog").status == 200
+token = client.post("/api/pictures", jpeg(1)).json["token"]
+assert client.get(f"/api/order?by=search&picture={{token}}").status == 200
+assert client.get("/api/order?by=search&text=" + "very%20" * 300).status == 409
+assert client.get(f"/api/photographs/{{client.key('img1.jpg')}}/picture?edge=100").status == 200
+assert "torch" not in sys.modules, "torch"
+page.stop()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

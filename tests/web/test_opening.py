@@ -378,3 +378,13 @@ def test_the_same_vectors_give_the_same_scores_early_and_late(open_page, many, t
     assert late["score"] == pytest.approx(sorted(scores, reverse=True))
     at_end = dict(zip(late["rows"], late["score"], strict=True))
     assert early["score"] == pytest.approx([at_end[row] for row in early["rows"]], abs=1e-4)
+
+
+def test_without_the_extra_the_command_says_what_to_install(tmp_path):
+    make_photographs(tmp_path / "p", 1)
+    block = "import sys; sys.modules['fastapi'] = None\nfrom iaa.cli.app import main\n"
+    arguments = ["open", str(tmp_path / "p"), "--data", str(tmp_path / "data"), "--no-browser"]
+    code = f"{block}main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: this needs fastapi: pip install 'image-aesthetics-store[web]'\n"

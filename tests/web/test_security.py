@@ -139,8 +139,13 @@ def test_sent_pictures_are_bounded_by_bytes_and_pixels(client, monkeypatch):
             pass  # it may hang up before all is sent
         else:
             assert b" 413 " in raw.recv(100)
-    header = b"IHDR" + (60_000).to_bytes(4) * 2 + b"\x08\x02\0\0\0"
-    huge = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + zlib.crc32(header).to_bytes(4)
+    huge = b"\x89PNG\r\n\x1a\n"
+    for kind, content in (
+        (b"IHDR", (60_000).to_bytes(4) * 2 + b"\x08\x02\0\0\0"),
+        (b"IDAT", zlib.compress(bytes(1000))),
+        (b"IEND", b""),
+    ):
+        huge += len(content).to_bytes(4) + kind + content + zlib.crc32(kind + content).to_bytes(4)
     answer = client.post("/api/pictures", huge)
     assert answer.status == 415 and "limit" in answer.json["detail"]
     for junk in (b"", b"<svg onload=alert(1)>", b"GIF89a"):

@@ -3,6 +3,8 @@
 The backbone is the one whose weights made the gallery's vectors; other weights of its name are refused.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 
 if TYPE_CHECKING:
@@ -51,18 +54,32 @@ class Sent:
 
 
 def encode_words(made_by: MadeBy, words: list[str], template: str) -> np.ndarray:
-    """Raw vectors of words in a template (n_words, dim). Raises as iaa.library.searching.encode_words."""
+    """Raw vectors of words in a template (n_words, dim). Raises UsageError for words that cannot be read,
+    StoreError where the weights are others than those that made the vectors."""
     from iaa.library.searching import words_by
 
-    return words_by(_loaded(made_by), words, template)
+    with _without_torch():
+        return words_by(_loaded(made_by), words, template)
 
 
 def encode_picture(made_by: MadeBy, output: str, data: bytes) -> np.ndarray:
-    """Raw vector of a picture (dim,). Raises UsageError where it cannot be read, IdentityError."""
+    """Raw vector of a picture (dim,). Raises UsageError where it cannot be read, StoreError as above."""
     from iaa.library.searching import picture_by
 
     made = made_by.identity["preprocessing"]
-    return picture_by(_loaded(made_by), made, output, Sent(data), "the picture")
+    with _without_torch():
+        return picture_by(_loaded(made_by), made, output, Sent(data), "the picture")
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """Errors of backbones as UsageError: their own kinds would bring torch into the process that asked."""
+    from embed.backbones.spec import BackboneError
+
+    try:
+        yield
+    except BackboneError as error:
+        raise UsageError("\n".join([str(error), *getattr(error, "__notes__", [])])) from None
 
 
 @lru_cache(maxsize=1)

@@ -274,7 +274,7 @@ class Gallery:
             wanted = self.rows.unseen_contents()
         if self.looks is None or not wanted:
             return
-        found = self.looks.of(wanted)
+        found = self.looks.of(wanted, with_facts=False)
         with self.lock:
             for sha256, look in found.items():
                 for row in self.rows.of_content(sha256):

@@ -42,7 +42,7 @@ class Keeper:
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
             for name, work in (("keep", self._keep), ("measure", self._measure))
         ]
-        self._is_listed = threading.Event()
+        self._is_known = threading.Event()
 
     def start(self) -> None:
         """Begin, in the background."""
@@ -64,7 +64,7 @@ class Keeper:
         """End everything."""
         self._end.set()
         self._wake.set()
-        self._is_listed.set()
+        self._is_known.set()
         self.pause()
         self._threads[0].join(10)
         if self._embedder is not None and not self._embedder.wait(0.0):
@@ -111,10 +111,10 @@ class Keeper:
         self.gallery.looks = Looks(layout.looks)
         self._list()
         self.gallery.bump(is_now=True)
-        self._is_listed.set()
         self.gallery.backbone = choose_backbone(layout, settings.backbone)
-        self._take_in()
+        self._take_in(is_final=True)
         self.gallery.bump(is_now=True)
+        self._is_known.set()
 
     def _list(self) -> None:
         """The list as it is now, if it is another."""
@@ -129,20 +129,27 @@ class Keeper:
             self._begun, self._digest = {}, ""
             gallery.take_list(Listing(table), Changes(table).now)
 
-    def _take_in(self) -> None:
+    def _take_in(self, is_final: bool = False) -> None:
         """What is finished and was not taken in yet: the feature file, parts of runs, looks."""
         gallery = self.gallery
         assert gallery.layout is not None
         path = gallery.layout.features_of(gallery.backbone)
         if path.exists():
-            with open_features(path) as features:
-                if features.digest != self._digest:
-                    gallery.take_features(features)
-                    self._digest, self._begun = features.digest, {}
+            try:
+                self._take_features(path)
+            except StoreError:  # it may have been replaced while it was read
+                if is_final:
+                    self._take_features(path)
         for begun_path in (path, path.parent / "update" / path.name):
             with suppress(StoreError, OSError):
                 self._take_parts(begun_path)
         gallery.take_looks()
+
+    def _take_features(self, path: Path) -> None:
+        with open_features(path) as features:
+            if features.digest != self._digest:
+                self.gallery.take_features(features)
+                self._digest, self._begun = features.digest, {}
 
     def _take_parts(self, path: Path) -> None:
         begun = self._begun.get(path) or open_begun(path)
@@ -166,7 +173,7 @@ class Keeper:
             self._tell(embedder)
             gallery.bump()
         self._list()
-        self._take_in()
+        self._take_in(is_final=True)
         if embedder.is_busy and not embedder.is_stopped:
             self._wait_for_another(embedder.error)
         elif embedder.is_stopped:
@@ -227,7 +234,7 @@ class Keeper:
     def _measure(self) -> None:
         """Size and capture time of every photograph by its header: the page can lay them out long before
         they are decoded."""
-        self._is_listed.wait()
+        self._is_known.wait()
         gallery = self.gallery
         listing = gallery.listing
         if listing is None:

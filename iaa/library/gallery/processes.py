@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
@@ -27,53 +27,68 @@ class Helpers:
         self.n_processes = n_processes
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
+        self._apart: list[ProcessPoolExecutor] = []
         self._is_closed = False
 
     def call(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
         """What the function answers in one of the processes. It must be importable, its arguments and answer
         pickled.
 
-        What dies with a neighbour that crashed its process is tried again by itself. Raises HelperDied
-        where that dies, too, and whatever the function raises.
+        What dies with a neighbour that crashed its process is tried again in a process of its own. Raises
+        HelperDied where that dies, too, and whatever the function raises.
         """
+        with self._lock:
+            self._check_open()
+            try:
+                self._pool = pool = self._pool or _pool(self.n_processes)
+                future = pool.submit(function, *arguments)
+            except BrokenProcessPool:  # by somebody else, who has not noticed yet
+                self._pool = pool = _pool(self.n_processes)
+                future = pool.submit(function, *arguments)
         try:
-            return self._submit(function, *arguments).result()
-        except BrokenProcessPool:
-            self._forget()
-        pool = _pool(1)
-        try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool:
-            raise HelperDied("the process that was at it crashed") from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def start(self) -> None:
-        """Start a process before it is needed."""
-        self._submit(os.getpid)
+            return future.result()
+        except (BrokenProcessPool, CancelledError):
+            return self._call_apart(pool, function, *arguments)
 
     def close(self) -> None:
         """End the processes."""
         with self._lock:
             self._is_closed = True
-        self._forget()
+            pools = [*self._apart, *([] if self._pool is None else [self._pool])]
+            self._pool, self._apart = None, []
+        for pool in pools:
+            _end(pool)
 
-    def _submit(self, function: Callable[..., Answer], *arguments: Any) -> "Future[Answer]":
+    def _call_apart(
+        self, broken: ProcessPoolExecutor, function: Callable[..., Answer], *arguments: Any
+    ) -> Answer:
         with self._lock:
-            if self._is_closed:
-                raise HelperDied("the page is being closed")
-            if self._pool is None:
-                self._pool = _pool(self.n_processes)
-            return self._pool.submit(function, *arguments)
+            self._check_open()
+            if self._pool is broken:
+                self._pool = None
+            pool = _pool(1)
+            self._apart.append(pool)
+            future = pool.submit(function, *arguments)
+        try:
+            return future.result()
+        except (BrokenProcessPool, CancelledError):
+            raise HelperDied("the process that was at it crashed") from None
+        finally:
+            with self._lock:
+                is_ours = pool in self._apart
+                self._apart = [other for other in self._apart if other is not pool]
+            if is_ours:
+                _end(pool)
 
-    def _forget(self) -> None:
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            processes = list((getattr(pool, "_processes", None) or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise HelperDied("the page is being closed")
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    for process in list((getattr(pool, "_processes", None) or {}).values()):
+        process.terminate()
+    pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _pool(n_processes: int) -> ProcessPoolExecutor:
