@@ -1,7 +1,10 @@
-"""The page with 20,000 photographs in Chromium: how soon it is seen, how smoothly it scrolls, what the tab takes.
+"""The page with 20,000 photographs in Chromium: how soon it is seen, how smoothly it scrolls, what the tab
+takes.
 
-The library is planted (tests/web/browser/fake.py) and answers from a process of its own, with thumbnails of about
-20 KB as the real one makes them. Longest tasks are those of the tab's main thread in Chromium's own trace.
+    python benchmarks/page_browser.py [--n 20000] [--repeats 5]
+
+The library is planted (tests/web/browser/fake.py) and answers from a process of its own, with thumbnails of
+about 20 KB as the real one makes them. Longest tasks are those of the tab's main thread in Chromium's trace.
 """
 
 import argparse
@@ -68,12 +71,17 @@ def measure(url: str, repeats: int) -> list[tuple[str, str, str]]:
         n_elements = page.evaluate("document.querySelectorAll('*').length")
         browser.close()
     rows = [
-        (name, f"{statistics.median(values):.0f} ms (slowest of {repeats}: {max(values):.0f})", "1000 ms" if "tile" not in name else "")
+        (
+            name,
+            f"{statistics.median(values):.0f} ms (slowest of {repeats}: {max(values):.0f})",
+            "1000 ms" if "tile" not in name else "",
+        )
         for name, values in paints.items()
     ]
     for name, tasks in slow.items():
         longest, own = max(wall for wall, _ in tasks), max(cpu for _, cpu in tasks)
-        text = f"{sum(wall > 50 for wall, _ in tasks)} of {len(tasks)}; longest {longest:.0f} ms ({own:.0f} ms of processor)"
+        n_long = sum(wall > 50 for wall, _ in tasks)
+        text = f"{n_long} of {len(tasks)}; longest {longest:.0f} ms ({own:.0f} ms of processor)"
         rows.append((f"tasks over 50 ms while scrolling, {name}", text, "0"))
     rows.append(("memory of the tab (PSS)", f"{memory:.0f} MB", "500 MB"))
     rows.append(("elements of the page", str(n_elements), ""))
@@ -89,14 +97,20 @@ def wheel(page: Any) -> None:
 
 def jump(page: Any) -> None:
     for share in (0.2, 0.9, 0.4, 0.7, 0.1, 1.0, 0.5, 0.0):
-        page.evaluate("s => { const e = document.getElementById('scroller'); e.scrollTop = s * (e.scrollHeight - e.clientHeight); }", share)
+        page.evaluate(
+            "s => { const e = document.getElementById('scroller');"
+            " e.scrollTop = s * (e.scrollHeight - e.clientHeight); }",
+            share,
+        )
         page.wait_for_timeout(500)
 
 
 def scroll(browser: Any, page: Any, way: Any) -> list[tuple[float, float]]:
     """Milliseconds of each task of the tab's main thread during it, by the clock and of the processor: where
     other programs run, too, only the second are the page's own."""
-    browser.start_tracing(page=page, categories=["toplevel", "disabled-by-default-devtools.timeline", "devtools.timeline"])
+    browser.start_tracing(
+        page=page, categories=["toplevel", "disabled-by-default-devtools.timeline", "devtools.timeline"]
+    )
     way(page)
     events = json.loads(browser.stop_tracing())["traceEvents"]
     threads = {
@@ -109,7 +123,9 @@ def scroll(browser: Any, page: Any, way: Any) -> list[tuple[float, float]]:
     return [
         (event["dur"] / 1000, event.get("tdur", event["dur"]) / 1000)
         for event in events
-        if event.get("ph") == "X" and event["name"].endswith("RunTask") and (event["pid"], event["tid"]) in threads & script
+        if event.get("ph") == "X"
+        and event["name"].endswith("RunTask")
+        and (event["pid"], event["tid"]) in threads & script
     ]
 
 

@@ -1,4 +1,4 @@
-"""The planted library answers in the shapes that the API describes: what the page is tested with is what it meets."""
+"""The planted library answers in the shapes that the API describes: the page is tested with what it meets."""
 
 from typing import Any
 
@@ -13,7 +13,9 @@ QUERY = {"by": ["search"], "text": ["lake"]}
 def library() -> Fake:
     sizes = [(3, 2), (2, 3)]
     groups: list[dict[str, Any]] = [{"id": "g", "kind": "burst", "rows": [0, 1], "ranked": True}]
-    return Fake(["a.jpg", "b.jpg"], drawn(sizes), sizes, states=["ok", "failed"], taken=[1.5, None], groups=groups)
+    return Fake(
+        ["a.jpg", "b.jpg"], drawn(sizes), sizes, states=["ok", "failed"], taken=[1.5, None], groups=groups
+    )
 
 
 @pytest.mark.parametrize(

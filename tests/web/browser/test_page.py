@@ -1,6 +1,5 @@
 """The page in a real browser, before a library of which everything is known."""
 
-import json
 import re
 import time
 from pathlib import Path
@@ -37,7 +36,8 @@ def hash_of(page: Any) -> str:
 
 def box_of(page: Any, selector: str) -> dict[str, float]:
     return page.evaluate(
-        "s => { const b = document.querySelector(s).getBoundingClientRect(); return {x: b.x, y: b.y, width: b.width, height: b.height}; }",
+        "s => { const { x, y, width, height } = document.querySelector(s).getBoundingClientRect();"
+        " return { x, y, width, height }; }",
         selector,
     )
 
@@ -57,8 +57,10 @@ def test_rows_fill_the_width_and_keep_proportions(open_page: Open, library: Fake
     page = open_page(library)
     first_is(page, "IMG_0059.png")
     tiles = page.evaluate(
-        "[...document.querySelectorAll('.tile:not([hidden])')].map(t => { const b = t.getBoundingClientRect();"
-        " return {place: +t.id.slice(5), x: b.x, y: Math.round(b.y), right: b.right, ratio: b.width / b.height}; })"
+        "[...document.querySelectorAll('.tile:not([hidden])')]"
+        ".map(t => { const b = t.getBoundingClientRect();"
+        " return {place: +t.id.slice(5), x: b.x, y: Math.round(b.y), right: b.right,"
+        " ratio: b.width / b.height}; })"
     )
     grid = box_of(page, ".grid")
     lines: dict[int, list[dict[str, float]]] = {}
@@ -185,7 +187,8 @@ def test_dropping_a_picture(open_page: Open, library: Fake) -> None:
     first_is(page, "IMG_0059.png")
     transfer = page.evaluate_handle(
         "async () => { const blob = await (await fetch('/api/photographs/k000001/thumbnail')).blob();"
-        " const t = new DataTransfer(); t.items.add(new File([blob], 'mine.jpg', {type: 'image/jpeg'})); return t; }"
+        " const t = new DataTransfer(); t.items.add(new File([blob], 'mine.jpg', {type: 'image/jpeg'}));"
+        " return t; }"
     )
     page.dispatch_event("body", "dragenter", {"dataTransfer": transfer})
     assert page.locator("#drop-veil").is_visible()
@@ -198,7 +201,9 @@ def test_dropping_a_picture(open_page: Open, library: Fake) -> None:
 def test_a_picture_that_cannot_be_read_is_refused_in_words(open_page: Open, library: Fake) -> None:
     page = open_page(library)
     page.expected_problems.append("415")
-    page.set_input_files("input[type=file]", {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"})
+    page.set_input_files(
+        "input[type=file]", {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"}
+    )
     page.get_by_text("this is no picture that can be read").wait_for()
 
 
@@ -248,7 +253,13 @@ def test_facts_beside_it(open_page: Open, library: Fake) -> None:
     panel = page.locator("#viewer .facts")
     panel.get_by_text("Fujifilm X-T4").wait_for()
     text = panel.text_content()
-    for part in ["8.90", "Better than 99 % of the library", "1/250 s · f/2.8 · ISO 400 · 35 mm · −0.33 EV", "2000 × 3000" if 59 % 3 == 1 else "2400 × 2400", "2.3 MB"]:
+    for part in [
+        "8.90",
+        "Better than 99 % of the library",
+        "1/250 s · f/2.8 · ISO 400 · 35 mm · −0.33 EV",
+        "2000 × 3000" if 59 % 3 == 1 else "2400 × 2400",
+        "2.3 MB",
+    ]:
         assert part in text
     page.keyboard.press("i")
     assert not panel.is_visible()
@@ -293,16 +304,22 @@ def test_comparing_moves_all_together_and_keeps_one(open_page: Open, library: Fa
     page.wait_for_selector("#compare .compare-pane >> nth=2")
     page.wait_for_selector("#compare .picture img[alt]:not([alt=''])")
     page.keyboard.press("z")
-    boxes = page.evaluate("[...document.querySelectorAll('#compare .picture')].map(p => p.getBoundingClientRect().width)")
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('#compare .picture')].map(p => p.getBoundingClientRect().width)"
+    )
     # All three are square and of one size: enlarged alike.
     assert boxes == pytest.approx([2400.0] * 3, abs=1)
     stage = page.locator("#compare .stage").first.bounding_box()
-    before = page.evaluate("[...document.querySelectorAll('#compare .picture')].map(p => p.getBoundingClientRect().x)")
+    before = page.evaluate(
+        "[...document.querySelectorAll('#compare .picture')].map(p => p.getBoundingClientRect().x)"
+    )
     page.mouse.move(stage["x"] + 100, stage["y"] + 100)
     page.mouse.down()
     page.mouse.move(stage["x"] + 40, stage["y"] + 100, steps=3)
     page.mouse.up()
-    after = page.evaluate("[...document.querySelectorAll('#compare .picture')].map(p => p.getBoundingClientRect().x)")
+    after = page.evaluate(
+        "[...document.querySelectorAll('#compare .picture')].map(p => p.getBoundingClientRect().x)"
+    )
     assert [b - a for a, b in zip(before, after, strict=True)] == pytest.approx([-60] * 3, abs=1)
     page.keyboard.press("ArrowRight")
     page.keyboard.press("k")
@@ -328,8 +345,17 @@ def test_groups_as_stacks_and_the_top_of_each(open_page: Open, library: Fake) ->
     first_is(page, "IMG_0059.png")
     page.keyboard.press("g")
     page.get_by_text("4 groups, 12 photographs").wait_for()
-    assert [h.text_content() for h in page.locator(".grid-heading").all()] == ["Exact copies1", "Bursts2", "Brackets1"]
-    assert [page.locator(f"#tile-{place} .tile-badge").text_content() for place in range(4)] == ["2", "3", "4", "3"]
+    assert [h.text_content() for h in page.locator(".grid-heading").all()] == [
+        "Exact copies1",
+        "Bursts2",
+        "Brackets1",
+    ]
+    assert [page.locator(f"#tile-{place} .tile-badge").text_content() for place in range(4)] == [
+        "2",
+        "3",
+        "4",
+        "3",
+    ]
     assert label(page, 2).startswith("IMG_0012.jpg, on top of burst, 4 photographs")
     page.get_by_role("button", name="Select the top of each").click()
     assert selected(page) == "4 selected"
@@ -337,7 +363,10 @@ def test_groups_as_stacks_and_the_top_of_each(open_page: Open, library: Fake) ->
     # The sharpest of each burst: order by sharpness, and the tops are those.
     page.locator("#order select").select_option("sharp")
     sharpest = max([10, 11, 12, 13], key=lambda row: library.sharpness[row] or 0)
-    page.wait_for_function("name => [...document.querySelectorAll('.tile.stack')].some(t => t.ariaLabel.startsWith(name))", arg=f"IMG_{sharpest:04d}")
+    page.wait_for_function(
+        "name => [...document.querySelectorAll('.tile.stack')].some(t => t.ariaLabel.startsWith(name))",
+        arg=f"IMG_{sharpest:04d}",
+    )
     page.locator("#order select").select_option("best")
     page.wait_for_selector('#tile-2[aria-label^="IMG_0012"]')
     page.locator("#tile-2").dblclick()
@@ -369,12 +398,19 @@ def test_a_region_of_the_map(open_page: Open, library: Fake) -> None:
     x, y, width, height = canvas["x"], canvas["y"], canvas["width"], canvas["height"]
     page.mouse.move(x + 4, y + 4)
     page.mouse.down()
-    for corner in [(x + width / 2, y + 4), (x + width / 2, y + height - 4), (x + 4, y + height - 4), (x + 4, y + 4)]:
+    for corner in [
+        (x + width / 2, y + 4),
+        (x + width / 2, y + height - 4),
+        (x + 4, y + height - 4),
+        (x + 4, y + 4),
+    ]:
         page.mouse.move(*corner, steps=3)
     page.mouse.up()
     page.keyboard.up("Shift")
     left = sum(library.x < 0.5)
-    page.wait_for_function(f"() => document.querySelector('.actions-count').textContent === '{left} selected'")
+    page.wait_for_function(
+        f"() => document.querySelector('.actions-count').textContent === '{left} selected'"
+    )
     page.keyboard.press("Escape")
     page.keyboard.press("a")
     assert selected(page) == "60 selected"
@@ -437,14 +473,20 @@ def test_copy_csv_zip(open_page: Open, library: Fake) -> None:
         page.get_by_role("button", name="CSV").click()
     assert download.value.suggested_filename == "holiday.csv"
     assert Path(download.value.path()).read_text(encoding="utf-8").split()[0] == "k000059"
-    assert json.dumps([asked for what, asked in library.asked if what == "csv"][0]["order"]) == '"by=score&head=liked"'
+    assert next(asked for what, asked in library.asked if what == "csv")["order"] == "by=score&head=liked"
     with page.expect_download() as download:
         page.get_by_role("button", name="Zip").click()
     assert download.value.suggested_filename == "holiday.zip"
 
 
-def test_a_copy_that_cannot_be_made_is_said(open_page: Open, library: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    refusal = (507, "application/json", b'{"detail": "no space is left on the disk of /photographs/copies: nothing was copied"}')
+def test_a_copy_that_cannot_be_made_is_said(
+    open_page: Open, library: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = (
+        507,
+        "application/json",
+        b'{"detail": "no space is left on the disk of /photographs/copies: nothing was copied"}',
+    )
     post = library.post
     monkeypatch.setattr(library, "post", lambda what, body: refusal if what == "copy" else post(what, body))
     page = open_page(library)
@@ -515,7 +557,10 @@ def test_hostile_names_are_text(open_page: Open) -> None:
     page.keyboard.press("Enter")
     page.locator("#viewer .facts-list").wait_for()
     for place in range(6):
-        page.wait_for_function("place => document.querySelector('.viewer-title .quiet').textContent.startsWith(String(place))", arg=place + 1)
+        page.wait_for_function(
+            "place => document.querySelector('.viewer-title .quiet').textContent.startsWith(String(place))",
+            arg=place + 1,
+        )
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Escape")
     page.keyboard.press("Control+a")
@@ -531,14 +576,20 @@ def test_hostile_names_are_text(open_page: Open) -> None:
 
 
 def test_a_phone(open_page: Open, library: Fake) -> None:
-    page = open_page(library, viewport={"width": 390, "height": 844}, device_scale_factor=2, has_touch=True, is_mobile=True)
+    page = open_page(
+        library, viewport={"width": 390, "height": 844}, device_scale_factor=2, has_touch=True, is_mobile=True
+    )
     first_is(page, "IMG_0059.png")
     assert not page.locator("#rail").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    widths = page.evaluate("[...document.querySelectorAll('.tile:not([hidden])')].map(t => t.getBoundingClientRect().width)")
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.tile:not([hidden])')].map(t => t.getBoundingClientRect().width)"
+    )
     assert min(widths) > 90
     page.locator("#rail-button").tap()
-    page.wait_for_function("() => Math.abs(document.getElementById('rail').getBoundingClientRect().bottom - innerHeight) < 1")
+    page.wait_for_function(
+        "() => Math.abs(document.getElementById('rail').getBoundingClientRect().bottom - innerHeight) < 1"
+    )
     sheet = page.locator("#rail").bounding_box()
     assert sheet["y"] > 100 and sheet["y"] + sheet["height"] == pytest.approx(844, abs=2)
     page.locator("#rail").get_by_label("coast").check()
@@ -549,7 +600,9 @@ def test_a_phone(open_page: Open, library: Fake) -> None:
     touch = page.context.new_cdp_session(page)
 
     def swipe(start: int, end: int) -> None:
-        touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": start, "y": 400}]})
+        touch.send(
+            "Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": start, "y": 400}]}
+        )
         for x in range(start, end, 20 if end > start else -20):
             touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x, "y": 400}]})
         touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
@@ -564,7 +617,10 @@ def test_a_phone(open_page: Open, library: Fake) -> None:
     page.wait_for_selector("#viewer", state="hidden")
     # Held, a photograph is selected; then a tap selects, too.
     tile = page.locator("#tile-0").bounding_box()
-    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": tile["x"] + 60, "y": tile["y"] + 60}]})
+    touch.send(
+        "Input.dispatchTouchEvent",
+        {"type": "touchStart", "touchPoints": [{"x": tile["x"] + 60, "y": tile["y"] + 60}]},
+    )
     page.wait_for_timeout(600)
     touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     page.wait_for_function("() => document.querySelector('.actions-count').textContent === '1 selected'")
@@ -612,7 +668,9 @@ def test_the_focus_stays_inside_what_covers_the_page(open_page: Open, library: F
     page.wait_for_selector("#viewer:not([hidden])")
     for _ in range(25):
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement === document.body || document.activeElement.closest('#viewer') !== null")
+        assert page.evaluate(
+            "document.activeElement === document.body || document.activeElement.closest('#viewer') !== null"
+        )
 
 
 def test_photographs_come_while_they_are_looked_at(open_page: Open, library: Fake) -> None:
@@ -642,9 +700,8 @@ def test_photographs_that_come_and_go_keep_the_selection(open_page: Open, librar
     page = open_page(library, "#order=name")
     first_is(page, "IMG_0000.jpg")
     page.locator("#tile-4").click()
-    for column in (library.names, library.sizes, library.folders, library.taken, library.states, library.reasons,
-                   library.sharpness, library.scores, library.colours):  # fmt: skip
-        column.pop(59)
+    for name in ["names", "sizes", "folders", "taken", "states", "reasons", "sharpness", "scores", "colours"]:
+        getattr(library, name).pop(59)
     library.likeness = {}
     library.groups = []
     library.news(listing=True)
@@ -711,13 +768,17 @@ def test_dark_and_light_by_system_and_by_hand(open_page: Open, library: Fake) ->
     assert ground() == (238, 238, 238)
 
 
+GREYS = ["ground", "bar", "raised", "pressed", "line", "border", "text", "quiet", "empty", "surround"]
+
+
 def test_greys_are_neutral(open_page: Open, library: Fake) -> None:
     for scheme in ("dark", "light"):
         page = open_page(library, color_scheme=scheme)
-        for name in ("ground", "bar", "raised", "pressed", "line", "border", "text", "quiet", "empty", "surround", "bars"):
+        for name in GREYS:
             colour = page.evaluate(
-                "name => { const e = document.createElement('i'); e.className = 'probe'; document.body.append(e);"
-                " e.style.color = `var(--${name})`; const c = getComputedStyle(e).color; e.remove(); return c; }",
+                "name => { const e = document.body.appendChild(document.createElement('i'));"
+                " e.style.color = `var(--${name})`; const c = getComputedStyle(e).color;"
+                " e.remove(); return c; }",
                 name,
             )
             red, green, blue = re.findall(r"\d+", colour)[:3]
@@ -763,7 +824,13 @@ def test_axe_finds_nothing_serious(open_page: Open, library: Fake, axe: str, sch
     library.states[3], library.phase = "failed", "embedding"
     found = {}
     for name, (address, keys) in STATES.items():
-        page = open_page(library, address, wait="#rail .choice", viewport={"width": width, "height": 844}, color_scheme=scheme)
+        page = open_page(
+            library,
+            address,
+            wait="#rail .choice",
+            viewport={"width": width, "height": 844},
+            color_scheme=scheme,
+        )
         page.wait_for_timeout(400)
         for key in keys:
             page.keyboard.press(key)
@@ -772,6 +839,8 @@ def test_axe_finds_nothing_serious(open_page: Open, library: Fake, axe: str, sch
         result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         for violation in result["violations"]:
             if violation["impact"] in ("serious", "critical"):
-                found[name, violation["id"]] = [node["html"][:150] + " " + node["failureSummary"][:200] for node in violation["nodes"][:3]]
+                found[name, violation["id"]] = [
+                    node["html"][:150] + " " + node["failureSummary"][:200] for node in violation["nodes"][:3]
+                ]
         page.context.close()
     assert not found, "\n".join(f"{where}: {what}" for where, what in found.items())
