@@ -1,8 +1,10 @@
-"""The page with 20,000 photographs in Chromium: how soon it is seen, how it scrolls, what the tab takes.
+"""The page with 20,000 photographs in Chromium: how soon it is seen, how smoothly it scrolls, what the tab
+takes.
+
+    python benchmarks/page_browser.py [--n 20000] [--repeats 5]
 
 The library is planted (tests/web/browser/fake.py) and answers from a process of its own, with thumbnails of
-about 20 KB as the real one makes them. Longest tasks are those of the tab's main thread in Chromium's own
-trace.
+about 20 KB as the real one makes them. Longest tasks are those of the tab's main thread in Chromium's trace.
 """
 
 import argparse

@@ -44,7 +44,7 @@ export function gridItems(state, shown, known, selection) {
         name,
         stack ? `on top of ${KINDS[stack.kind].one}, ${countOf(stack.rows.length)}` : "",
         failed ? whyNot : "",
-        Number.isFinite(score) && order ? `${order.title} ${formatScore(score)}, ${formatPercentile(order.percentile[row])}` : "",
+        Number.isFinite(score) && order ? `${order.title} ${formatScore(score)}, ${formatPercentile(order.percentile[row], state.order === "alike" ? "more alike" : "better")}` : "",
         condition === "waiting" ? "not scored yet" : "",
         suggested ? "suggested" : "",
       ].filter(Boolean).join(", ");

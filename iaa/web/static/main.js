@@ -185,8 +185,8 @@ const viewer = createViewer({
   marks(key) {
     const row = library.rowOf(key);
     const { score, search: alike } = known();
-    const orders = store.get().order === "alike" ? [alike, score] : [score, alike];
-    return orders.flatMap((order) => (order ? [{ title: order.title, score: order.score[row], percentile: order.percentile[row] }] : []));
+    const marks = [...markOf(score, row, false), ...markOf(alike, row, true)];
+    return store.get().order === "alike" ? marks.reverse() : marks;
   },
   groupText(key) {
     const groups = library.groups();
@@ -214,14 +214,12 @@ const compare = createCompare({
     else store.set({ compare: left }, { push: false });
   },
   onOpen: (key) => store.set({ compare: [], open: key }),
-  marks: (key) => viewerMarks(key),
+  marks: (key) => markOf(known().score, library.rowOf(key), false),
 });
 
-/** @param {string} key */
-function viewerMarks(key) {
-  const order = known().score;
-  const row = library.rowOf(key);
-  return order ? [{ title: order.title, score: order.score[row], percentile: order.percentile[row] }] : [];
+/** @param {import("./types.js").Order | null} order @param {number} row @param {boolean} isLikeness @returns {import("./facts.js").Mark[]} */
+function markOf(order, row, isLikeness) {
+  return order ? [{ title: order.title, score: order.score[row], percentile: order.percentile[row], isLikeness }] : [];
 }
 
 function closeCompare() {

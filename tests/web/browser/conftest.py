@@ -1,5 +1,5 @@
-"""A real browser for the page. Every page that a test opens must end without an error in its console: what the
-page's policy forbids (a script, a style, a foreign address) is one."""
+"""A real browser for the page. Every page that a test opens must end without an error in its console: what
+the page's policy forbids (a script, a style, a foreign address) is one."""
 
 import shutil
 import subprocess
@@ -87,7 +87,7 @@ def axe() -> str:
 
 @pytest.fixture
 def library() -> Fake:
-    """Sixty photographs: k000000 is liked least, k000059 most; a lake is on every sixth, a dog on every fourth."""
+    """Sixty photographs: k000000 is liked least, k000059 most; lakes on every sixth, dogs on every fourth."""
     n = 60
     sizes = [[(3000, 2000), (2000, 3000), (2400, 2400)][row % 3] for row in range(n)]
     day = 86_400.0

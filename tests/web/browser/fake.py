@@ -24,6 +24,8 @@ from iaa.web.security import HEADERS
 WEB = Path(iaa.web.__file__).parent
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
+CHANGE = "iaa open holiday --backbone vit_b32.openai"
+
 Picture = Callable[[int, int], bytes]
 """JPEG of a row with its long edge in pixels; 0 is the full size."""
 
@@ -79,11 +81,7 @@ class Fake:
         return {"version": str(self.version), "listing": str(self.listing)}
 
     def library(self) -> dict[str, Any]:
-        why = (
-            ""
-            if self.words
-            else "What looks at these photographs knows no words. With CLIP it would: iaa open holiday --backbone vit_b32.openai"
-        )
+        why = "" if self.words else f"What looks at them knows no words: {CHANGE}"
         heads = [
             {
                 "name": "liked",
@@ -100,29 +98,51 @@ class Fake:
             "digest": "00",
         }
         return self.stamp() | {
-            "name": "holiday", "title": self.title, "n": len(self.names), "words": self.words, "why_no_words": why,
-            "heads": heads, "default_order": "score", "default_head": "liked", "folder": "/photographs/holiday",
-            "details": details, "copies_folder": "/photographs/copies", "can_reveal": True,
-        }  # fmt: skip
+            "name": "holiday",
+            "title": self.title,
+            "n": len(self.names),
+            "words": self.words,
+            "why_no_words": why,
+            "heads": heads,
+            "default_order": "score",
+            "default_head": "liked",
+            "folder": "/photographs/holiday",
+            "details": details,
+            "copies_folder": "/photographs/copies",
+            "can_reveal": True,
+        }
 
     def state(self) -> dict[str, Any]:
         done = sum(state != "waiting" for state in self.states)
         total = len(self.states)
         busy = self.phase == "embedding"
         return self.stamp() | {
-            "phase": self.phase, "message": "", "done": done, "total": total, "failed": self.states.count("failed"),
-            "rate": self.rate if busy else 0.0, "seconds_left": (total - done) / self.rate if busy else None,
+            "phase": self.phase,
+            "message": "",
+            "done": done,
+            "total": total,
+            "failed": self.states.count("failed"),
+            "rate": self.rate if busy else 0.0,
+            "seconds_left": (total - done) / self.rate if busy else None,
             "thumbnails": done,
-        }  # fmt: skip
+        }
 
     def photographs(self) -> dict[str, Any]:
         endings = [Path(name).suffix.lower() for name in self.names]
         return self.stamp() | {
-            "key": self.keys, "name": self.names, "folder": self.folders, "ending": endings,
-            "width": [w for w, _ in self.sizes], "height": [h for _, h in self.sizes], "taken": self.taken,
-            "colour": self.colours, "state": self.states, "reason": self.reasons, "sharpness": self.sharpness,
+            "key": self.keys,
+            "name": self.names,
+            "folder": self.folders,
+            "ending": endings,
+            "width": [w for w, _ in self.sizes],
+            "height": [h for _, h in self.sizes],
+            "taken": self.taken,
+            "colour": self.colours,
+            "state": self.states,
+            "reason": self.reasons,
+            "sharpness": self.sharpness,
             "thumb": ["1"] * len(self.names),
-        }  # fmt: skip
+        }
 
     def order(self, query: dict[str, list[str]]) -> dict[str, Any]:
         by = query["by"][0]
@@ -141,9 +161,13 @@ class Fake:
         rows = rows[np.argsort(-values[rows], kind="stable")]
         percentile = 100 * (1 - np.arange(len(rows)) / max(1, len(rows) - 1))
         return self.stamp() | {
-            "title": title, "score_name": name, "rows": rows.tolist(), "score": values[rows].tolist(),
-            "percentile": percentile.tolist(), "n_without": int(len(ok) - ok.sum()),
-        }  # fmt: skip
+            "title": title,
+            "score_name": name,
+            "rows": rows.tolist(),
+            "score": values[rows].tolist(),
+            "percentile": percentile.tolist(),
+            "n_without": int(len(ok) - ok.sum()),
+        }
 
     def likeness_of(self, asked: str) -> np.ndarray:
         if asked in self.likeness:
@@ -159,12 +183,27 @@ class Fake:
             {"text": "boat", "cosine": 0.28, "percentile": 91.0},
         ]
         return {
-            "key": self.keys[row], "name": self.names[row], "file": f"{self.folders[row]}/{self.names[row]}".lstrip("/"),
-            "size_bytes": 2_345_678, "width": width, "height": height, "taken": self.taken[row], "camera": "Fujifilm X-T4",
-            "lens": "XF 35mm F1.4", "exposure": 0.004, "aperture": 2.8, "iso": 400, "focal": 35.0, "bias": -0.33,
-            "state": self.states[row], "reason": self.reasons[row], "changed": False, "words": words if self.words else [],
-            "group": group, "exact_copies": [],
-        }  # fmt: skip
+            "key": self.keys[row],
+            "name": self.names[row],
+            "file": f"{self.folders[row]}/{self.names[row]}".lstrip("/"),
+            "size_bytes": 2_345_678,
+            "width": width,
+            "height": height,
+            "taken": self.taken[row],
+            "camera": "Fujifilm X-T4",
+            "lens": "XF 35mm F1.4",
+            "exposure": 0.004,
+            "aperture": 2.8,
+            "iso": 400,
+            "focal": 35.0,
+            "bias": -0.33,
+            "state": self.states[row],
+            "reason": self.reasons[row],
+            "changed": False,
+            "words": words if self.words else [],
+            "group": group,
+            "exact_copies": [],
+        }
 
     def answer(
         self, method: str, path: str, query: dict[str, list[str]], body: bytes
@@ -194,10 +233,16 @@ class Fake:
         if parts[:2] == ["api", "pictures"]:
             return 200, "image/jpeg", self.picture(0, 480)
         answers: dict[str, Callable[[], Any]] = {
-            "library": self.library, "state": self.state, "photographs": self.photographs,
-            "order": lambda: self.order(query), "groups": lambda: self.stamp() | {"threshold": 0.95, "groups": self.groups},
-            "map": lambda: self.stamp() | {"rows": list(range(len(self.names))), "x": self.x.tolist(), "y": self.y.tolist()},
-        }  # fmt: skip
+            "library": self.library,
+            "state": self.state,
+            "photographs": self.photographs,
+            "order": lambda: self.order(query),
+            "groups": lambda: self.stamp() | {"threshold": 0.95, "groups": self.groups},
+            "map": lambda: (
+                self.stamp()
+                | {"rows": list(range(len(self.names))), "x": self.x.tolist(), "y": self.y.tolist()}
+            ),
+        }
         if parts[0] != "api" or parts[1] not in answers:
             return as_json({"detail": "there is no such thing here"}, 404)
         return as_json(answers[parts[1]]())

@@ -1,4 +1,4 @@
-"""The planted library answers in the shapes that the API describes: what the page is tested with is what it meets."""
+"""The planted library answers in the shapes that the API describes: the page is tested with what it meets."""
 
 from typing import Any
 
