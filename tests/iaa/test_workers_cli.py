@@ -74,7 +74,19 @@ def test_a_process_of_its_own_is_asked_for_the_same(run, monkeypatch, tmp_path):
     """What `worker_arguments` says is read back by `iaa embed` as the same settings."""
     file = tmp_path / "w=1.pt"
     file.write_bytes(b"")
-    how = How({"demo_vit": file}, "cpu", "bfloat16", 7, 3, 0.5, 10**6, exact=True, check_content=True)
+    how = How(
+        weights={"demo_vit": file},
+        device="cpu",
+        precision="bfloat16",
+        engine="torch",
+        batch_size=7,
+        threads=3,
+        max_failed_share=0.5,
+        max_pixels=10**6,
+        exact=True,
+        check_content=True,
+        thumbnails=True,
+    )
     asked = {}
 
     def embed(layout, ids, how, *others):

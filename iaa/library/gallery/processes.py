@@ -92,7 +92,9 @@ def _end(pool: ProcessPoolExecutor) -> None:
 
 
 def _pool(n_processes: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(n_processes, multiprocessing.get_context("spawn"), _begin)
+    return ProcessPoolExecutor(
+        n_processes, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
+    )
 
 
 def _begin() -> None:
