@@ -115,7 +115,7 @@ def write(
         )
     else:
         shown = [each for each in found if each.what != "same"][:_N_SHOWN]
-        columns = {
+        columns: dict[str, list[object]] = {
             "photograph": [each.image_id for each in shown],
             "what": [each.what for each in shown],
             "stars": [each.stars for each in shown],
