@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 ARGS = --data "$(DATA)" --dataset "$(DATASET)" $(foreach b,$(BACKBONES),--backbone $(b))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup embed finetune report lab verify test test-numerics test-slow check check-static docs bench heads demo-weights clean
+.PHONY: help setup embed finetune report lab verify test test-numerics test-slow check check-static check-page docs bench heads demo-weights clean
 
 help: ## this list
 	@echo "usage: make VERB [DATASET=demo] [BACKBONES='a b'] [DATA=data]"
@@ -69,12 +69,21 @@ test-numerics: $(READY) ## the tests of computed numbers, as on two other proces
 test-slow: $(READY) ## the long tests
 	$(BIN)/python -m pytest -m slow
 
-check: check-static test ## style, types, import rules, tests
+check: check-static check-page test ## style, types, import rules, tests
 
 check-static: $(READY) ## style, types and import rules only
 	$(BIN)/ruff check .
 	$(BIN)/mypy store analysis embed finetune iaa notebooks
 	$(BIN)/lint-imports
+
+NODE := build/node
+TSC := $(NODE)/node_modules/.bin/tsc
+
+check-page: ## types of the page's scripts, where npm is there
+	@if ! command -v npm >/dev/null; then echo "check-page is skipped: there is no npm here"; \
+	elif ! test -x $(TSC) && ! npm install --silent --no-audit --no-fund --prefix $(NODE) typescript@7.0.2 axe-core@4.14.1; then \
+	  echo "check-page is skipped: npm cannot get typescript"; \
+	else $(TSC) -p iaa/web/jsconfig.json && echo "check-page: the page's scripts have no type error"; fi
 
 bench: $(READY) ## the benchmarks, one table each
 	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done

@@ -4,7 +4,7 @@ import { h, icon } from "./dom.js";
 import { formatBytes, formatExposure, formatMoment, formatPercentile, formatPixels, formatScore } from "./words.js";
 
 /** @typedef {import("./types.js").Facts} Facts */
-/** @typedef {{title: string, score: number, percentile: number}} Mark */
+/** @typedef {{title: string, score: number, percentile: number, isLikeness: boolean}} Mark */
 
 /**
  * @param {HTMLElement} panel
@@ -29,13 +29,13 @@ export function paintFacts(panel, { facts, name, marks, groupText, problem }, ac
 }
 
 /** @param {Mark} mark */
-function markOf({ title, score, percentile }) {
+function markOf({ title, score, percentile, isLikeness }) {
   const bar = h("div", { class: "mark-bar", "aria-hidden": "true" }, h("div", { class: "mark-fill" }));
   /** @type {HTMLElement} */ (bar.firstChild).style.width = `${Math.max(1, percentile)}%`;
   return h("div", { class: "mark" },
-    h("div", { class: "mark-line" }, h("span", { text: title }), h("strong", { text: formatScore(score) })),
+    h("div", { class: "mark-line" }, h("span", { text: capital(title) }), h("strong", { text: formatScore(score) })),
     Number.isFinite(percentile) && bar,
-    Number.isFinite(percentile) && h("div", { class: "quiet small", text: `${capital(formatPercentile(percentile))} of the library` }));
+    Number.isFinite(percentile) && h("div", { class: "quiet small", text: `${capital(formatPercentile(percentile, isLikeness ? "more alike" : "better"))} of the library` }));
 }
 
 /** @param {Facts} facts @param {(text: string) => void} onWord */

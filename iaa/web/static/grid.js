@@ -13,13 +13,15 @@ import { formatCount } from "./words.js";
  * @typedef {object} GridItems What the grid lays out.
  * @property {number} length
  * @property {(item: number) => string} keyAt
- * @property {(item: number) => TileContent} contentAt Without `active`, `place` and `of`, which the grid fills in.
+ * @property {(item: number) => TileContent} contentAt Without `active`, `place`, `of` and `generation`, which the grid fills in.
  * @property {Float32Array} ratios
  * @property {import("./types.js").Heading[]} headings
  */
 
-/** Height of a line in pixels, by size and by whether the window is a phone's. */
+/** Height of a line in pixels, in a large window and on a phone. */
 const TARGETS = { S: [132, 96], M: [212, 150], L: [336, 260] };
+/** Columns of a phone: a line has no more pictures. */
+const COLUMNS = { S: 3, M: 2, L: 1 };
 const GAP = 4;
 const HEADING = 48;
 /** Pixels per millisecond from which pictures are not fetched: they would be gone before they came. */
@@ -39,6 +41,8 @@ export function createGrid(scroller, tell) {
   let size = "M";
   let active = 0;
   let activeKey = "";
+  /** Changes with anything that tiles show but the place of the window: a tile of this generation is right. */
+  let generation = 0;
   /** @type {Map<string, Tile>} */
   let tiles = new Map();
   /** @type {Tile[]} */
@@ -48,6 +52,12 @@ export function createGrid(scroller, tell) {
 
   const offset = () => list.offsetTop;
 
+  /** Paints all that is in view anew. */
+  function repaint() {
+    generation += 1;
+    render(true);
+  }
+
   function relayout() {
     const phone = scroller.clientWidth < 600;
     const target = TARGETS[size][phone ? 1 : 0];
@@ -55,7 +65,7 @@ export function createGrid(scroller, tell) {
     const scale = phone ? 1 : Math.min(1.5, Math.max(1, scroller.clientWidth / 1900));
     const width = list.clientWidth;
     if (!width) return;
-    layout = justify(items.ratios, { width, target: target * scale, gap: GAP, headingHeight: HEADING, headings: items.headings });
+    layout = justify(items.ratios, { width, target: target * scale, gap: GAP, most: phone ? COLUMNS[size] : Infinity, headingHeight: HEADING, headings: items.headings });
     list.style.height = `${layout.total}px`;
   }
 
@@ -103,8 +113,9 @@ export function createGrid(scroller, tell) {
 
   /** @param {Tile} tile @param {number} item @param {boolean} load */
   function showItem(tile, item, load) {
+    if (tile.isRight(generation, load)) return;
     const line = layout.line[item];
-    tile.show({ ...items.contentAt(item), active: item === active, place: item, of: items.length }, load);
+    tile.show({ ...items.contentAt(item), active: item === active, place: item, of: items.length, generation }, load);
     tile.place(layout.x[item], layout.y[line], layout.width[item], layout.height[line]);
   }
 
@@ -159,7 +170,7 @@ export function createGrid(scroller, tell) {
     change();
     const now = key ? find(key, item) : -1;
     if (top > 4 && now >= 0) scroller.scrollTop = layout.y[layout.line[now]] - before;
-    render(true);
+    repaint();
   }
 
   /** @param {string} key @param {number} guess */
@@ -196,7 +207,7 @@ export function createGrid(scroller, tell) {
     active = Math.max(0, Math.min(items.length - 1, item));
     activeKey = items.keyAt(active);
     scrollTo(active);
-    render(true);
+    repaint();
   }
 
   /** @param {Event} event */
@@ -210,7 +221,7 @@ export function createGrid(scroller, tell) {
     active = item;
     activeKey = items.keyAt(item);
     tell.onSelect(item, how);
-    render(true);
+    repaint();
   }
 
   let held = 0;
@@ -291,11 +302,11 @@ export function createGrid(scroller, tell) {
       if (reset) {
         swap();
         scroller.scrollTop = 0;
-        render(true);
+        repaint();
       } else keepPlace(swap);
     },
     /** Selection or scores changed, places did not. */
-    repaint: () => render(true),
+    repaint,
     /** @param {"S" | "M" | "L"} next */
     setSize(next) {
       if (next === size) return;

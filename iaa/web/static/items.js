@@ -38,25 +38,27 @@ export function gridItems(state, shown, known, selection) {
       const stack = shown.stacks[item] >= 0 && groups ? groups.groups[shown.stacks[item]] : null;
       const score = order ? order.score[row] : NaN;
       const failed = condition === "failed";
+      const whyNot = reason || "could not be read";
       const suggested = group?.ranked && group.rows[0] === row;
       const label = [
         name,
         stack ? `on top of ${KINDS[stack.kind].one}, ${countOf(stack.rows.length)}` : "",
-        failed ? `could not be read: ${reason}` : "",
-        Number.isFinite(score) && order ? `${order.title} ${formatScore(score)}, ${formatPercentile(order.percentile[row])}` : "",
+        failed ? whyNot : "",
+        Number.isFinite(score) && order ? `${order.title} ${formatScore(score)}, ${formatPercentile(order.percentile[row], state.order === "alike" ? "more alike" : "better")}` : "",
         condition === "waiting" ? "not scored yet" : "",
         suggested ? "suggested" : "",
       ].filter(Boolean).join(", ");
       return {
         key, name, label, colour, thumb, score,
         version: photographs.version,
-        reason: failed ? reason || "could not be read" : "",
+        reason: failed ? whyNot : "",
         badge: stack ? formatCount(stack.rows.length) : "",
         note: stack && state.view === "all" ? KINDS[stack.kind].one : suggested ? "suggested" : "",
         selected: selection.has(key),
         active: false,
         place: item,
         of: shown.rows.length,
+        generation: 0,
       };
     },
   };

@@ -18,10 +18,10 @@ const WIDEST = 8;
 
 /**
  * @param {ArrayLike<number>} ratios Width / height of each item.
- * @param {{width: number, target: number, gap: number, headingHeight: number, headings: import("./types.js").Heading[]}} frame
+ * @param {{width: number, target: number, gap: number, most?: number, headingHeight: number, headings: import("./types.js").Heading[]}} frame
  * @returns {Layout}
  */
-export function justify(ratios, { width, target, gap, headingHeight, headings }) {
+export function justify(ratios, { width, target, gap, most = Infinity, headingHeight, headings }) {
   const n = ratios.length;
   const x = new Float32Array(n);
   const widths = new Float32Array(n);
@@ -40,10 +40,10 @@ export function justify(ratios, { width, target, gap, headingHeight, headings })
       next += 1;
     }
     const limit = next < headings.length ? headings[next].at : n;
-    const { end, sum } = fillLine(ratios, item, limit, width, target, gap);
+    const { end, sum } = fillLine(ratios, item, limit, width, target, gap, most);
     const free = width - gap * (end - item - 1);
     // A last line that is not full keeps the usual height; one that would be too wide shrinks.
-    const full = end < limit || sum * target >= free * 0.92;
+    const full = end < limit || end - item === most || sum * target >= free * 0.92;
     const height = full ? free / sum : Math.min(target, free / sum);
     let left = 0;
     for (let i = item; i < end; i++) {
@@ -70,14 +70,15 @@ const clamp = (ratio) => Math.min(WIDEST, Math.max(SLIMMEST, ratio));
 
 /**
  * Where a line ends: with or without the item that makes it full, whichever is nearer to the target height.
- * @param {ArrayLike<number>} ratios @param {number} from @param {number} limit @param {number} width @param {number} target @param {number} gap
+ * @param {ArrayLike<number>} ratios @param {number} from @param {number} limit @param {number} width @param {number} target @param {number} gap @param {number} most Items of one line.
  */
-function fillLine(ratios, from, limit, width, target, gap) {
+function fillLine(ratios, from, limit, width, target, gap, most) {
   let sum = 0;
   for (let i = from; i < limit; i++) {
     const before = sum;
     sum += clamp(ratios[i]);
     const free = width - gap * (i - from);
+    if (i - from + 1 >= most) return { end: i + 1, sum };
     if (sum * target < free) continue;
     if (i === from) return { end: i + 1, sum };
     const withIt = target - free / sum;

@@ -33,6 +33,10 @@ export function createLibrary(api, tell) {
     points: createSlot(readPoints),
   };
 
+  /** @type {() => void} */
+  let listed = () => {};
+  const firstList = new Promise((resolve) => (listed = () => resolve(undefined)));
+
   /** Takes a new list; what belongs to the one before is dropped if its rows mean other photographs. */
   async function loadPhotographs() {
     const list = await api.photographs();
@@ -43,6 +47,7 @@ export function createLibrary(api, tell) {
       for (const slot of Object.values(slots)) slot.value = null;
     }
     for (const slot of Object.values(slots)) slot.fresh = false;
+    listed();
   }
 
   /**
@@ -63,6 +68,7 @@ export function createLibrary(api, tell) {
     slot.busy = true;
     try {
       const answer = await fetchIt();
+      await firstList;
       if (attempt !== slot.attempt || query !== slot.query) return;
       if (isOfAnotherList(answer, photographs)) {
         await loadPhotographs();
@@ -112,9 +118,12 @@ export function createLibrary(api, tell) {
     isBusy: (/** @type {keyof typeof slots} */ name) => slots[name].busy,
     problemOf: (/** @type {keyof typeof slots} */ name) => slots[name].problem,
     want,
-    async load() {
-      const [library] = await Promise.all([api.library(), loadPhotographs()]);
-      info = library;
+    /** The list for the first time; what the state needs is asked for beside it, as soon as it is known what that is. @param {() => void} onInfo */
+    async load(onInfo) {
+      const list = loadPhotographs();
+      info = await api.library();
+      onInfo();
+      await list;
       tell.onChange();
     },
     /** The list anew, and then what the state needs. */

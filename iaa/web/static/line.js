@@ -40,9 +40,9 @@ export function createLine(store, act) {
   return {
     /**
      * @param {State} state @param {Shown} shown @param {import("./shown.js").Known} known
-     * @param {{progress: import("./types.js").Progress | null, busyGroups: boolean, busySearch: boolean, searchProblem: string, nWithout: number}} now
+     * @param {{progress: import("./types.js").Progress | null, busySearch: boolean, searchProblem: string, groupsProblem: string, nWithout: number}} now
      */
-    show(state, shown, known, { progress, busyGroups, busySearch, searchProblem, nWithout }) {
+    show(state, shown, known, { progress, busySearch, searchProblem, groupsProblem, nWithout }) {
       const parts = [];
       const groups = state.view === "groups" && !state.group && known.groups;
       if (groups) parts.push(`${countOf(shown.rows.length, "group")}, ${countOf(shown.n)}`);
@@ -62,12 +62,12 @@ export function createLine(store, act) {
         line.replaceChildren(...[back, parts.length ? h("span", { class: "line-text", text: parts.join(" · ") }) : null, ...chips, clear, select].filter((one) => one !== null));
         line.hidden = !line.childElementCount;
       }
-      paintEmpty(state, shown, known, progress, busyGroups, searchProblem);
+      paintEmpty(state, shown, known, progress, groupsProblem, searchProblem);
     },
   };
 
-  /** @param {State} state @param {Shown} shown @param {import("./shown.js").Known} known @param {import("./types.js").Progress | null} progress @param {boolean} busyGroups @param {string} searchProblem */
-  function paintEmpty(state, shown, known, progress, busyGroups, searchProblem) {
+  /** @param {State} state @param {Shown} shown @param {import("./shown.js").Known} known @param {import("./types.js").Progress | null} progress @param {string} groupsProblem @param {string} searchProblem */
+  function paintEmpty(state, shown, known, progress, groupsProblem, searchProblem) {
     /** @type {[string, string, boolean]} Title, about, whether filters can be cleared. */
     let text = ["", "", false];
     if (known.photographs.key.length > 0 && shown.total === 0 && !state.failed) {
@@ -76,7 +76,7 @@ export function createLine(store, act) {
       const listing = !progress || ["listing", "starting"].includes(progress.phase);
       text = listing ? ["Looking for photographs…", "They appear here as they are found.", false] : ["No photograph here", "The folder has no picture that can be read. Put photographs into it, and they appear here.", false];
     } else if (state.view === "groups" && !known.groups) {
-      text = busyGroups ? ["Looking for groups…", "Photographs of one moment, copies, brackets and panoramas are brought together.", false] : ["", "", false];
+      text = groupsProblem ? ["Groups could not be found", groupsProblem, false] : ["Looking for groups…", "Photographs of one moment, copies, brackets and panoramas are brought together.", false];
     } else if (shown.rows.length === 0) {
       if (state.view === "groups" && known.groups?.groups.length === 0) text = ["No groups", progress && progress.phase !== "ready" ? "None so far: groups are found among photographs that were looked at already." : "No two photographs here are copies, of one moment or parts of one panorama.", false];
       else text = ["No photograph passes these filters", "", true];

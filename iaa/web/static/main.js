@@ -45,6 +45,10 @@ let shown = compute(store.get(), known());
 /** Whether the grid has to begin at its top with the next paint. */
 let reset = true;
 let scheduled = 0;
+/** Whether photographs were shown already. */
+let begun = false;
+/** Milliseconds after the page's beginning for which their first order is waited for. */
+const PATIENCE = 1500;
 
 /** Paints once however many things have changed. */
 function schedule() {
@@ -60,6 +64,12 @@ function paint() {
   const now = known();
   shown = compute(state, now);
   const waiting = library.isBusy("score") || library.isBusy("search");
+  // The first order is worth a moment: photographs that stand and then jump are worse than placeholders.
+  if (!begun && waiting && performance.now() < PATIENCE) {
+    setTimeout(schedule, 50);
+    return;
+  }
+  begun = begun || now.photographs.key.length > 0;
   const onMap = state.view === "map" && !state.group;
   byId("scroller").hidden = onMap;
   byId("map").hidden = !onMap;
@@ -77,7 +87,7 @@ function paint() {
   search.show(state);
   const order = markingOrder(state, now);
   line.show(state, shown, now, {
-    progress: status.progress(), busyGroups: library.isBusy("groups"), busySearch: library.isBusy("search"), searchProblem: library.problemOf("search"),
+    progress: status.progress(), busySearch: library.isBusy("search"), searchProblem: library.problemOf("search"), groupsProblem: library.problemOf("groups"),
     nWithout: order && state.view === "all" && !state.group ? shown.rows.reduce((n, row) => n + (Number.isNaN(order.score[row]) ? 1 : 0), 0) : 0,
   });
   paintViewer();
@@ -140,8 +150,11 @@ function open(key) {
 function openItem(item) {
   const stack = shown.stacks[item];
   const groups = library.groups();
-  if (stack >= 0 && groups) store.set({ group: groups.groups[stack].id });
-  else open(known().photographs.key[shown.rows[item]]);
+  if (stack >= 0 && groups) {
+    // The first click of a double click has selected what lies on top: nobody meant that.
+    if (selection.size === 1 && selection.has(keyAt(item))) selection.clear();
+    store.set({ group: groups.groups[stack].id });
+  } else open(keyAt(item));
 }
 
 function closeViewer() {
@@ -172,8 +185,8 @@ const viewer = createViewer({
   marks(key) {
     const row = library.rowOf(key);
     const { score, search: alike } = known();
-    const orders = store.get().order === "alike" ? [alike, score] : [score, alike];
-    return orders.flatMap((order) => (order ? [{ title: order.title, score: order.score[row], percentile: order.percentile[row] }] : []));
+    const marks = [...markOf(score, row, false), ...markOf(alike, row, true)];
+    return store.get().order === "alike" ? marks.reverse() : marks;
   },
   groupText(key) {
     const groups = library.groups();
@@ -201,14 +214,12 @@ const compare = createCompare({
     else store.set({ compare: left }, { push: false });
   },
   onOpen: (key) => store.set({ compare: [], open: key }),
-  marks: (key) => viewerMarks(key),
+  marks: (key) => markOf(known().score, library.rowOf(key), false),
 });
 
-/** @param {string} key */
-function viewerMarks(key) {
-  const order = known().score;
-  const row = library.rowOf(key);
-  return order ? [{ title: order.title, score: order.score[row], percentile: order.percentile[row] }] : [];
+/** @param {import("./types.js").Order | null} order @param {number} row @param {boolean} isLikeness @returns {import("./facts.js").Mark[]} */
+function markOf(order, row, isLikeness) {
+  return order ? [{ title: order.title, score: order.score[row], percentile: order.percentile[row], isLikeness }] : [];
 }
 
 function closeCompare() {
@@ -408,7 +419,7 @@ store.on((now, before) => {
 
 toolbar.start();
 status.start();
-library.load().then(chooseFirstOrder, (error) => say(error.message, "problem"));
+library.load(() => library.want(store.get(), false)).then(chooseFirstOrder, (error) => say(error.message, "problem"));
 
 /** Without a score, or without times, the first order is another. */
 function chooseFirstOrder() {

@@ -2,6 +2,7 @@
 
 import { thumbnailAddress } from "./api.js";
 import { byId, h, iconButton } from "./dom.js";
+import { loadThumbnail } from "./thumbnails.js";
 
 /** @typedef {import("./viewer.js").Photograph} Photograph */
 
@@ -149,10 +150,7 @@ export function createMap(act) {
   /** @param {Photograph} photograph */
   async function load({ key, thumb }) {
     try {
-      const answer = await fetch(thumbnailAddress(key, thumb));
-      if (!answer.ok) return;
-      const blob = await answer.blob();
-      const whole = await createImageBitmap(blob);
+      const whole = await loadThumbnail(thumbnailAddress(key, thumb), new AbortController().signal);
       const scale = Math.min(1, (PICTURE_EDGE * Math.min(2, devicePixelRatio)) / Math.max(whole.width, whole.height));
       pictures.set(key, await createImageBitmap(whole, { resizeWidth: Math.max(1, Math.round(whole.width * scale)), resizeHeight: Math.max(1, Math.round(whole.height * scale)), resizeQuality: "medium" }));
       whole.close();

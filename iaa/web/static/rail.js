@@ -113,6 +113,7 @@ export function createRail(store, act) {
       const passes = (/** @type {number} */ bit) => (/** @type {number} */ row) => (shown.mask[row] & ~bit) === 0;
       if (!photographs.key.length) return;
       sections.score.hidden = !known.score && !info?.heads.length;
+      score.element.hidden = !known.score?.rows.length;
       score.show(known.score?.score ?? [], passes(BIT.score), state.score);
       sections.alike.hidden = !isSearching(state) || !known.search;
       if (known.search) alike.show(known.search.score, passes(BIT.alike), state.alike);

@@ -37,12 +37,12 @@ export function createSearch(store, act) {
     const text = input.value.trim();
     const library = act.library();
     offered = [];
-    if (text && library) {
+    if (text) {
       const n = act.countNames(text);
       const byName = { text: `File names with "${text}"`, quiet: countOf(n), run: () => store.set({ name: text, open: "", compare: [] }) };
-      if (library.words) offered.push({ text: `Photographs of "${text}"`, quiet: "Enter", run: () => searchFor(text) });
+      if (library?.words ?? true) offered.push({ text: `Photographs of "${text}"`, quiet: "Enter", run: () => searchFor(text) });
       offered.push(byName);
-      if (!library.words) offered.push({ text: "What is in photographs can't be searched by words here", quiet: library.why_no_words, run: null });
+      if (library && !library.words) offered.push({ text: "What is in photographs can't be searched by words here", quiet: library.why_no_words, run: null });
     }
     chosen = 0;
     paintOffers();
@@ -116,7 +116,7 @@ export function createSearch(store, act) {
       if (n) chosen = (chosen + (event.key === "ArrowDown" ? 1 : n - 1)) % n;
       paintOffers();
     } else if (event.key === "Enter") {
-      if (act.library()?.words || offered.length > 1) take(chosen);
+      take(chosen);
     } else if (event.key === "Escape") {
       if (input.value) {
         input.value = "";

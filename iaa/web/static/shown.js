@@ -22,7 +22,7 @@ export function compute(state, known) {
   const counts = countChoices(known, mask);
   const group = state.group && groups ? groups.groups.find((one) => one.id === state.group) : undefined;
   /** @type {Int32Array} */
-  const ordered = group ? Int32Array.from(group.rows) : orderRows(state, known);
+  const ordered = state.view === "groups" && !groups ? new Int32Array(0) : group ? Int32Array.from(group.rows) : orderRows(state, known);
   const passing = ordered.filter((row) => mask[row] === 0);
   const base = { n: passing.length, total, nFailed, counts, mask };
   if (state.view === "groups" && groups && !group) return { ...base, ...stacksByKind(state, passing, groups) };
@@ -91,20 +91,20 @@ function countChoices({ photographs, groups }, mask) {
 
 /** All rows in the state's order; those without a value come last, by name. @param {State} state @param {Known} known @returns {Int32Array} */
 export function orderRows(state, { photographs, score, search }) {
-  const byName = sortedBy(photographs, "name");
+  const n = photographs.key.length;
   /** @type {Int32Array} */
   let first;
   if (state.order === "alike" && search) first = search.rows;
   else if (state.order === "best" && score) first = score.rows;
   else if (state.order === "time") first = sortedBy(photographs, "time");
   else if (state.order === "sharp") first = sortedBy(photographs, "sharp");
-  else first = byName;
+  else first = sortedBy(photographs, "name");
   if (state.reversed) first = first.slice().reverse();
-  if (first.length === byName.length) return first;
-  const has = new Uint8Array(byName.length);
+  if (first.length === n) return first;
+  const has = new Uint8Array(n);
   for (const row of first) has[row] = 1;
-  const rest = byName.filter((row) => has[row] === 0);
-  const all = new Int32Array(first.length + rest.length);
+  const rest = sortedBy(photographs, "name").filter((row) => has[row] === 0);
+  const all = new Int32Array(n);
   all.set(first);
   all.set(rest, first.length);
   return all;

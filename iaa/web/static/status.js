@@ -43,7 +43,9 @@ export function createStatus(api, tell) {
     clearTimeout(timer);
     try {
       const before = progress;
-      progress = await api.progress(tell.version());
+      const now = await api.progress(tell.version());
+      const changed = JSON.stringify(now) !== JSON.stringify(before);
+      progress = now;
       const busy = BUSY.includes(progress.phase);
       const done = before !== null && BUSY.includes(before.phase) && !busy;
       // A long list takes a while to send: it is fetched so seldom that it never is what the page mostly does.
@@ -55,7 +57,7 @@ export function createStatus(api, tell) {
         lastNews = performance.now();
       }
       paint();
-      tell.onProgress(progress);
+      if (changed) tell.onProgress(progress);
       timer = window.setTimeout(poll, busy ? 1000 : 10_000);
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) {
@@ -76,7 +78,7 @@ export function createStatus(api, tell) {
     const speed = rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate)}/s` : "";
     const parts = {
       listing: ["Looking for photographs", counted],
-      starting: [message || "Getting ready"],
+      starting: ["Getting ready to look at photographs"],
       embedding: [`Looking at photographs: ${counted}`, speed, formatLeft(left), bad],
       stopped: [`Paused at ${counted}`, bad],
       failed: [message || "Something went wrong"],

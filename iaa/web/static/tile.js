@@ -2,6 +2,7 @@
 
 import { thumbnailAddress } from "./api.js";
 import { h, icon, setAttribute, setText } from "./dom.js";
+import { createBitmapView, loadThumbnail } from "./thumbnails.js";
 import { formatScore } from "./words.js";
 
 /**
@@ -20,61 +21,84 @@ import { formatScore } from "./words.js";
  * @property {boolean} active
  * @property {number} place
  * @property {number} of
+ * @property {number} generation Changes when anything else may have changed.
  */
 
 /** @typedef {ReturnType<typeof createTile>} Tile */
 
 export function createTile() {
-  const image = h("img", { alt: "", decoding: "async", draggable: "false" });
-  const tick = h("span", { class: "tick" }, icon("check"));
+  const picture = createBitmapView();
+  // The label says all of this in better order.
+  const unread = { "aria-hidden": "true" };
+  const tick = h("span", { class: "tick", ...unread }, icon("check"));
   const score = h("span", { class: "tile-score" });
   const name = h("span", { class: "tile-name" });
-  const caption = h("span", { class: "tile-caption" }, name, score);
-  const badge = h("span", { class: "tile-badge" });
-  const note = h("span", { class: "tile-note" });
-  const reason = h("span", { class: "tile-reason" });
-  const element = h("div", { role: "option", class: "tile" }, image, reason, badge, note, caption, tick);
-  image.hidden = true;
+  const caption = h("span", { class: "tile-caption", ...unread }, name, score);
+  const badge = h("span", { class: "tile-badge", ...unread });
+  const note = h("span", { class: "tile-note", ...unread });
+  const reason = h("span", { class: "tile-reason", ...unread });
+  const element = h("div", { role: "option", class: "tile" }, picture.element, badge, note, caption, " ", reason, tick);
 
   let address = "";
   let asked = "";
-  image.addEventListener("load", () => {
-    if (asked === address) image.hidden = false;
-  });
-  image.addEventListener("error", () => {
-    element.classList.add("without-picture");
-    asked = "";
-  });
+  let fetching = new AbortController();
   let version = "";
   let key = "";
+  let colourShown = "";
+  let generation = -1;
+
+  async function load() {
+    asked = address;
+    fetching = new AbortController();
+    const { signal } = fetching;
+    try {
+      const bitmap = await loadThumbnail(address, signal);
+      if (signal.aborted) bitmap.close();
+      else picture.show(bitmap);
+    } catch {
+      if (signal.aborted) return;
+      element.classList.add("without-picture");
+      asked = "";
+    }
+  }
+
+  function forget() {
+    fetching.abort();
+    asked = "";
+    element.classList.remove("without-picture");
+  }
 
   return {
     element,
     key: () => key,
+    /** Whether it needs no painting. @param {number} now The generation of now. @param {boolean} mayLoad */
+    isRight: (now, mayLoad) => generation === now && !element.hidden && (!mayLoad || !address || asked !== "" || element.classList.contains("without-picture")),
     /**
      * @param {TileContent} content
-     * @param {boolean} load Whether the picture may be fetched now.
+     * @param {boolean} mayLoad Whether the picture may be fetched now.
      */
-    show(content, load) {
+    show(content, mayLoad) {
       element.hidden = false;
       element.id = `tile-${content.place}`;
       const wanted = content.reason ? "" : thumbnailAddress(content.key, content.thumb);
       if (content.key !== key || wanted !== address) {
-        const same = content.key === key;
+        if (content.key !== key || !wanted) picture.clear();
         key = content.key;
         address = wanted;
-        if (!same || !wanted) image.hidden = true;
-        element.classList.remove("without-picture");
-        element.style.backgroundColor = content.reason ? "" : content.colour;
-        asked = "";
+        forget();
+      }
+      const colour = content.reason ? "" : content.colour;
+      if (colour !== colourShown) {
+        colourShown = colour;
+        element.style.backgroundColor = colour;
       }
       const failed = element.classList.contains("without-picture");
-      if (load && address && asked !== address && (!failed || version !== content.version)) {
-        asked = address;
+      if (mayLoad && address && asked !== address && (!failed || version !== content.version)) {
         element.classList.remove("without-picture");
-        image.src = address;
+        void load();
       }
       version = content.version;
+      generation = content.generation;
       element.classList.toggle("failed", content.reason !== "");
       element.classList.toggle("stack", content.badge !== "");
       element.classList.toggle("active", content.active);
@@ -97,6 +121,9 @@ export function createTile() {
     hide() {
       element.hidden = true;
       element.removeAttribute("id");
+      picture.clear();
+      forget();
+      key = "";
     },
   };
 }

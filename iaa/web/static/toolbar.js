@@ -25,7 +25,8 @@ export function createToolbar(store, act) {
   const railButton = byId("rail-button");
   const rail = byId("rail");
   const railCount = h("span", { class: "rail-count" });
-  railButton.append(icon("filters"), h("span", { class: "label", text: "Filters" }), railCount);
+  const railSet = h("span", { class: "for-readers" });
+  railButton.append(icon("filters"), h("span", { class: "label", text: "Filters" }), railCount, railSet);
   railButton.title = "Filters (F)";
   railButton.addEventListener("click", () => showRail(document.body.classList.contains("without-rail")));
   byId("rail-head").append(h("h2", { text: "Filters" }), iconButton("close", "Close the filters", () => showRail(false)));
@@ -122,7 +123,7 @@ export function createToolbar(store, act) {
       });
       setText(byId("title-count"), shown.n === shown.total ? formatCount(shown.total) : `${formatCount(shown.n)} of ${formatCount(shown.total)}`);
       setText(railCount, nFilters ? String(nFilters) : "");
-      railButton.setAttribute("aria-label", nFilters ? `Filters, ${nFilters} set` : "Filters");
+      setText(railSet, nFilters ? " set" : "");
     },
   };
 }

@@ -19,9 +19,9 @@ export function formatScore(score) {
   return score.toFixed(size >= 99.95 ? 0 : size >= 9.995 ? 1 : size >= 0.9995 ? 2 : 3).replace("-", "\u2212");
 }
 
-/** "better than 93 %" of the library @param {number} percentile 0 to 100 */
-export function formatPercentile(percentile) {
-  return Number.isFinite(percentile) ? `better than ${Math.min(99, Math.floor(percentile))} %` : "";
+/** "better than 93 %" of the library @param {number} percentile 0 to 100 @param {string} [how] */
+export function formatPercentile(percentile, how = "better") {
+  return Number.isFinite(percentile) ? `${how} than ${Math.min(99, Math.floor(percentile))} %` : "";
 }
 
 /** @param {number} taken Seconds since 1970, on the camera's own clock. */

@@ -24,6 +24,8 @@ from iaa.web.security import HEADERS
 WEB = Path(iaa.web.__file__).parent
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
+CHANGE = "iaa open holiday --backbone vit_b32.openai"
+
 Picture = Callable[[int, int], bytes]
 """JPEG of a row with its long edge in pixels; 0 is the full size."""
 
@@ -65,7 +67,7 @@ class Fake:
         self.sharpness = self.sharpness or [float(v) for v in rng.random(n)]
         self.scores = self.scores or [float(v) for v in 5 + rng.normal(0, 0.8, n)]
         self.x, self.y = rng.random(n), rng.random(n)
-        self.colours = ["#%02x%02x%02x" % tuple(rgb) for rgb in rng.integers(50, 190, (n, 3))]
+        self.colours = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in rng.integers(50, 190, (n, 3))]
 
     @property
     def keys(self) -> list[str]:
@@ -79,33 +81,68 @@ class Fake:
         return {"version": str(self.version), "listing": str(self.listing)}
 
     def library(self) -> dict[str, Any]:
-        why = "" if self.words else "What looks at these photographs knows no words. With CLIP it would: iaa
-        open holiday --backbone vit_b32.openai" heads = [ {"name": "liked", "title": "Liked by people",
-        "about": "How much people liked photographs like it, 1 to 10."}, {"name": "fresh", "title": "Fresh",
-        "about": ""}, ] details = {"backbone": "planted", "output": "embedding", "dataset": "holiday",
-        "features": "", "digest": "00"} return self.stamp() | { "name": "holiday", "title": self.title, "n":
-        len(self.names), "words": self.words, "why_no_words": why, "heads": heads, "default_order": "score",
-        "default_head": "liked", "folder": "/photographs/holiday", "details": details, "copies_folder":
-        "/photographs/copies", "can_reveal": True, }  # fmt: skip
+        why = "" if self.words else f"What looks at them knows no words: {CHANGE}"
+        heads = [
+            {
+                "name": "liked",
+                "title": "Liked by people",
+                "about": "How much people liked photographs like it, 1 to 10.",
+            },
+            {"name": "fresh", "title": "Fresh", "about": ""},
+        ]
+        details = {
+            "backbone": "planted",
+            "output": "embedding",
+            "dataset": "holiday",
+            "features": "",
+            "digest": "00",
+        }
+        return self.stamp() | {
+            "name": "holiday",
+            "title": self.title,
+            "n": len(self.names),
+            "words": self.words,
+            "why_no_words": why,
+            "heads": heads,
+            "default_order": "score",
+            "default_head": "liked",
+            "folder": "/photographs/holiday",
+            "details": details,
+            "copies_folder": "/photographs/copies",
+            "can_reveal": True,
+        }
 
     def state(self) -> dict[str, Any]:
         done = sum(state != "waiting" for state in self.states)
         total = len(self.states)
         busy = self.phase == "embedding"
         return self.stamp() | {
-            "phase": self.phase, "message": "", "done": done, "total": total, "failed": self.states.count("failed"),
-            "rate": self.rate if busy else 0.0, "seconds_left": (total - done) / self.rate if busy else None,
+            "phase": self.phase,
+            "message": "",
+            "done": done,
+            "total": total,
+            "failed": self.states.count("failed"),
+            "rate": self.rate if busy else 0.0,
+            "seconds_left": (total - done) / self.rate if busy else None,
             "thumbnails": done,
-        }  # fmt: skip
+        }
 
     def photographs(self) -> dict[str, Any]:
         endings = [Path(name).suffix.lower() for name in self.names]
         return self.stamp() | {
-            "key": self.keys, "name": self.names, "folder": self.folders, "ending": endings,
-            "width": [w for w, _ in self.sizes], "height": [h for _, h in self.sizes], "taken": self.taken,
-            "colour": self.colours, "state": self.states, "reason": self.reasons, "sharpness": self.sharpness,
+            "key": self.keys,
+            "name": self.names,
+            "folder": self.folders,
+            "ending": endings,
+            "width": [w for w, _ in self.sizes],
+            "height": [h for _, h in self.sizes],
+            "taken": self.taken,
+            "colour": self.colours,
+            "state": self.states,
+            "reason": self.reasons,
+            "sharpness": self.sharpness,
             "thumb": ["1"] * len(self.names),
-        }  # fmt: skip
+        }
 
     def order(self, query: dict[str, list[str]]) -> dict[str, Any]:
         by = query["by"][0]
@@ -124,9 +161,13 @@ class Fake:
         rows = rows[np.argsort(-values[rows], kind="stable")]
         percentile = 100 * (1 - np.arange(len(rows)) / max(1, len(rows) - 1))
         return self.stamp() | {
-            "title": title, "score_name": name, "rows": rows.tolist(), "score": values[rows].tolist(),
-            "percentile": percentile.tolist(), "n_without": int(len(ok) - ok.sum()),
-        }  # fmt: skip
+            "title": title,
+            "score_name": name,
+            "rows": rows.tolist(),
+            "score": values[rows].tolist(),
+            "percentile": percentile.tolist(),
+            "n_without": int(len(ok) - ok.sum()),
+        }
 
     def likeness_of(self, asked: str) -> np.ndarray:
         if asked in self.likeness:
@@ -135,25 +176,50 @@ class Fake:
         return rng.normal(0.2, 0.05, len(self.names))
 
     def facts(self, row: int) -> dict[str, Any]:
-        width, height = self.sizes[row] group = next((group["id"] for group in self.groups if row in
-        group["rows"]), None) words = [{"text": "lake", "cosine": 0.3, "percentile": 97.0}, {"text": "boat",
-        "cosine": 0.28, "percentile": 91.0}] return { "key": self.keys[row], "name": self.names[row], "file":
-        f"{self.folders[row]}/{self.names[row]}".lstrip("/"), "size_bytes": 2_345_678, "width": width,
-        "height": height, "taken": self.taken[row], "camera": "Fujifilm X-T4", "lens": "XF 35mm F1.4",
-        "exposure": 0.004, "aperture": 2.8, "iso": 400, "focal": 35.0, "bias": -0.33, "state":
-        self.states[row], "reason": self.reasons[row], "changed": False, "words": words if self.words else [],
-        "group": group, "exact_copies": [], }  # fmt: skip
+        width, height = self.sizes[row]
+        group = next((group["id"] for group in self.groups if row in group["rows"]), None)
+        words = [
+            {"text": "lake", "cosine": 0.3, "percentile": 97.0},
+            {"text": "boat", "cosine": 0.28, "percentile": 91.0},
+        ]
+        return {
+            "key": self.keys[row],
+            "name": self.names[row],
+            "file": f"{self.folders[row]}/{self.names[row]}".lstrip("/"),
+            "size_bytes": 2_345_678,
+            "width": width,
+            "height": height,
+            "taken": self.taken[row],
+            "camera": "Fujifilm X-T4",
+            "lens": "XF 35mm F1.4",
+            "exposure": 0.004,
+            "aperture": 2.8,
+            "iso": 400,
+            "focal": 35.0,
+            "bias": -0.33,
+            "state": self.states[row],
+            "reason": self.reasons[row],
+            "changed": False,
+            "words": words if self.words else [],
+            "group": group,
+            "exact_copies": [],
+        }
 
-    def answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, str, bytes]:
+    def answer(
+        self, method: str, path: str, query: dict[str, list[str]], body: bytes
+    ) -> tuple[int, str, bytes]:
         """Status, type and content of one answer."""
         parts = path.strip("/").split("/")
         if path == "/":
-            page = Environment(loader=FileSystemLoader(WEB / "templates"),
-            autoescape=True).get_template("page.html") return 200, "text/html; charset=utf-8",
-            page.render(title=self.title, version="0").encode()
+            page = Environment(loader=FileSystemLoader(WEB / "templates"), autoescape=True).get_template(
+                "page.html"
+            )
+            return 200, "text/html; charset=utf-8", page.render(title=self.title, version="0").encode()
         if parts[0] == "static":
-            file = WEB / path.strip("/") return (200, TYPES[file.suffix], file.read_bytes()) if file.is_file()
-            else (404, "text/plain", b"")
+            file = WEB / path.strip("/")
+            return (
+                (200, TYPES[file.suffix], file.read_bytes()) if file.is_file() else (404, "text/plain", b"")
+            )
         if parts[:2] == ["api", "photographs"] and len(parts) > 2:
             row = int(parts[2][1:])
             if len(parts) == 3:
@@ -167,10 +233,16 @@ class Fake:
         if parts[:2] == ["api", "pictures"]:
             return 200, "image/jpeg", self.picture(0, 480)
         answers: dict[str, Callable[[], Any]] = {
-            "library": self.library, "state": self.state, "photographs": self.photographs,
-            "order": lambda: self.order(query), "groups": lambda: self.stamp() | {"threshold": 0.95, "groups": self.groups},
-            "map": lambda: self.stamp() | {"rows": list(range(len(self.names))), "x": self.x.tolist(), "y": self.y.tolist()},
-        }  # fmt: skip
+            "library": self.library,
+            "state": self.state,
+            "photographs": self.photographs,
+            "order": lambda: self.order(query),
+            "groups": lambda: self.stamp() | {"threshold": 0.95, "groups": self.groups},
+            "map": lambda: (
+                self.stamp()
+                | {"rows": list(range(len(self.names))), "x": self.x.tolist(), "y": self.y.tolist()}
+            ),
+        }
         if parts[0] != "api" or parts[1] not in answers:
             return as_json({"detail": "there is no such thing here"}, 404)
         return as_json(answers[parts[1]]())
@@ -181,8 +253,9 @@ class Fake:
             try:
                 width, height = Image.open(io.BytesIO(body)).size
             except OSError:
-                return as_json({"detail": "this is no picture that can be read: send a JPEG, PNG or HEIC"},
-                415)
+                return as_json(
+                    {"detail": "this is no picture that can be read: send a JPEG, PNG or HEIC"}, 415
+                )
             return as_json({"token": "sent", "width": width, "height": height})
         asked = json.loads(body or b"{}")
         self.asked.append((what, asked))
@@ -217,7 +290,7 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 split = urlsplit(self.path)
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if fake.gone:
@@ -250,8 +323,9 @@ class Server:
         self._server.server_close()
 
 
-def drawn(sizes: list[tuple[int, int]], n_kinds: int = 40) -> Picture:
-    """Pictures as small as they can be and still told apart: soft blobs, their row's kind by colour."""
+def drawn(sizes: list[tuple[int, int]], n_kinds: int = 40, grain: float = 0) -> Picture:
+    """Pictures that are told apart by soft colours and circles, one for each `n_kinds` rows; with grain their
+    files become as large as those of photographs."""
     kept: dict[tuple[int, int, int], bytes] = {}
     lock = threading.Lock()
 
@@ -261,18 +335,29 @@ def drawn(sizes: list[tuple[int, int]], n_kinds: int = 40) -> Picture:
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
         with lock:
             if (row % n_kinds, width, height) not in kept:
-                kept[row % n_kinds, width, height] = _blobs(row % n_kinds, width, height)
+                kept[row % n_kinds, width, height] = _blobs(row % n_kinds, width, height, grain)
             return kept[row % n_kinds, width, height]
 
     return picture
 
 
-def _blobs(seed: int, width: int, height: int) -> bytes:
-    rng = np.random.default_rng(seed) small = Image.fromarray(rng.integers(30, 220, (4, 6,
-    3)).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC) draw = ImageDraw.Draw(small) for _
-    in range(12): x, y, r = rng.random() * width, rng.random() * height, rng.random() * min(width, height) / 3
-    draw.ellipse((x - r, y - r, x + r, y + r), outline=tuple(int(v) for v in rng.integers(0, 255, 3)),
-    width=3) out = io.BytesIO() small.save(out, "JPEG", quality=80) return out.getvalue()
+def _blobs(seed: int, width: int, height: int, grain: float) -> bytes:
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(30, 220, (4, 6, 3)).astype(np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    draw = ImageDraw.Draw(small)
+    for _ in range(12):
+        x, y, r = rng.random() * width, rng.random() * height, rng.random() * min(width, height) / 3
+        draw.ellipse(
+            (x - r, y - r, x + r, y + r), outline=tuple(int(v) for v in rng.integers(0, 255, 3)), width=3
+        )
+    if grain:
+        noisy = np.asarray(small) + rng.normal(0, grain, (height, width, 1))
+        small = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=80)
+    return out.getvalue()
 
 
 def from_folder(folder: Path, limit: int = 10**9) -> Fake:
@@ -289,6 +374,10 @@ def from_folder(folder: Path, limit: int = 10**9) -> Fake:
         image.save(out, "JPEG", quality=85)
         return out.getvalue()
 
-    fake = Fake([file.name for file in files], picture, sizes, title=folder.parent.name) small =
-    [Image.open(file).convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)) for file in files]
-    fake.colours = ["#%02x%02x%02x" % rgb for rgb in small] return fake
+    fake = Fake([file.name for file in files], picture, sizes, title=folder.parent.name)
+    small = [
+        Image.open(file).convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+        for file in files
+    ]
+    fake.colours = ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in small]
+    return fake

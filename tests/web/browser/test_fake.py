@@ -1,0 +1,35 @@
+"""The planted library answers in the shapes that the API describes: the page is tested with what it meets."""
+
+from typing import Any
+
+import pytest
+
+from iaa.web import answers
+from tests.web.browser.fake import Fake, drawn
+
+QUERY = {"by": ["search"], "text": ["lake"]}
+
+
+def library() -> Fake:
+    sizes = [(3, 2), (2, 3)]
+    groups: list[dict[str, Any]] = [{"id": "g", "kind": "burst", "rows": [0, 1], "ranked": True}]
+    return Fake(
+        ["a.jpg", "b.jpg"], drawn(sizes), sizes, states=["ok", "failed"], taken=[1.5, None], groups=groups
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "answer"),
+    [
+        (answers.Library, lambda fake: fake.library()),
+        (answers.State, lambda fake: fake.state()),
+        (answers.Photographs, lambda fake: fake.photographs()),
+        (answers.Order, lambda fake: fake.order(QUERY)),
+        (answers.Facts, lambda fake: fake.facts(0)),
+        (answers.Groups, lambda fake: fake.stamp() | {"threshold": 0.9, "groups": fake.groups}),
+    ],
+)
+def test_planted_answers_have_the_described_shape(model: Any, answer: Any) -> None:
+    value = answer(library())
+    assert set(value) == set(model.model_fields)
+    model.model_validate(value, strict=True)
