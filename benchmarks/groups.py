@@ -25,7 +25,7 @@ from analysis.grouping.groups import Shots, Thresholds, group_photographs  # noq
 from store.rows import unit_rows  # noqa: E402
 
 KINDS = ("photographs", "random", "one burst")
-THRESHOLDS = Thresholds(near=0.9, burst=0.85, bracket=0.6, later=0.95)
+THRESHOLDS = Thresholds(near=0.9, burst=0.85, bracket=0.6, later=0.95, unknown=0.95)
 BLOCK, FLOOR_ROWS = 2048, 20_000
 
 

@@ -27,13 +27,15 @@ before."""
 MIN_BIAS_STEP = 0.25
 """EV; cameras offer thirds, which they write as 0.3 or 0.33."""
 MIN_CORRELATION = 0.6
-"""All steps of panoramas that were made reach 0.7, of pairs of one subject 0.8 % reach this (docs/groups.md)."""
+"""Steps of panoramas that were made reach 0.7; of pairs of one subject 0.8 % reach this (docs/groups.md)."""
 STEP = (0.15, 0.85)
 """What share of its width (or height) a panorama goes on by, from picture to picture."""
 MAX_DRIFT = 0.15
 """And how far it strays across."""
 MIN_FRAMES = 3
 """Two pictures that overlap are as often one that was composed again."""
+MIN_PIXELS = 0.6
+"""Of the largest picture's: smaller copies come after it, since scaling down makes sharp."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,18 @@ class Thresholds:
     """Cosines from which on two photographs are like each other."""
 
     near: float
-    """Taken within an hour, or nobody knows when: so do copies that were edited or sent."""
+    """Taken within an hour, as edited copies are, which keep their time."""
     burst: float
     """Taken within seconds."""
     bracket: float
     """Taken within seconds with different exposure compensation."""
     later: float
     """Taken more than an hour apart: there are so many such pairs that few may be wrong."""
+    unknown: float
+    """Nobody knows when one of them was taken."""
 
     def __post_init__(self) -> None:
-        for name in ("near", "burst", "bracket", "later"):
+        for name in ("near", "burst", "bracket", "later", "unknown"):
             if not 0.01 <= getattr(self, name) <= 1:
                 raise ValueError(
                     f"threshold {name} is {getattr(self, name)}: cosines from 0.01 to 1 make sense"
@@ -148,7 +152,7 @@ def _like_each_other(
         order = _without(order, panoramas)
     if "near" not in kinds and "burst" not in kinds:
         return
-    like = Like(thresholds.burst, thresholds.near, thresholds.later, seconds)
+    like = Like(thresholds.burst, thresholds.near, thresholds.later, thresholds.unknown, seconds)
     leader, cosine = find_leaders(vectors[order], columns.taken[order], like)
     by_leader = np.argsort(leader, kind="stable")
     starts = np.flatnonzero(np.diff(leader[by_leader], prepend=-1, append=len(order)))
@@ -316,12 +320,13 @@ def _with_copies(
 
 
 def _in_order(kind: Kind, rows: np.ndarray, cosine: np.ndarray, columns: _Columns) -> Group:
-    """Best first, else by time; then by name."""
+    """Best first (score, not much smaller, sharpness, pixels), else by time; then by name."""
     by_time = (columns.place[rows], columns.taken[rows])
     order = np.lexsort(by_time)
     if is_ranked := kind in ("near", "burst"):
         pixels = columns.width[rows] * columns.height[rows]
-        order = np.lexsort((*by_time, -pixels, -columns.sharpness[rows], -columns.score[rows]))
+        is_small = pixels < MIN_PIXELS * pixels.max()
+        order = np.lexsort((*by_time, -pixels, -columns.sharpness[rows], is_small, -columns.score[rows]))
     return Group(kind, rows[order], cosine[order], is_ranked)
 
 

@@ -46,16 +46,19 @@ class Like:
     burst: float
     """Within `seconds`."""
     near: float
-    """Within an hour, or nobody knows."""
+    """Within an hour."""
     later: float
     """More than an hour apart."""
+    unknown: float
+    """Where nobody knows."""
     seconds: float
 
     def limit(self, gap: np.ndarray | float) -> np.ndarray:
         """The cosine that is enough for pairs taken so many seconds apart (NaN: not known)."""
         gap = np.abs(gap)
-        limit = np.where(gap <= self.seconds, self.burst, np.where(gap > HOUR, self.later, self.near))
-        return np.minimum(limit, 1 - _ROUNDING)
+        limit = np.where(gap > HOUR, self.later, self.near)
+        limit = np.where(gap <= self.seconds, self.burst, limit)
+        return np.minimum(np.where(np.isnan(gap), self.unknown, limit), 1 - _ROUNDING)
 
 
 def find_leaders(

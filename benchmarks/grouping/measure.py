@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 import iaa
-from analysis.grouping.thresholds import by_mean, mean_cosine
+from analysis.grouping.thresholds import by_rule, high_cosine
 from benchmarks.grouping.variants import CHANGES, folder_of, make_variants
 
 PRECISION = 0.99
@@ -93,7 +93,7 @@ def report(dataset: iaa.Dataset, backbone: str, output: str, names: list[str]) -
 
     def precision(threshold: float, among: np.ndarray = wrong) -> float:
         hits, misses = above(all_right, threshold), above(among, threshold)
-        return hits / max(hits + misses, 1)
+        return hits / (hits + misses) if hits + misses else 1.0
 
     print(f"\n{backbone} / {output}: {len(names)} photographs, {len(USUAL)} changes,", end=" ")
     print(f"{len(wrong):,} wrong pairs, {len(wrong_same):,} of one subject;", end=" ")
@@ -101,9 +101,7 @@ def report(dataset: iaa.Dataset, backbone: str, output: str, names: list[str]) -
     heads = ["cosine", "precision", "against one subject", "wrong per million", "recall", *CHANGES]
     print(f"| {' | '.join(heads)} |\n{'| ---: ' * len(heads)}|")
     best = first_with(lambda t: precision(t) >= PRECISION)
-    for threshold in sorted(
-        {*np.round(np.arange(0.5, 1, 0.05), 2), 0.92, 0.94, 0.96, 0.97, 0.98, 0.99, best}
-    ):
+    for threshold in sorted({*np.round(np.arange(0.6, 1, 0.05), 2), 0.92, 0.98, best}):
         cells = [
             f"{threshold:.3f}",
             f"{precision(threshold):.4f}",
@@ -113,18 +111,18 @@ def report(dataset: iaa.Dataset, backbone: str, output: str, names: list[str]) -
             *(f"{(right[change] >= threshold).mean():.3f}" for change in CHANGES),
         ]
         print("| " + " | ".join(cells) + " |")
-    mean = mean_cosine(vectors["original"])
+    high = high_cosine(vectors["original"])
     found = {
         "near": best,
         "burst": first_with(lambda t: above(wrong_same, t) <= 0.01 * len(wrong_same)),
         "bracket": first_with(lambda t: above(wrong, t) <= 0.01 * len(wrong)),
         "highest of the wrong": float(wrong[-1]),
     }
-    print(f"\nmean cosine of the photographs {mean:.3f}; thresholds and their share of the mean distance:")
-    print(", ".join(f"{name} {value:.3f} ({(1 - value) / (1 - mean):.3f})" for name, value in found.items()))
-    rule = by_mean(mean)
+    print(f"\n1 % of pairs of photographs reach {high:.3f}; thresholds and their share of that distance:")
+    print(", ".join(f"{name} {value:.3f} ({(1 - value) / (1 - high):.3f})" for name, value in found.items()))
+    rule = by_rule(high)
     for name in ("near", "later"):
-        limit = getattr(rule, name)
+        limit = rule[name]
         print(
             f"by the rule {name} is {limit}: precision {precision(limit):.4f}, recall "
             f"{above(all_right, limit) / len(all_right):.3f}, "

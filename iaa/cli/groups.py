@@ -100,8 +100,8 @@ def _answer(found: Groups, top: int) -> None:
         note(f"shown: the first {top:,}; all of them: --csv FILE.csv")
     if found.chosen is not None:
         limits = found.chosen.thresholds
-        cosines = f"{limits.burst:g} within seconds, {limits.near:g} within an hour or at times not known"
-        note(f"alike from these cosines on: {cosines}, {limits.later:g} later ({found.chosen.origin})")
+        named = f"{limits.burst:g} within seconds, {limits.near:g} within an hour, {limits.later:g} later"
+        note(f"alike from cosine {named}, {limits.unknown:g} at unknown times ({found.chosen.origin})")
 
 
 def _as_json(found: Groups) -> dict[str, Any]:

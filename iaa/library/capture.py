@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MAX_THREADS = 8
 """Files are waited for more than worked on."""
+_AT_ONCE = 64
 
 
 class Capture:
@@ -77,9 +78,12 @@ class Capture:
             show("sharpness", len(rows), "photographs") as bar,
             ThreadPoolExecutor(_MAX_THREADS // 2) as pool,
         ):
-            for row, look in zip(rows, pool.map(lambda each: self._look(each, False), rows), strict=True):
-                sharpness[row] = np.nan if look.sharpness is None else look.sharpness
-                bar.update(1)
+            for start in range(0, len(rows), _AT_ONCE):
+                some = rows[start : start + _AT_ONCE]
+                looks = list(pool.map(lambda row: look_at_file(self._at(row), is_quick=False), some))
+                sharpness[some] = _numbers(look.sharpness for look in looks)
+                self._keep(some, looks)
+                bar.update(len(some))
         return replace(shots, sharpness=sharpness)
 
     def small(self, row: int) -> np.ndarray | None:
@@ -91,9 +95,11 @@ class Capture:
         if self._photographs is None or not self._files[row]:
             return None
         sha256 = self._looks[row].sha256 if row in self._looks else b""
-        jpeg = (self._store.jpeg(sha256) if self._store is not None and sha256 else None) or self._look(
-            row
-        ).jpeg
+        jpeg = self._store.jpeg(sha256) if self._store is not None and sha256 else None
+        if jpeg is None:
+            look = look_at_file(self._at(row))
+            self._keep([row], [look])
+            jpeg = look.jpeg
         if not jpeg:
             return None
         with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
@@ -101,16 +107,11 @@ class Capture:
             size = [max(round(side * scale), 1) for side in image.size]
             return np.asarray(image.convert("L").resize((size[0], size[1]), Image.Resampling.BOX), np.float32)
 
-    def _look(self, row: int, is_quick: bool = True) -> Look:
-        """The look of a file as it is now; kept if it is of the bytes that were embedded."""
-        look = look_at_file(self._at(row), is_quick)
-        if (
-            self._store is not None
-            and self._sha256 is not None
-            and look.sha256 == self._sha256[row].tobytes()
-        ):
-            self._store.put([look])
-        return look
+    def _keep(self, rows: Sequence[int], looks: Sequence[Look]) -> None:
+        """Keep the looks that are of the bytes that were embedded."""
+        if self._store is not None and self._sha256 is not None:
+            known = zip(looks, self._sha256[np.asarray(rows, np.int64)], strict=True)
+            self._store.put([look for look, sha256 in known if look.sha256 == sha256.tobytes()])
 
     def _header(self, row: int) -> Look:
         from embed.images.decode import ImageError

@@ -89,7 +89,7 @@ def group_photographs(
             if sha256 is None:
                 raise StoreError(f"{features.path} has no hashes of its images, so copies cannot be told")
             shots = grouping.Shots(sha256, name=names)
-            found = grouping.group_photographs(None, shots, grouping.Thresholds(1, 1, 1, 1), kinds=wanted)
+            found = grouping.group_photographs(None, shots, grouping.Thresholds(1, 1, 1, 1, 1), kinds=wanted)
             return _table(layout, files, found, shots, None)
         output = output or min(features.outputs, key=lambda name: name != "embedding")
         score = None if head is None else _scores(layout, features, head)
@@ -105,7 +105,7 @@ def group_photographs(
         return _table(layout, files, grouping.order_anew(found, shots, len(names)), shots, chosen)
 
 
-def check_kinds(kinds: "Sequence[Kind] | str | None") -> "tuple[Kind, ...]":
+def check_kinds(kinds: Sequence[str] | str | None) -> "tuple[Kind, ...]":
     """The kinds asked for, all by default. Raises UsageError for one that there is not."""
     from analysis.grouping.groups import KINDS
 

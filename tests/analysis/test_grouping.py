@@ -6,9 +6,9 @@ import pytest
 from analysis.grouping import leaders
 from analysis.grouping.groups import KINDS, Group, Shots, Thresholds, group_photographs
 from analysis.grouping.leaders import Like, find_leaders
-from analysis.grouping.thresholds import MEASURED, choose_thresholds, mean_cosine
+from analysis.grouping.thresholds import MEASURED, choose_thresholds, high_cosine
 
-LIMITS = Thresholds(near=0.95, burst=0.85, bracket=0.6, later=0.985)
+LIMITS = Thresholds(near=0.95, burst=0.85, bracket=0.6, later=0.985, unknown=0.95)
 
 
 def at_angles(*degrees: float) -> np.ndarray:
@@ -111,6 +111,9 @@ def test_best_first():
     size = np.array([10, 20, 10, 10])
     shots = Shots(width=size, height=size, taken=np.array([3.0, 2, 1, 1]), name=["d", "c", "b", "a"])
     assert grouped(vectors, shots) == [("burst", [1, 3, 2, 0])]
+    # Scaling down makes sharp: a picture that is much smaller comes after those that are not.
+    shots = Shots(sharpness=np.array([9.0, 5, 6, 7]), width=np.array([5, 10, 9, 8]), height=np.full(4, 10))
+    assert grouped(vectors, shots) == [("near", [3, 2, 1, 0])]
 
 
 def test_brackets_are_named_and_not_ranked():
@@ -249,7 +252,7 @@ def test_hostile_times(taken):
 @pytest.mark.parametrize("near", [0, -1, 1.5, np.nan])
 def test_thresholds_that_make_no_sense(near):
     with pytest.raises(ValueError, match="threshold near"):
-        Thresholds(near, 0.8, 0.7, 0.99)
+        Thresholds(near, 0.8, 0.7, 0.99, 0.9)
 
 
 def test_columns_of_another_length_are_an_error():
@@ -264,24 +267,28 @@ def test_the_rule_for_what_was_not_measured():
     vectors = rng.standard_normal((500, 64)) + 1
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     vectors[3], vectors[4] = np.nan, 0
-    cosine = np.delete(vectors, [3, 4], axis=0) @ np.delete(vectors, [3, 4], axis=0).T
-    assert mean_cosine(vectors) == pytest.approx(cosine[np.triu_indices(498, 1)].mean(), abs=1e-5)
-    assert mean_cosine(vectors[:50]) == 0.5
+    vectors[10:20] = vectors[9]  # copies say nothing
+    different = np.delete(vectors, [3, 4, *range(10, 20)], axis=0)
+    high = np.quantile((different @ different.T)[np.triu_indices(488, 1)], 0.99)
+    assert high_cosine(vectors) == pytest.approx(high, abs=6e-4)
+    assert high_cosine(vectors[rng.permutation(500)]) == high_cosine(vectors)
+    assert high_cosine(vectors[:50]) == 0.85
     chosen = choose_thresholds("somebody", "pooled", vectors)
     limits = chosen.thresholds
     assert "not measured" in chosen.origin
-    assert cosine.mean() < limits.bracket < limits.burst < limits.near < limits.later < 1
+    assert high - 1e-3 <= limits.bracket < limits.burst < limits.near < limits.later < 1
     # Given, it takes the others along where they would be on the wrong side of it.
     limits = choose_thresholds("somebody", "pooled", vectors, 0.3).thresholds
-    assert (limits.near, limits.burst, limits.bracket) == (0.3, 0.3, 0.3) and limits.later > 0.9
+    assert (limits.near, limits.burst, limits.bracket, limits.unknown) == (0.3,) * 4 and limits.later > 0.9
     assert choose_thresholds("somebody", "pooled", vectors, 0.999).thresholds.later == 0.999
 
 
 @pytest.mark.parametrize("key", MEASURED, ids=" ".join)
 def test_measured_thresholds_are_in_their_order(key):
-    limits = MEASURED[key]
-    assert limits.bracket < limits.burst < limits.near < limits.later
-    assert choose_thresholds(*key, np.zeros((0, 3))).thresholds == limits
+    limits = choose_thresholds(*key, np.zeros((0, 3))).thresholds
+    assert limits.bracket < limits.burst < limits.near == limits.unknown < limits.later
+    # Wrong pairs grow with the square of the library.
+    assert choose_thresholds(*key, np.zeros((6000, 3))).thresholds.unknown == limits.later
 
 
 def plain_leaders(vectors, taken, like) -> np.ndarray:
@@ -312,7 +319,7 @@ def test_blocks_and_bounds_change_nothing(monkeypatch, seed):
     vectors = vectors[rng.permutation(400)]
     taken = np.sort(rng.integers(0, 12_000, 400)).astype(float)
     taken[300:] = np.nan
-    like = Like(0.8, 0.93, 0.96, 30)
+    like = Like(0.8, 0.93, 0.96, 0.94, 30)
     leader, cosine = find_leaders(vectors, taken, like)
     assert 100 < (leader != np.arange(400)).sum() < 390
     np.testing.assert_array_equal(leader, plain_leaders(vectors, taken, like))
