@@ -262,6 +262,31 @@ def test_deleted_and_replaced_underneath(open_page, tmp_path):
     assert client.get(f"/api/photographs/{other}/thumbnail").body != before
 
 
+def test_a_replaced_photograph_is_looked_at_again_and_an_empty_folder_may_be_filled(open_page, tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    client = open_page(Settings(tmp_path / "data", folder=folder, backbone="demo_vit"))
+    assert client.until("failed")["message"]
+    make_photographs(tmp_path / "more", 3)
+    for path in (tmp_path / "more").glob("img*.jpg"):
+        shutil.copy(path, folder)
+    client.post("/api/start", {})
+    client.until("starting", "embedding", "ready")
+    assert client.until("ready")["done"] == 3
+    key = client.key("img1.jpg")
+    before, listed = client.get(f"/api/photographs/{key}/thumbnail").body, client.get("/api/photographs").json
+    (folder / "img1.jpg").write_bytes(jpeg(99, (400, 100)))
+    client.post("/api/start", {})
+    client.until("starting", "embedding")
+    client.until("ready")
+    now = client.get("/api/photographs").json
+    row = now["key"].index(key)
+    assert now["listing"] == listed["listing"] and now["version"] != listed["version"]
+    assert now["thumb"][row] != listed["thumb"][row] and (now["width"][row], now["height"][row]) == (400, 100)
+    assert client.get(f"/api/photographs/{key}/thumbnail").body != before
+    assert not client.get(f"/api/photographs/{key}").json["changed"]
+
+
 def test_lost_and_damaged_thumbnails_are_made_again(open_page, tmp_path):
     folder = make_photographs(tmp_path / "photographs", 3)
     dataset = add_dataset("mine", "folder", folder, data=tmp_path / "data")

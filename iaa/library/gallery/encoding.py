@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from iaa.library.errors import UsageError
+from iaa.library.gallery.processes import Helpers
 from iaa.library.layout import Layout
+from store import load_derived, save_derived
+from store.digests import digest_of_strings
+from store.file_names import cache_stem, file_stem
 
 if TYPE_CHECKING:
     from embed.backbones.loading import Backbone
@@ -68,6 +72,20 @@ def encode_picture(made_by: MadeBy, output: str, data: bytes) -> np.ndarray:
 
     with _without_torch():
         return picture_by(_loaded(made_by), made_by.identity, output, Sent(data), "the picture")
+
+
+def kept_words(helpers: Helpers, made_by: MadeBy, stem: str, words: list[str], template: str) -> np.ndarray:
+    """As encode_words, by a helper, and kept as a derived file: what every page asks is encoded once."""
+    layout = Layout(made_by.root, made_by.dataset)
+    weights = {name: value for name, value in made_by.identity.items() if name.startswith("weights")}
+    key = {"words": digest_of_strings(np.array(words)), "template": template, **weights}
+    path = layout.derived / f"{cache_stem(stem, file_stem(made_by.backbone))}.h5"
+    kept = load_derived(path, key)
+    if kept is not None and "vectors" in kept:
+        return kept["vectors"]
+    vectors = helpers.call(encode_words, made_by, words, template)
+    save_derived(path, {"vectors": vectors}, key)
+    return vectors
 
 
 @contextmanager

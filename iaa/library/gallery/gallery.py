@@ -233,6 +233,13 @@ class Gallery:
             self.state.total = len(rows)
         self.changed()
 
+    def take_times(self, now: np.ndarray) -> None:
+        """Sizes and times of the same files as they are now."""
+        if not np.array_equal(self.rows.now, now):
+            with self.lock:
+                self.rows.now = now.copy()
+            self.changed()
+
     def take_features(self, features: Features) -> None:
         """A finished feature file, in place of all vectors before. Of a photograph whose size differs now
         nothing is taken: it is another one."""

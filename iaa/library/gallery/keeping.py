@@ -3,7 +3,6 @@ the run that embeds what is not embedded, and takes in what that run finishes, p
 
 import logging
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,8 +38,8 @@ class Keeper:
         self._begun: dict[Path, Begun] = {}
         self._digest = ""
         self._threads = [
-            threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-            for name, work in (("keep", self._keep), ("measure", self._measure))
+            threading.Thread(target=self._keep, name="keep", daemon=True),
+            threading.Thread(target=self._measure, name="measure", daemon=True),
         ]
         self._is_known = threading.Event()
 
@@ -71,27 +70,30 @@ class Keeper:
             self._embedder.kill()
         self.gallery.close()
 
-    def _guarded(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except HelperDied:
-            pass  # the page is being closed
-        except Exception as error:
-            logger.info("the gallery is no longer kept up to date", exc_info=error)
-            self.gallery.say("failed", str(error))
-            self.gallery.bump(is_now=True)
-
     def _keep(self) -> None:
-        self._prepare()
+        is_prepared = False
         while not self._end.is_set():
-            if self._wants_run:
-                self._wants_run = False
-                self._run()
-            else:
-                self.gallery.say("ready", "")
-            self._fill()
+            try:
+                if not is_prepared:
+                    self._prepare()
+                    is_prepared = True
+                self._work()
+            except HelperDied:
+                return  # the page is being closed
+            except Exception as error:
+                logger.info("the gallery could not be brought up to date", exc_info=error)
+                self.gallery.say("failed", str(error))
+                self.gallery.bump(is_now=True)
             self._wake.wait()
             self._wake.clear()
+
+    def _work(self) -> None:
+        if self._wants_run:
+            self._wants_run = False
+            self._run()
+        else:
+            self.gallery.say("ready", "")
+        self._fill()
 
     def _prepare(self) -> None:
         from embed.images.datasets import add_dataset
@@ -125,9 +127,12 @@ class Keeper:
         assert gallery.layout is not None
         config = load_config(gallery.layout.root, gallery.layout.dataset)
         table = build_table(config)
-        if gallery.listing is None or gallery.listing.table.digest != table.digest:
+        now = Changes(table).now
+        if gallery.listing is None or gallery.listing.digest != table.digest:
             self._begun, self._digest = {}, ""
-            gallery.take_list(Listing(table), Changes(table).now)
+            gallery.take_list(Listing(table), now)
+        else:
+            gallery.take_times(now)
 
     def _take_in(self, is_final: bool = False) -> None:
         """What is finished and was not taken in yet: the feature file, parts of runs, looks."""
@@ -245,7 +250,10 @@ class Keeper:
             if self._end.is_set() or gallery.listing is not listing:
                 return
             if rows:
-                found = gallery.viewers.call(headers_of, [listing.at(row) for row in rows])
+                try:
+                    found = gallery.viewers.call(headers_of, [listing.at(row) for row in rows])
+                except HelperDied:  # one of them crashed it, or the page is being closed
+                    continue
                 gallery.take_headers((row, *header) for row, header in zip(rows, found, strict=True))
                 gallery.bump()
 

@@ -7,14 +7,15 @@ by a photograph of the gallery, by a picture that was sent, or by several of the
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from iaa.library.errors import UsageError
-from iaa.library.gallery.encoding import MadeBy, encode_picture, encode_words
+from iaa.library.gallery.encoding import MadeBy, encode_picture, encode_words, kept_words
 from iaa.library.gallery.gallery import Gallery, GalleryError
 from iaa.library.gallery.orders import Order, mean_z, order_by
 from iaa.library.gallery.processes import HelperDied
@@ -181,7 +182,7 @@ class Questions:
         wanted = [(made_by.backbone, template, word) for word in words]
         missing = [word for key, word in zip(wanted, words, strict=True) if key not in self._vectors]
         if missing:
-            vectors = self._encode(encode_words, made_by, missing, template)
+            vectors = self._encode(made_by, list(missing), template)
             for word, vector in zip(missing, vectors, strict=True):
                 self._remember((made_by.backbone, template, word), vector)
         return [self._vectors[key] for key in wanted]
@@ -194,7 +195,9 @@ class Questions:
         made_by = self._made_by()
         key = (made_by.backbone, matrix.output, look.sha256)
         if key not in self._vectors:
-            self._remember(key, self._encode(encode_picture, made_by, matrix.output, data))
+            with _asking():
+                vector = self.gallery.encoder.call(encode_picture, made_by, matrix.output, data)
+            self._remember(key, vector)
         return self._vectors[key]
 
     def _remember(self, key: Any, vector: np.ndarray) -> None:
@@ -203,15 +206,11 @@ class Questions:
             while len(self._vectors) > _N_VECTORS:
                 self._vectors.popitem(last=False)
 
-    def _encode(self, function: Any, *arguments: Any) -> Any:
-        try:
-            return self.gallery.encoder.call(function, *arguments)
-        except HelperDied as error:
-            raise GalleryError(f"this cannot be compared: {error}", 503) from error
-        except (UsageError, StoreError) as error:
-            raise GalleryError(str(error), 409) from error
-        except ValueError as error:
-            raise GalleryError(str(error), 400) from error
+    def _encode(self, made_by: MadeBy, words: list[str], template: str) -> np.ndarray:
+        with _asking():
+            if words == [PRAISE, BLAME]:  # what every page asks when it is opened
+                return kept_words(self.gallery.encoder, made_by, "words", words, template)
+            return self.gallery.encoder.call(encode_words, made_by, words, template)
 
     def _heads(self) -> dict[str, "Head"]:
         """The heads of the data root that are for these vectors, by name."""
@@ -250,3 +249,16 @@ class Questions:
         scores[~np.isfinite(scores)] = np.nan
         self._scores[head.name] = pieces, len(todo), scores
         return gallery.matrix(head.output).tied(scores)
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    """What goes wrong while something is encoded, as GalleryError."""
+    try:
+        yield
+    except HelperDied as error:
+        raise GalleryError(f"this cannot be compared: {error}", 503) from error
+    except (UsageError, StoreError) as error:
+        raise GalleryError(str(error), 409) from error
+    except ValueError as error:
+        raise GalleryError(str(error), 400) from error

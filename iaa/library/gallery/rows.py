@@ -69,11 +69,15 @@ class Rows:
     def take_content(self, row: np.ndarray, sha256: np.ndarray) -> None:
         """Note of which bytes some rows are: uint8 (n, 32), zeros where nobody knows."""
         known = sha256.any(axis=1)
-        self.sha256[row[known]] = sha256[known]
         for each, digest in zip(row[known].tolist(), sha256[known], strict=True):
-            rows = self._of_content.setdefault(digest.tobytes(), [])
-            if each not in rows:
-                rows.append(each)
+            before, now = self.content(each), digest.tobytes()
+            if before == now:
+                continue
+            if before:
+                self._of_content[before].remove(each)
+                self.has_look[each] = False
+            self._of_content.setdefault(now, []).append(each)
+            self.sha256[each] = digest
         self.has_look[row] &= ~np.isnan(self.sharpness[row])  # what was made in a hurry is known better now
 
     def is_incomplete(self) -> np.ndarray:

@@ -4,14 +4,10 @@ import logging
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
-from iaa.library.gallery.encoding import MadeBy, encode_words
+from iaa.library.gallery.encoding import kept_words
 from iaa.library.gallery.gallery import Gallery
 from iaa.library.gallery.jobs import Job, Key
-from store import load_derived, save_derived
-from store.digests import digest_of_strings
-from store.file_names import cache_stem, file_stem
 from store.rows import unit_rows
 
 logger = logging.getLogger(__name__)
@@ -68,7 +64,7 @@ class Vocabulary:
         made_by = self.gallery.made_by
         assert made_by is not None
         words = list(dict.fromkeys(resolve_contents(get_prompt_set("paper_context"))))
-        vectors = self._encoded(made_by, words)
+        vectors = unit_rows(kept_words(self.gallery.encoder, made_by, "vocabulary", words, TEMPLATE))
         matrix = self.gallery.matrix("embedding")
         rows, has = matrix.rows, matrix.has
         total, squares, n = np.zeros(len(words)), np.zeros(len(words)), int(has.sum())
@@ -80,15 +76,3 @@ class Vocabulary:
         mean = total / max(n, 1)
         spread = np.sqrt(np.maximum(squares / max(n, 1) - mean**2, 1e-12))
         return words, vectors, mean, spread
-
-    def _encoded(self, made_by: MadeBy, words: list[str]) -> Float32[np.ndarray, "n_words dim"]:
-        assert self.gallery.layout is not None
-        weights = {k: v for k, v in made_by.identity.items() if k.startswith("weights")}
-        key = {"words": digest_of_strings(np.array(words)), "template": TEMPLATE, **weights}
-        path = self.gallery.layout.derived / f"vocabulary_{cache_stem(file_stem(made_by.backbone))}.h5"
-        kept = load_derived(path, key)
-        if kept is not None and "vectors" in kept:
-            return kept["vectors"]
-        vectors = unit_rows(self.gallery.encoder.call(encode_words, made_by, words, TEMPLATE))
-        save_derived(path, {"vectors": vectors}, key)
-        return vectors
