@@ -1,6 +1,7 @@
 """`iaa groups`: photographs that belong together, from the stored arrays."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -59,7 +60,10 @@ def groups(
         typer.Option("--head", help="Suggest the best by this head, then by sharpness.", show_default=False),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many groups to show.")] = N_SHOWN,
-    csv_file: options.CsvFile = None,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write all groups here, a row per photograph.", show_default=False),
+    ] = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
