@@ -1,5 +1,6 @@
 """`iaa groups`: photographs that belong together, from the stored arrays."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -51,7 +52,9 @@ def groups(
         typer.Option("--head", help="Suggest the best by this head, then by sharpness."),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many groups to show.")] = N_SHOWN,
-    csv_file: options.CsvFile = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Write all groups here, a row per photograph.")
+    ] = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
