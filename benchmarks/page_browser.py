@@ -36,6 +36,9 @@ def serve(n: int, port: Any) -> None:
     fake = Fake([f"IMG_{row:05d}.jpg" for row in range(n)], drawn(sizes, 60), sizes, taken=list(taken))
     for row in range(60):
         fake.picture(row, 480)
+    fake.answer("GET", "/api/photographs", {}, b"")
+    order = fake.order({"by": ["score"]})
+    fake.order = lambda query: order  # type: ignore[method-assign]
     port.send(Server(fake).port)
     port.recv()
 

@@ -159,9 +159,10 @@ function openItem(item) {
 
 function closeViewer() {
   const { open: key } = store.get();
-  if (openedHere) history.back();
-  else store.set({ open: "" });
-  openedHere = false;
+  const leads = openedHere;
+  // "Back" comes only later; what is shown closes at once.
+  store.set({ open: "" }, { push: !leads });
+  if (leads) history.back();
   if (key) grid.activateKey(key);
 }
 
@@ -414,12 +415,14 @@ const listOf = ({ open: _open, compare: _compare, ...rest }) => JSON.stringify(r
 store.on((now, before) => {
   if (listOf(now) !== listOf(before)) reset = true;
   if (!now.open) openedHere = false;
+  // At once, not with the next frame: the next key may come before it.
+  if (now.open !== before.open || now.compare !== before.compare) paintViewer();
   schedule();
 });
 
 toolbar.start();
-status.start();
-library.load(() => library.want(store.get(), false)).then(chooseFirstOrder, (error) => say(error.message, "problem"));
+// Asked before the list is here, the state would be news, and the list would be fetched twice.
+library.load(() => library.want(store.get(), false)).then(chooseFirstOrder, (error) => say(error.message, "problem")).finally(status.start);
 
 /** Without a score, or without times, the first order is another. */
 function chooseFirstOrder() {

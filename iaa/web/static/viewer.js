@@ -92,6 +92,7 @@ export function createViewer(act) {
     const at = item + by;
     if (at < 0 || at >= walk.length) return;
     way = by;
+    item = at;
     act.onMove(at);
   }
 

@@ -286,6 +286,19 @@ def test_walking_keeps_the_grid_beside_and_back_leads_out(open_page: Open, libra
     assert page.evaluate("document.activeElement.className") == "grid"
 
 
+def test_keys_that_come_faster_than_frames(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    page.evaluate(
+        "() => { for (const key of ['Enter', 'ArrowRight', 'ArrowRight', 'ArrowRight', 'Escape', 'ArrowRight', ' '])"
+        " document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})); }"
+    )
+    page.wait_for_function("() => document.querySelector('.actions-count').textContent === '1 selected'")
+    assert page.locator("#tile-4").get_attribute("aria-selected") == "true"
+    assert not page.locator("#viewer").is_visible()
+    assert hash_of(page) == ""
+
+
 def test_more_like_this(open_page: Open, library: Fake) -> None:
     page = open_page(library, "#order=name")
     page.locator("#tile-7").click()
@@ -658,7 +671,7 @@ def test_by_keyboard_alone(open_page: Open, library: Fake) -> None:
     press("?")
     assert page.locator("dialog").get_by_role("heading", name="Keys").is_visible()
     press("Escape")
-    assert page.locator("dialog").count() == 0
+    page.locator("dialog").wait_for(state="detached")
 
 
 def test_the_focus_stays_inside_what_covers_the_page(open_page: Open, library: Fake) -> None:
