@@ -296,7 +296,7 @@ def rank_images(score: Float[np.ndarray, " n_images"]) -> ImageRanking:
     The percentile is the share of the other images with a lower score, ties counted half.
     """
     rows = np.flatnonzero(np.isfinite(score))
-    order = rows[np.argsort(-score[rows], kind="stable")]
+    order = rows[_descending(score[rows])]
     ranked = score[order]
     n = len(ranked)
     first = np.flatnonzero(np.concatenate([np.ones(min(n, 1), bool), ranked[1:] != ranked[:-1]]))
@@ -304,3 +304,18 @@ def rank_images(score: Float[np.ndarray, " n_images"]) -> ImageRanking:
     above, tied = np.repeat(first, n_equal), np.repeat(n_equal - 1, n_equal)
     percentile = 100 * (n - 1 - above - tied + 0.5 * tied) / max(n - 1, 1)
     return ImageRanking(1 + above, order, ranked, percentile)
+
+
+def _descending(score: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Positions from the highest score to the lowest, equal ones in their order; no NaN among them.
+
+    Of float32 the bits, made to grow with the number, and the position are sorted as one integer each, which
+    processors do several times faster than they sort positions by a score.
+    """
+    if score.dtype != np.float32 or len(score) > 2**32:
+        return np.argsort(-score, kind="stable")
+    bits = (score + np.float32(0)).view(np.uint32)  # of the two zeros one
+    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    key = (~ascending).astype(np.uint64) << np.uint64(32) | np.arange(len(score), dtype=np.uint64)
+    key.sort()
+    return (key & np.uint64(0xFFFFFFFF)).astype(np.int64)

@@ -19,8 +19,8 @@ def plane(rows: Float32[np.ndarray, "n dim"], has: Bool[np.ndarray, " n"]) -> Fl
     dim = rows.shape[1]
     total, products = np.zeros(dim), np.zeros((dim, dim))
     for start in range(0, len(there), _ROWS_AT_ONCE):
-        block = rows[there[start : start + _ROWS_AT_ONCE]].astype(np.float64)
-        total += block.sum(axis=0)
+        block = rows[there[start : start + _ROWS_AT_ONCE]]
+        total += block.sum(axis=0, dtype=np.float64)
         products += block.T @ block
     mean = total / len(there)
     _, vectors = np.linalg.eigh(products / len(there) - np.outer(mean, mean))
