@@ -262,7 +262,6 @@ def test_deleted_and_replaced_underneath(open_page, tmp_path):
     assert client.get(f"/api/photographs/{other}/thumbnail").body != before
 
 
-@pytest.mark.xfail(reason="a photograph replaced while the page is open keeps its former width", strict=False)
 def test_a_replaced_photograph_is_looked_at_again_and_an_empty_folder_may_be_filled(open_page, tmp_path):
     folder = tmp_path / "photographs"
     folder.mkdir()

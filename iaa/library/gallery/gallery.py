@@ -233,12 +233,14 @@ class Gallery:
             self.state.total = len(rows)
         self.changed()
 
-    def take_times(self, now: np.ndarray) -> None:
-        """Sizes and times of the same files as they are now."""
-        if not np.array_equal(self.rows.now, now):
-            with self.lock:
-                self.rows.now = now.copy()
-            self.changed()
+    def take_times(self, now: np.ndarray) -> bool:
+        """Sizes and times of the same files as they are now; True if any differs."""
+        if np.array_equal(self.rows.now, now):
+            return False
+        with self.lock:
+            self.rows.now = now.copy()
+        self.changed()
+        return True
 
     def take_features(self, features: Features) -> None:
         """A finished feature file, in place of all vectors before. Of a photograph whose size differs now

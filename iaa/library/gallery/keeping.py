@@ -131,8 +131,9 @@ class Keeper:
         if gallery.listing is None or gallery.listing.digest != table.digest:
             self._begun, self._digest = {}, ""
             gallery.take_list(Listing(table), now)
-        else:
-            gallery.take_times(now)
+        elif gallery.take_times(now):
+            # What was taken in meanwhile left out the photographs whose size was another than listed.
+            self._begun, self._digest = {}, ""
 
     def _take_in(self, is_final: bool = False) -> None:
         """What is finished and was not taken in yet: the feature file, parts of runs, looks."""
