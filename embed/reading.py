@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from PIL.Image import Image, fromarray
+from PIL.Image import Image
 
 from embed.backbones.device import use_one_core
 from embed.crashes import CrashNotes
@@ -142,17 +142,9 @@ def _look_at(
     if picture is None:
         return thumbnails.unseen(sha256, data, reason)
     try:
-        if isinstance(picture, np.ndarray):
-            height, width, _ = picture.shape
-            size = thumbnails.fitting((width, height), thumbnails.SHARPNESS_EDGE)
-            picture = fromarray(picture if size == (width, height) else turbo.resize(picture, size))
-        return thumbnails.look_at(picture, sha256, data, is_upright, resize=_resize)
+        return thumbnails.look_at(picture, sha256, data, is_upright, resize=turbo.resize)
     except Exception as error:  # whatever it is, it costs this thumbnail and not the row
         return thumbnails.unseen(sha256, data, f"cannot be shown: {type(error).__name__} {error}".rstrip())
-
-
-def _resize(image: Image, size: tuple[int, int]) -> Image:
-    return fromarray(turbo.resize(np.array(image), size))
 
 
 def _check_resized(steps: Sequence[Steps], width: int, height: int, max_pixels: int) -> None:

@@ -1,6 +1,7 @@
 """Small pictures for people to look at, made from pixels that are there, and two numbers of them.
 
-A thumbnail is a JPEG with a long edge of 480 pixels, upright, in sRGB; smaller pictures are not enlarged.
+A thumbnail is a JPEG with a long edge of 480 pixels, upright, in sRGB; smaller pictures are not enlarged, and
+those up to 528 stay as they are.
 Sharpness is the variance of the Laplacian (4 neighbours) of the luma (BT.601, 0 to 255), taken when the
 picture has a long edge of 1,024 pixels: a number that depended on the camera's pixels would compare cameras,
 and at 480 pixels what is a little blurred looks sharp. A picture that is smaller is measured as it is, so its
@@ -28,13 +29,17 @@ SHARPNESS_EDGE = 1024
 _QUALITIES = (60, 45)
 _MAX_BYTES = 48_000
 """Of a thumbnail: what is larger (foliage, noise) is coded with less quality."""
+_NEARLY = 1.1
+"""What is larger by less than a tenth is not worth a resize."""
+_STEP = 4
+"""The mean colour is that of every fourth pixel each way."""
 _MAX_PROFILE = 4 * 2**20
 _JPEG = b"\xff\xd8\xff"
 _HEAD_BYTES = 2**17
 FACTS = ("camera", "lens", "exposure", "aperture", "iso", "focal", "bias")
 """What of a file's facts (embed.images.facts) a look has besides size and time."""
 
-Resize = Callable[[Image.Image, tuple[int, int]], Image.Image]
+Resize = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -67,7 +72,7 @@ def look_at_bytes(data: bytes, max_pixels: int = MAX_PIXELS, is_quick: bool = Tr
 
 
 def look_at(
-    image: Image.Image,
+    picture: np.ndarray | Image.Image,
     sha256: bytes,
     data: bytes,
     is_upright: bool = True,
@@ -76,20 +81,23 @@ def look_at(
 ) -> Look:
     """The look of an RGB picture that was decoded from a file's bytes, at its own size or, `is_scaled`, at
     any size that is enough for a thumbnail. `resize` does what Pillow's bilinear resize does."""
-    facts = read_facts(data)
-    resize = resize or _resize
-    size = fitting(image.size, SHARPNESS_EDGE)
-    middle = image if size == image.size else resize(image, size)
-    sharpness = None if is_scaled else laplacian_variance(np.asarray(middle.convert("L")))
-    size = fitting(middle.size, LONG_EDGE)
-    small = middle if size == middle.size else resize(middle, size)
-    if not is_upright and facts.orientation in _TURNS:
-        small = small.transpose(_TURNS[facts.orientation])
-    small = to_srgb(small, colour_profile(data))
-    mean: Any = small.resize((1, 1), Resampling.BOX).getpixel((0, 0))
-    width, height = (facts.width, facts.height) if facts.width else image.size
+    facts, resize = read_facts(data), resize or _resize
+    pixels = np.asarray(picture)
+    size = pixels.shape[1], pixels.shape[0]
+    middle = pixels if (wanted := fitting(size, SHARPNESS_EDGE)) == size else resize(pixels, wanted)
+    sharpness = None if is_scaled else laplacian_variance(_luma(middle))
+    is_small = max(middle.shape) <= LONG_EDGE * _NEARLY
+    small = middle if is_small else resize(middle, fitting(size, LONG_EDGE))
+    profile = colour_profile(data)
+    is_turned = not is_upright and facts.orientation in _TURNS
+    if profile or is_turned:
+        image = Image.fromarray(small)
+        image = image.transpose(_TURNS[facts.orientation]) if is_turned else image
+        small = np.asarray(to_srgb(image, profile))
+    red, green, blue = small[::_STEP, ::_STEP].reshape(-1, 3).mean(axis=0).round().astype(int).tolist()
+    width, height = (facts.width, facts.height) if facts.width else size
     said = {name: value for name in FACTS if (value := getattr(facts, name)) not in (None, "")}
-    colour = "#{:02x}{:02x}{:02x}".format(*mean)
+    colour = f"#{red:02x}{green:02x}{blue:02x}"
     return Look(sha256, width, height, colour, sharpness, facts.taken, said, jpeg=encode_jpeg(small))
 
 
@@ -99,8 +107,12 @@ def fitting(size: tuple[int, int], edge: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image.resize(size, Resampling.BILINEAR)
+def _resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize(size, Resampling.BILINEAR))
+
+
+def _luma(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width"]:
+    return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
 def unseen(sha256: bytes, data: bytes, problem: str) -> Look:
@@ -109,9 +121,9 @@ def unseen(sha256: bytes, data: bytes, problem: str) -> Look:
     return Look(sha256, facts.width, facts.height, taken=facts.taken, problem=problem)
 
 
-def encode_jpeg(image: Image.Image) -> bytes:
+def encode_jpeg(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
     """A thumbnail's JPEG, without any of the file's metadata."""
-    pixels = np.ascontiguousarray(image)
+    pixels = np.ascontiguousarray(pixels)
     encoded: bytes = b""
     for quality in _QUALITIES:
         encoded = simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")

@@ -114,7 +114,7 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The pixels at another size (width, height), antialiased, as Pillow's bilinear resize: uint8 (height,
     width, 3)."""
     width, height = size
-    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    image = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)
     resized = tvf.resize(image, [height, width], tv.InterpolationMode.BILINEAR, antialias=True)
     found: np.ndarray = resized.permute(1, 2, 0).contiguous().numpy()
     return found
