@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from store.sqlite import write_ahead
+
 logger = logging.getLogger(__name__)
 
 VERSION = 1
@@ -185,7 +187,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version not in (0, VERSION):
             raise sqlite3.DatabaseError(f"it is of version {version}, this program's is {VERSION}")
-        database.execute("PRAGMA journal_mode=WAL")
+        write_ahead(database, WAIT_SECONDS)
         database.execute("PRAGMA synchronous=NORMAL")
         database.executescript(_TABLES)
         for table in ("looks", "jpegs"):

@@ -22,6 +22,7 @@ from typing import Literal, Self, get_args
 
 from store.durable import make_folder
 from store.errors import BusyError, IntegrityError, MissingFileError, SchemaError, SpaceError, StoreError
+from store.sqlite import write_ahead
 
 Kind = Literal["stars", "flag", "pair"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -139,7 +140,7 @@ class Ratings:
         # Names of files may be no UTF-8 (on Linux): their bytes are kept, and read as Python names them.
         self._database.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
         if self._is_empty():
-            self._database.execute("PRAGMA journal_mode=WAL")
+            write_ahead(self._database, WAIT_SECONDS)
             with self._turn():
                 if self._is_empty():  # and nobody was faster
                     for statement in _TABLES:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,21 @@ def test_two_writers_lose_nothing_of_each_other(tmp_path: Path) -> None:
     assert verify_file(path).is_intact
 
 
+def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    """Of two that switch to a write-ahead log, SQLite tells one immediately that the file is locked."""
+
+    def open_all(all_at_once: threading.Barrier, path: Path) -> None:
+        all_at_once.wait()
+        Ratings(path).close()
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for number in range(30):
+            all_at_once, path = threading.Barrier(4), tmp_path / str(number) / FILE_NAME
+            for opened in [pool.submit(open_all, all_at_once, path) for _ in range(4)]:
+                opened.result()
+            assert verify_file(path).is_intact
+
+
 def test_ten_thousand_ratings(ratings: Ratings) -> None:
     ratings.add([stars(1 + n % 5, f"{n}.jpg", n.to_bytes(32, "big")) for n in range(1, 10_001)], "me")
     started = time.perf_counter()
@@ -214,6 +230,7 @@ def test_ten_thousand_ratings(ratings: Ratings) -> None:
 
 RATER = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from store.ratings import Rating, Ratings
 ratings = Ratings(Path(sys.argv[1]))
