@@ -46,6 +46,10 @@ class IntegrityError(StoreError):
     """The file's content is not what was written: damage, truncation or tampering."""
 
 
+class ReplacedError(StoreError):
+    """Another file has taken the name of one that was being read."""
+
+
 class IdentityError(StoreError):
     """The file is intact, but it was made from another combination than the one asked for."""
 

@@ -244,7 +244,7 @@ def write_part(
 
 def open_part(plan: Plan, index: int) -> SealedFile:
     """Open one part. Raises MissingFileError, IntegrityError, or IdentityError for another run's part."""
-    file = SealedFile(plan.part_path(index), PART_SCHEMA)
+    file = SealedFile(plan.part_path(index), PART_SCHEMA, is_held=False)
     expected = plan.part_identity(index)
     check_identity(file.identity, expected, file.path, "Discard the unfinished run: --overwrite")
     return file

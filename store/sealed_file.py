@@ -2,9 +2,11 @@
 
 import hashlib
 import math
+import mmap
 import os
 import stat
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,14 +22,17 @@ from store.digests import (
     digest_block,
     digest_of_json,
 )
-from store.errors import IntegrityError, MissingFileError, SchemaError, StoreError
+from store.errors import IntegrityError, MissingFileError, ReplacedError, SchemaError, StoreError
 from store.json_files import parse_json
 from store.structure import Extent, MalformedError, find_arrays, has_schema, read_attributes, read_digests
+from store.system import open_file, read_into
 
 SCHEMA_VERSION = 1
 MAX_STRINGS = 2**32
 MAX_READ = 2**20
 """Bytes of an array up to which it is read at once, not mapped."""
+_ATTEMPTS = 10
+"""To open a file that is replaced again and again meanwhile."""
 
 
 def root_digest(
@@ -53,29 +58,70 @@ def root_digest(
 class SealedFile:
     """An open sealed file: header checked on opening, rows checked on first reading; read-only.
 
-    Raises MissingFileError, SchemaError (another kind or version) or IntegrityError (damage).
+    It stays the file that was opened when another takes its name, as an update's does: its descriptor is held
+    until `close`. With `is_held` false it is not (a run has many parts, and a process 256 descriptors on a
+    Mac); then every array is found under the name, and another file there is a ReplacedError.
+
+    Raises MissingFileError, SchemaError (another kind or version), IntegrityError (damage), ReplacedError.
     """
 
-    def __init__(self, path: Path | str, schema: str | None = None) -> None:
+    def __init__(self, path: Path | str, schema: str | None = None, is_held: bool = True) -> None:
         self.path = Path(path)
+        self._maps: dict[str, np.ndarray] = {}
+        self._checked: dict[str, np.ndarray] = {}
+        self._let_go: Callable[[], Any] = lambda: None
+        self._held: int | None = None
+        for attempt in range(1, _ATTEMPTS + 1):
+            descriptor = self._opened()
+            try:
+                self._is = _who(os.fstat(descriptor))
+                self._begin(schema)
+                if is_held:
+                    self._held = os.dup(descriptor)
+                    self._let_go = weakref.finalize(self, os.close, self._held)
+                return
+            except ReplacedError:
+                if attempt == _ATTEMPTS:
+                    raise
+            finally:
+                os.close(descriptor)
+
+    def _opened(self) -> int:
+        """A descriptor of what has the file's name now."""
         try:
-            if not stat.S_ISREG(os.stat(self.path).st_mode):
-                raise MissingFileError(f"{self.path} is no file")
-            os.close(os.open(self.path, os.O_RDONLY))
+            descriptor = open_file(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         except (FileNotFoundError, NotADirectoryError):
             raise MissingFileError(f"{self.path} does not exist") from None
         except OSError as error:  # unreadable is not damaged
+            if self.path.is_dir():
+                raise MissingFileError(f"{self.path} is no file") from None
             raise StoreError(f"{self.path} cannot be read: {error.strerror}") from error
-        self._maps: dict[str, np.ndarray] = {}
-        self._checked: dict[str, np.ndarray] = {}
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise MissingFileError(f"{self.path} is no file")
+        return descriptor
+
+    def _check_name(self) -> None:
+        """Raise ReplacedError where the name is another file's by now."""
+        try:
+            is_same = _who(os.stat(self.path)) == self._is
+        except FileNotFoundError:
+            is_same = False
+        if not is_same:
+            raise ReplacedError(f"{self.path} was replaced while it was read. Open it again")
+
+    def _begin(self, schema: str | None) -> None:
         try:
             self._read_header(schema)
         except (IntegrityError, SchemaError):
             raise
         except MalformedError as error:
+            self._check_name()
             raise self._damaged(str(error)) from error
         except Exception as error:  # h5py raises many kinds for a damaged file
+            self._check_name()
             raise self._damaged(f"HDF5 cannot read its structure ({error})") from error
+        self._check_name()
 
     def _damaged(self, what: str) -> IntegrityError:
         return IntegrityError(
@@ -203,21 +249,30 @@ class SealedFile:
         return self._maps[name]
 
     def _open_rows(self, extent: Extent) -> np.ndarray:
-        """The rows, mapped; few of them are read instead, for every map holds a file descriptor and a run of
-        many parts would need more than a process may have (256 on a Mac)."""
+        """The rows, mapped; few of them are read instead, for every map holds a file descriptor."""
         if extent.n_bytes == 0:
             return np.zeros(extent.shape, extent.dtype)
+        descriptor = self.descriptor()
         try:
-            if extent.n_bytes > MAX_READ:
-                mapped = np.memmap(self.path, extent.dtype, "r", extent.offset, extent.shape)
-                return mapped.view(np.ndarray)
-            n_values = math.prod(extent.shape)
-            rows = np.fromfile(self.path, extent.dtype, n_values, offset=extent.offset)
-            return rows.reshape(extent.shape)
+            data, at = _mapped(descriptor, extent) if extent.n_bytes > MAX_READ else _read(descriptor, extent)
+            return np.frombuffer(data, extent.dtype, math.prod(extent.shape), at).reshape(extent.shape)
         except ValueError as error:  # the file has become shorter since it was opened
             raise self._damaged(f"its rows cannot be read ({error})") from error
         except OSError as error:
             raise StoreError(f"{self.path} cannot be read: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+
+    def descriptor(self) -> int:
+        """A descriptor of this file, to be closed by the caller. Raises ReplacedError where it is not held
+        and another file has its name by now, MissingFileError, StoreError."""
+        if self._held is not None:
+            return os.dup(self._held)
+        descriptor = self._opened()
+        if _who(os.fstat(descriptor)) != self._is:
+            os.close(descriptor)
+            raise ReplacedError(f"{self.path} was replaced while it was read. Open it again")
+        return descriptor
 
     def _check_block(self, name: str, index: int) -> None:
         checked = self._checked[name]
@@ -231,9 +286,11 @@ class SealedFile:
         checked[index] = True
 
     def close(self) -> None:
-        """Forget the mapped arrays; views already handed out stay valid."""
+        """Let go of the file; views already handed out stay valid."""
         self._maps.clear()
         self._checked.clear()
+        self._held = None
+        self._let_go()
 
     def __enter__(self) -> Self:
         return self
@@ -245,6 +302,27 @@ class SealedFile:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _who(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _mapped(descriptor: int, extent: Extent) -> tuple[mmap.mmap, int]:
+    """The pages that hold an array, and where in them it begins."""
+    at = extent.offset % mmap.ALLOCATIONGRANULARITY
+    start = extent.offset - at
+    return mmap.mmap(descriptor, at + extent.n_bytes, access=mmap.ACCESS_READ, offset=start), at
+
+
+def _read(descriptor: int, extent: Extent) -> tuple[bytearray, int]:
+    data = bytearray(extent.n_bytes)
+    n_read, left = 0, memoryview(data)
+    while left:
+        if not (n := read_into(descriptor, left, extent.offset + n_read)):
+            raise ValueError(f"{n_read:,} of {extent.n_bytes:,} bytes are there")
+        n_read, left = n_read + n, left[n:]
+    return data, 0
 
 
 def _object(found: dict[str, Any], name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from store.prompts import PROMPTS_SCHEMA, Prompts
 from store.ratings import FILE_NAME, verify_ratings
 from store.ratings import SCHEMA as RATINGS_SCHEMA
 from store.sealed import SealedFile
-from store.system import n_cores, open_file, read_into
+from store.system import n_cores, read_into
 from store.targets import TARGETS_SCHEMA, open_targets
 
 READ_BYTES = 2**22
@@ -112,7 +112,7 @@ def _damaged_rows(file: SealedFile, n_threads: int) -> list[str]:
             if not reads or reads[-1].name != name or reads[-1].n_bytes >= READ_BYTES:
                 reads.append(_Read(name, position))
             reads[-1].add(start, stop, n_bytes, digest)
-    descriptor = open_file(file.path, os.O_RDONLY)
+    descriptor = file.descriptor()
     try:
         with ThreadPoolExecutor(n_threads) as pool:
             found = pool.map(lambda read: read.damaged(descriptor), reads)

@@ -1,6 +1,9 @@
 """Photographs that come, go or change: rows of the others are kept to the bit, and none is served wrongly."""
 
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -445,6 +448,57 @@ def test_two_updates_do_not_meet(library, backbones):
             library.update(backbones)
 
     library.update(backbones, on_rows=another)
+
+
+def test_readers_beside_updates_see_one_file_or_the_next_and_never_a_mixture(library, backbones):
+    """What is open stays as it was; what is opened again is complete; a row is never another photograph's."""
+    path = feature_path(library.features, "demo_vit")
+    true, seen, is_over = {}, set(), threading.Event()
+
+    def note():
+        with open_features(path) as features:
+            true[features.digest] = (features.image_id.tolist(), features.read("pre_logits"))
+
+    def read():
+        n_read = 0
+        while not is_over.is_set() or not n_read:
+            with open_features(path) as features:
+                found = (features.digest, features.image_id.tolist(), features.read("pre_logits"))
+                time.sleep(0.002)
+                again = features.read("pre_logits")
+            assert again.tobytes() == found[2].tobytes()
+            seen.add(found[0])
+            reads.append(found)
+            n_read += 1
+
+    reads: list = []
+    note()
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        try:
+            for number in range(4):
+                library.paint(f"5{number}.png")
+                (library.images / f"1{number}.png").unlink()
+                library.update(backbones[1:])
+                note()
+        finally:
+            is_over.set()
+        for reader in readers:
+            reader.result()
+    assert len(true) == 5 and len(seen) >= 2
+    for digest, image_id, vectors in reads:
+        expected = true[digest]
+        assert image_id == expected[0] and vectors.tobytes() == expected[1].tobytes()
+
+
+@pytest.mark.parametrize("made", [OLD - 10**9, OLD + 10**9])
+def test_photographs_are_compared_with_their_own_time_and_not_with_the_clock(library, backbones, made):
+    """A clock that is set back, or a copy with the time of the original: earlier is as different as later."""
+    before = library.rows()
+    library.paint("20.png", seed=1)
+    os.utime(library.images / "20.png", ns=(made, made))
+    assert [o.n_new for o in library.update(backbones)] == [1, 1]
+    assert not np.allclose(before["20.png"], library.rows()["20.png"], atol=1e-3)
 
 
 def test_a_run_without_it_names_it(library, backbones):
