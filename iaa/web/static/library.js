@@ -102,7 +102,7 @@ export function createLibrary(api, tell) {
 
   /**
    * Fetches what this state needs and is not here; groups in any case once all is there.
-   * @param {State} state @param {boolean} ready @param {number} last Changes with every rating; 0 or less where there is none.
+   * @param {State} state @param {boolean} ready @param {number} last Changes with every rating; below 0 where there is none.
    */
   function want(state, ready, last) {
     const score = scoreQuery(state, info);
@@ -111,7 +111,7 @@ export function createLibrary(api, tell) {
     void fill(slots.score, score, () => api.order(score));
     void fill(slots.search, search, () => api.order(search));
     // One at a time: keys may come faster than answers.
-    if (!slots.taste.busy) void fill(slots.taste, state.order === "taste" && last > 0 ? `by=taste&last=${last}` : "", async () => ({ ...(await api.order("by=taste")), last }));
+    if (!slots.taste.busy) void fill(slots.taste, state.order === "taste" && last >= 0 ? `by=taste&last=${last}` : "", async () => ({ ...(await api.order("by=taste")), last }));
     void fill(slots.groups, needsGroups ? "groups" : slots.groups.query, () => api.groups());
     void fill(slots.points, state.view === "map" ? "map" : slots.points.query, () => api.map());
   }

@@ -80,7 +80,7 @@ const PATIENCE = 1500;
 
 /** Paints once however many things have changed. */
 function schedule() {
-  library.want(store.get(), status.progress()?.phase === "ready", ratings.isAny() ? ratings.last() : 0);
+  library.want(store.get(), status.progress()?.phase === "ready", ratings.isAny() ? ratings.last() : -1);
   ratings.follow(library.photographs());
   worth.follow();
   if (!scheduled) scheduled = requestAnimationFrame(() => {
@@ -561,7 +561,7 @@ document.addEventListener("visibilitychange", () => document.hidden || void rati
 
 toolbar.start();
 // Asked before the list is here, the state would be news, and the list would be fetched twice.
-library.load(() => library.want(store.get(), false, 0)).then(chooseFirstOrder, (error) => say(error.message, "problem")).finally(status.start);
+library.load(() => library.want(store.get(), false, -1)).then(chooseFirstOrder, (error) => say(error.message, "problem")).finally(status.start);
 
 /** Without a score, or without times, the first order is another. */
 function chooseFirstOrder() {

@@ -12,9 +12,6 @@ const MOST = 60;
 /** Milliseconds until what could not be had is asked for again. */
 const PAUSE = 1500;
 
-/** @param {string} a @param {string} b */
-const nameOf = (a, b) => (a < b ? `${a} ${b}` : `${b} ${a}`);
-
 /**
  * @param {import("./api.js").Api} api
  * @param {{isKnown: (key: string) => boolean, isRated: (key: string) => boolean, onChange: () => void}} act
@@ -26,15 +23,16 @@ export function createQueue(api, act) {
   let pairs = [];
   /** Shown already, rated or passed over. */
   const seen = new Set();
-  /** @type {Set<string>} */
-  const seenPairs = new Set();
+  /** Shown in a pair already. @type {Set<string>} */
+  const compared = new Set();
   let busy = false;
   let isDry = false;
   let isWanted = false;
   let problem = "";
 
-  async function ask() {
-    isWanted = true;
+  /** @param {boolean} [anew] Whether an answer that is on its way is of yesterday. */
+  async function ask(anew = false) {
+    isWanted ||= anew || !busy;
     if (busy) return;
     busy = true;
     while (isWanted) {
@@ -42,8 +40,10 @@ export function createQueue(api, act) {
       try {
         // What was passed over comes again: it has to be asked past.
         const passed = [...seen].filter((key) => !act.isRated(key)).length;
-        const answer = await api.next(Math.min(MOST, ASKED + passed));
-        take(answer.keys, answer.pair);
+        const n = Math.min(MOST, ASKED + passed);
+        const { keys, pair } = await api.next(n);
+        const nNew = take(keys, pair);
+        isDry = nNew === 0 && (keys.length < n || n === MOST);
         problem = "";
       } catch (error) {
         problem = error instanceof Error ? error.message : String(error);
@@ -59,12 +59,13 @@ export function createQueue(api, act) {
     const some = keys.filter((key) => act.isKnown(key) && !act.isRated(key));
     const fresh = some.filter((key) => !seen.has(key) && !ahead.includes(key));
     ahead.push(...fresh);
-    isDry = fresh.length === 0;
     /** @type {Pair[]} */
     const found = pair.length === 2 && pair.every(act.isKnown) ? [[pair[0], pair[1]]] : [];
-    const others = some.filter((key) => !pair.includes(key));
+    // One more that can be shown while the program thinks: of the last, because its next pair will be of the first.
+    const others = some.filter((key) => !pair.includes(key)).reverse();
     for (let at = 0; at + 1 < others.length; at += 2) found.push([others[at], others[at + 1]]);
-    pairs = found.filter(([a, b]) => !seenPairs.has(nameOf(a, b)));
+    pairs = found.filter((two) => !two.some((key) => compared.has(key)));
+    return fresh.length;
   }
 
   return {
@@ -73,29 +74,31 @@ export function createQueue(api, act) {
       ahead = ahead.filter((key) => !act.isRated(key) && act.isKnown(key));
       const key = ahead.shift() ?? "";
       if (key) seen.add(key);
-      if (ahead.length < ENOUGH && !(isDry && key)) void ask();
+      // Where the last answer had nothing new, the next one has nothing either.
+      if (ahead.length < ENOUGH && !isDry) void ask();
       return key;
     },
     /** The next two, null if there are none now. @returns {Pair | null} */
     nextPair() {
-      pairs = pairs.filter((pair) => !pair.some(act.isRated));
+      pairs = pairs.filter((pair) => !pair.some((key) => act.isRated(key) || compared.has(key)));
       const pair = pairs.shift() ?? null;
-      if (pair) seenPairs.add(nameOf(...pair));
-      if (!pairs.length) void ask();
+      for (const key of pair ?? []) compared.add(key);
+      if (!pairs.length && pair) void ask();
       return pair;
     },
     /** Something was rated: two that are worth comparing may be others now. */
-    renew: () => void ask(),
+    renew: () => void ask(true),
     /** What comes then. */
     ahead: () => ahead.slice(0, 3),
     aheadPairs: () => pairs.slice(0, 2).flat(),
-    /** What was passed over may come again. */
-    forget() {
+    /** Begins anew: what was passed over may come again. */
+    begin() {
       seen.clear();
-      seenPairs.clear();
+      compared.clear();
       ahead = [];
       pairs = [];
       isDry = false;
+      void ask(true);
     },
     isBusy: () => busy,
     problem: () => problem,

@@ -34,6 +34,8 @@ export function createRatings(api, tell) {
   const queue = [];
   let working = false;
   let isStale = false;
+  /** Whether `held` is all that the program holds: another window may have rated. */
+  let isWhole = false;
   /** @type {Photographs | null} */
   let list = null;
   /** What shows: held, and what is on its way. @type {Map<string, Mark> | null} */
@@ -79,6 +81,7 @@ export function createRatings(api, tell) {
         reason = error instanceof Error ? error.message : String(error);
         const lost = error instanceof ServerGone ? queue.splice(0) : queue.splice(0, 1);
         refused.push(...lost.map((task) => task.change));
+        isWhole = false;
         isStale = true;
       }
       changed();
@@ -106,7 +109,7 @@ export function createRatings(api, tell) {
 
   /** Another window has rated, too, where more was added than this one did. @param {typeof counts} answer */
   function count({ n_stars, n_flags, n_pairs, last }) {
-    if (counts.last >= 0 && last !== counts.last + 1) isStale = true;
+    if (last !== counts.last + 1) [isStale, isWhole] = [true, false];
     counts = { n_stars, n_flags, n_pairs, last };
   }
 
@@ -139,8 +142,9 @@ export function createRatings(api, tell) {
         isStale = true;
         return;
       }
-      const isNews = answer.last !== counts.last || listing !== now.listing;
+      const isNews = !isWhole || answer.last !== counts.last || listing !== now.listing;
       listing = now.listing;
+      isWhole = true;
       counts = { n_stars: answer.n_stars, n_flags: answer.n_flags, n_pairs: answer.n_pairs, last: answer.last };
       if (!isNews) return;
       held = new Map();
@@ -228,7 +232,7 @@ export function createRatings(api, tell) {
     async undoEarlier() {
       const before = held;
       const answer = await api.undo(null);
-      counts = { ...counts, last: counts.last - 1 };
+      isWhole = false;
       await refresh();
       tell.onUndone(answer.keys, answer.keys.map((key) => before.get(key) ?? NONE));
       return answer.undone > 0;

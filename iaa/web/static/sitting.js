@@ -34,7 +34,7 @@ export function createSitting(api, ratings, marking, worth, act) {
   const evidence = h("p", { class: "quiet small" });
   const keys = h("table", { class: "keys wide-only" });
   const message = h("p", { class: "stage-message", role: "status" });
-  const again = h("button", { type: "button", class: "button sitting-again", text: "Show what was skipped again", onclick: () => startAnew() });
+  const again = h("button", { type: "button", class: "button sitting-again", text: "Look again, skipped ones too", onclick: () => startAnew() });
   const one = createRateOne({ onStars: (n) => rate("stars", n), onFlag: (flag) => rate("flag", flag), onStep: step });
   const pair = createRatePair({ onAnswer: answer, onSkip: () => nextPair() });
   element.append(
@@ -111,9 +111,8 @@ export function createSitting(api, ratings, marking, worth, act) {
   }
 
   function startAnew() {
-    queue.forget();
+    queue.begin();
     way = way.slice(0, at);
-    fillUp();
     paint();
   }
 
@@ -128,7 +127,7 @@ export function createSitting(api, ratings, marking, worth, act) {
     else pair.show(two ? seen(two) : [], seen(queue.aheadPairs()));
     const isOver = mode === "rate" ? !current : !two;
     setText(message, !isOver ? "" : queue.problem() || (queue.isBusy() ? "Looking for what to rate next…" : mode === "rate" ? "Nothing is left to rate." : "No two are left to compare."));
-    again.hidden = !isOver || queue.isBusy() || queue.problem() !== "" || way.every((one) => done.has(one));
+    again.hidden = !isOver || queue.isBusy() || queue.problem() !== "";
     setText(title, TITLES[mode]);
     for (const { mode: name, button } of modes) {
       if (name === mode) button.setAttribute("aria-current", "true");
@@ -157,7 +156,7 @@ export function createSitting(api, ratings, marking, worth, act) {
         before = document.activeElement;
         element.hidden = false;
         element.focus({ preventScroll: true });
-        queue.forget();
+        queue.begin();
         [way, at, two, nCompared] = [[], 0, null, 0];
         done.clear();
       }
