@@ -10,7 +10,7 @@ import { countOf, formatCount, formatDay, formatScore, KINDS } from "./words.js"
 
 /**
  * @param {import("./state.js").Store} store
- * @param {{onSelectAll: () => void, onResort: () => void}} act
+ * @param {{onSelectAll: () => void}} act
  */
 export function createLine(store, act) {
   const line = byId("line");
@@ -43,9 +43,9 @@ export function createLine(store, act) {
   return {
     /**
      * @param {State} state @param {Shown} shown @param {import("./shown.js").Known} known
-     * @param {{progress: import("./types.js").Progress | null, busySearch: boolean, searchProblem: string, groupsProblem: string, nWithout: number, isRated: boolean, hasNewOrder: boolean}} now
+     * @param {{progress: import("./types.js").Progress | null, busySearch: boolean, searchProblem: string, groupsProblem: string, nWithout: number, isRated: boolean}} now
      */
-    show(state, shown, known, { progress, busySearch, searchProblem, groupsProblem, nWithout, isRated, hasNewOrder }) {
+    show(state, shown, known, { progress, busySearch, searchProblem, groupsProblem, nWithout, isRated }) {
       const parts = [];
       const groups = state.view === "groups" && !state.group && known.groups;
       if (groups) parts.push(`${countOf(shown.rows.length, "group")}, ${countOf(shown.n)}`);
@@ -55,7 +55,6 @@ export function createLine(store, act) {
         parts.push(busy ? `${countOf(nWithout)} not looked at yet, at the end` : `${countOf(nWithout)} without a score, at the end`);
       }
       if (state.order === "taste" && !isRated) parts.push("nothing is rated yet: by name until something is");
-      if (hasNewOrder) parts.push("your ratings have changed the order");
       if (busySearch) parts.push("searching…");
       const chips = chipsOf(state, known);
       const content = JSON.stringify([parts, chips.map((one) => one.textContent), state.view, shown.rows.length > 0, state.group]);
@@ -64,8 +63,7 @@ export function createLine(store, act) {
         const select = groups && shown.rows.length ? h("button", { type: "button", class: "button", title: "Selects the suggested photograph of each group, or with the order Sharpest first the sharpest (Ctrl+A)", onclick: act.onSelectAll }, icon("check"), "Select the top of each") : null;
         const back = state.group ? h("button", { type: "button", class: "button", onclick: () => history.length > 1 ? history.back() : store.set({ group: "" }) }, icon("back"), "Back") : null;
         const clear = chips.length > 1 ? h("button", { type: "button", class: "link", text: "Clear filters", onclick: clearFilters }) : null;
-        const resort = hasNewOrder ? h("button", { type: "button", class: "button", text: "Re-sort", title: "Bring them into the new order (S)", onclick: act.onResort }) : null;
-        line.replaceChildren(...[back, parts.length ? h("span", { class: "line-text", text: parts.join(" · ") }) : null, ...chips, clear, resort, select].filter((one) => one !== null));
+        line.replaceChildren(...[back, parts.length ? h("span", { class: "line-text", text: parts.join(" · ") }) : null, ...chips, clear, select].filter((one) => one !== null));
         line.hidden = !line.childElementCount;
       }
       paintEmpty(state, shown, known, progress, groupsProblem, searchProblem);

@@ -57,7 +57,7 @@ const marking = createMarking(ratings, undoing, {
   say,
   onUndo: (changes) => (sitting.isOpen() ? sitting.returnTo(changes[0]) : changes.length === 1 && showAgain(changes[0].key)),
 });
-const worth = createWorth(api, ratings, { onChange: () => schedule(), onOrder: showMyOrder });
+const worth = createWorth(api, ratings, { onChange: () => schedule(), onOrder: showMyOrder, onResort: resortNow });
 const resort = createResort();
 
 /** @type {import("./types.js").Order | null} */
@@ -121,9 +121,9 @@ function paint() {
   line.show(state, shown, now, {
     progress: status.progress(), busySearch: library.isBusy("search"), searchProblem: library.problemOf("search"), groupsProblem: library.problemOf("groups"),
     nWithout: order && state.view === "all" && !state.group ? shown.rows.reduce((n, row) => n + (Number.isNaN(order.score[row]) ? 1 : 0), 0) : 0,
-    isRated: ratings.isAny(), hasNewOrder: state.order === "taste" && state.view === "all" && resort.isWaiting(),
+    isRated: ratings.isAny(),
   });
-  worth.paint();
+  worth.paint(state.order === "taste" && state.view === "all" && resort.isWaiting());
   sitting.paint();
   paintViewer();
   actions.repaint();
@@ -415,7 +415,7 @@ const toolbar = createToolbar(store, {
   onSize: (size) => grid.setSize(size), onKeys: () => showKeys(bindings), onFirst: () => void selectFirst(), onRate: () => setMode("rate"), onView: setView, library: library.info,
 });
 const rail = createRail(store, { onPair: () => void choosePair() });
-const line = createLine(store, { onSelectAll: selectAll, onResort: resortNow });
+const line = createLine(store, { onSelectAll: selectAll });
 const search = createSearch(store, {
   library: library.info,
   thumbOf(key) {

@@ -8,13 +8,13 @@ import { createFrame, FITTED } from "./zoom.js";
 
 /** @param {{onAnswer: (value: number) => void, onSkip: () => void}} act `value` is 1: the left one, -1: the right one, 0: they are equal. */
 export function createRatePair(act) {
-  const sides = /** @type {const} */ ([["Left", "A", 1], ["Right", "B", -1]]).map(([name, key, value]) => {
+  const sides = /** @type {const} */ ([["Left", "Upper", "A", 1], ["Right", "Lower", "B", -1]]).map(([name, stacked, key, value]) => {
     const message = h("p", { class: "stage-message" });
     const picture = createPicture((problem) => message.replaceChildren(problem));
     const stage = h("div", { class: "stage" }, picture.element);
     const frame = createFrame(stage, { onSight: () => picture.need(frame.scale()) });
-    const button = h("button", { type: "button", class: "button side", title: `${name} is better (${key})`, onclick: () => act.onAnswer(value) }, h("kbd", { text: key, "aria-hidden": "true" }), h("span", { text: `${name} is better` }));
-    return { picture, frame, button, pane: h("section", { class: "rate-pane", "aria-label": name }, h("div", { class: "stage-frame" }, stage, message)) };
+    const button = h("button", { type: "button", class: "button side", title: `This one is better (${key})`, onclick: () => act.onAnswer(value) }, h("kbd", { text: key, "aria-hidden": "true" }), h("span", { class: "when-beside", text: `${name} is better` }), h("span", { class: "when-stacked", text: `${stacked} is better` }));
+    return { picture, frame, button, pane: h("section", { class: "rate-pane", "aria-label": `Photograph ${key}` }, h("div", { class: "stage-frame" }, stage, message)) };
   });
   const equal = h("button", { type: "button", class: "button", title: "They are equal (=)", text: "Equal", onclick: () => act.onAnswer(0) });
   const skip = h("button", { type: "button", class: "button", title: "Say nothing about them (→ or S)", text: "Skip", onclick: act.onSkip });

@@ -13,6 +13,9 @@ import { ServerGone } from "./api.js";
 /** @typedef {{change: Change, isUndo: boolean}} Task */
 /** @typedef {ReturnType<typeof createRatings>} RatingsData */
 
+/** Milliseconds until what could not be read is asked for again. */
+const PAUSE = 3000;
+
 /** @type {Mark} */
 const NONE = { stars: 0, flag: 0 };
 
@@ -26,8 +29,8 @@ export function createRatings(api, tell) {
   let counts = { n_stars: 0, n_flags: 0, n_pairs: 0, last: -1 };
   /** Which list `held` was read with; "" for none. */
   let listing = "";
-  /** The list for which there was no answer. */
-  let failedFor = "";
+  /** Whether there was no answer a moment ago. */
+  let isPausing = false;
   /** @type {Promise<void> | null} */
   let asking = null;
   /** @type {Task[]} */
@@ -134,10 +137,7 @@ export function createRatings(api, tell) {
   async function readOnce(now, again) {
     try {
       const answer = await api.ratings();
-      if (answer.listing !== now.listing) {
-        failedFor = now.version;
-        return;
-      }
+      if (answer.listing !== now.listing) return pause();
       if (again && answer.last < counts.last) {
         isStale = true;
         return;
@@ -153,9 +153,18 @@ export function createRatings(api, tell) {
       });
       changed();
     } catch {
-      // Not listed yet, or gone: with the next list, or when the page is looked at again.
-      failedFor = now.version;
+      // Not listed yet, or gone.
+      pause();
     }
+  }
+
+  /** Asks again in a while. */
+  function pause() {
+    isPausing = true;
+    setTimeout(() => {
+      isPausing = false;
+      tell.onChange();
+    }, PAUSE);
   }
 
   /** @param {Change[]} changes @param {boolean} isUndo */
@@ -186,7 +195,7 @@ export function createRatings(api, tell) {
     /** Reads anew what belongs to another list. @param {Photographs} photographs */
     follow(photographs) {
       list = photographs;
-      if (photographs.key.length && !asking && listing !== photographs.listing && failedFor !== photographs.version) void refresh();
+      if (photographs.key.length && !asking && !isPausing && listing !== photographs.listing) void refresh();
     },
     /** Stars and flags row by row. @param {Photographs} photographs @returns {Marks} */
     columns(photographs) {

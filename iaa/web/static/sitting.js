@@ -35,7 +35,12 @@ export function createSitting(api, ratings, marking, worth, act) {
   const keys = h("table", { class: "keys wide-only" });
   const message = h("p", { class: "stage-message", role: "status" });
   const again = h("button", { type: "button", class: "button sitting-again", text: "Look again, skipped ones too", onclick: () => startAnew() });
-  const one = createRateOne({ onStars: (n) => rate("stars", n), onFlag: (flag) => rate("flag", flag), onStep: step });
+  const one = createRateOne({
+    // Pressed once more, what is set stays: here one goes on.
+    onStars: (n) => (n ? rate("stars", n) : step(1)),
+    onFlag: (flag) => (flag ? rate("flag", flag) : step(1)),
+    onStep: step,
+  });
   const pair = createRatePair({ onAnswer: answer, onSkip: () => nextPair() });
   element.append(
     h("header", { class: "viewer-bar" }, iconButton("back", "Back to all photographs", () => act.onClose(), "Esc"), h("div", { class: "viewer-title" }, title),
@@ -45,7 +50,7 @@ export function createSitting(api, ratings, marking, worth, act) {
         h("div", { class: "sitting-actions" },
           h("button", { type: "button", class: "button", text: "Undo", title: "Take the last one back (Ctrl+Z)", onclick: () => act.onUndo() }),
           h("button", { type: "button", class: "button", text: "Show my order", title: "Photographs in the order that was learned", onclick: () => act.onOrder() }),
-          h("button", { type: "button", class: "link", text: "Details", "aria-label": "What your ratings are worth", onclick: () => worth.show() })),
+          h("button", { type: "button", class: "link", text: "Details", "aria-label": "Details: what your ratings are worth", onclick: () => worth.show() })),
         keys)));
 
   const queue = createQueue(api, {

@@ -14,6 +14,8 @@ const QUESTIONS = {
   comparisons: "Of two that you compared, the better one told",
 };
 const AHEAD = "ahead of ";
+/** How many times the ratings that there are may be missing, to be told. */
+const IN_SIGHT = 3;
 
 /** @param {number} share @param {number} [low] */
 const percent = (share, low = 0) => `${Math.round(100 * Math.min(1, Math.max(low, share))).toString().replace("-", "\u2212")} %`;
@@ -35,8 +37,8 @@ export function verdictOf(taste) {
   if (!rows.length) return "finding out what is learned…";
   const rival = rivalOf(taste);
   if (is_better) return `better than ${rival}`;
-  // From few ratings nobody can tell how many are missing.
-  return n_more ? `not better than ${rival} yet: about ${n_more} more` : n_measured < 100 ? `not better than ${rival} so far` : `not better than ${rival}`;
+  // A number far beyond what there is would be another one after the next rating.
+  return n_more && n_more <= IN_SIGHT * n_measured ? `not better than ${rival} yet: about ${n_more} more` : `not better than ${rival} so far`;
 }
 
 /** What that rests on; "" where nothing could be measured. @param {Taste} taste */

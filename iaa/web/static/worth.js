@@ -14,12 +14,14 @@ const REST = 400;
 /**
  * @param {import("./api.js").Api} api
  * @param {import("./ratings.js").RatingsData} ratings
- * @param {{onChange: () => void, onOrder: () => void}} act
+ * @param {{onChange: () => void, onOrder: () => void, onResort: () => void}} act
  */
 export function createWorth(api, ratings, act) {
   const element = byId("taste");
   const text = h("span", { class: "taste-text ellipsis" });
-  element.append(text, h("button", { type: "button", class: "link", text: "Details", "aria-label": "What your ratings are worth", onclick: () => show() }));
+  // At the foot: above the photographs it would move them.
+  const resort = h("button", { type: "button", class: "button", text: "Re-sort", title: "Your ratings have changed the order: bring the photographs into it (S)", onclick: act.onResort });
+  element.append(text, h("button", { type: "button", class: "link", text: "Details", "aria-label": "Details: what your ratings are worth", onclick: () => show() }), resort);
 
   /** @type {Taste | null} */
   let taste = null;
@@ -71,7 +73,9 @@ export function createWorth(api, ratings, act) {
       clearTimeout(timer);
       timer = window.setTimeout(() => ask(700), REST);
     },
-    paint() {
+    /** @param {boolean} hasNewOrder Whether another order than the one that is shown waits. */
+    paint(hasNewOrder) {
+      resort.hidden = !hasNewOrder;
       element.hidden = !ratings.isAny() && ratings.nRated() === 0;
       document.body.classList.toggle("with-taste", !element.hidden);
       const line = `${rated()} · ${taste ? verdictOf(taste) : "finding out what is learned…"}`;

@@ -401,18 +401,21 @@ def test_my_order_waits_until_it_is_asked_for(open_page: Open, library: Fake) ->
     first_is(page, "IMG_0010.jpg")
     assert "My taste" in label(page, 0) and "order=taste" in hash_of(page)
     before = [label(page, place).split(",")[0] for place in range(12)]
+    place_before = page.locator("#tile-9").bounding_box()
     page.locator("#order select").blur()
+    assert not page.get_by_role("button", name="Re-sort").is_visible()
     page.keyboard.press("1")
-    page.get_by_text("your ratings have changed the order").wait_for()
+    page.get_by_role("button", name="Re-sort").wait_for()
     label_has(page, 0, "1 star")
     assert [label(page, place).split(",")[0] for place in range(12)] == before and active(page) == 1
+    assert page.locator("#tile-9").bounding_box() == place_before
     page.keyboard.press("s")
     page.wait_for_selector(
         '#tile-59[aria-label^="IMG_0010"], #tile-0:not([aria-label^="IMG_0010"])', state="attached"
     )
     best = library.names[library.order({"by": ["taste"]})["rows"][0]]
     first_is(page, best)
-    assert not page.get_by_text("your ratings have changed the order").is_visible()
+    assert not page.get_by_role("button", name="Re-sort").is_visible()
     page.keyboard.press("5")
     page.get_by_role("button", name="Re-sort").click()
     best = library.names[library.order({"by": ["taste"]})["rows"][0]]
@@ -487,7 +490,7 @@ def test_a_phone_rates_by_touch(open_page: Open, library: Fake) -> None:
     page.locator("#sitting").get_by_role("button", name="Reject").tap()
     until(page, lambda: len(library.flags) == 1)
     page.get_by_role("button", name="Two at a time").tap()
-    page.get_by_role("button", name="Right is better").tap()
+    page.get_by_role("button", name="Lower is better").tap()
     until(page, lambda: len(library.pairs) == 1 and library.pairs[0][2] == -1)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
@@ -503,7 +506,8 @@ def test_rating_by_keyboard_alone(open_page: Open, library: Fake) -> None:
         press(key)
     press("r"), press("a"), press("Control+z"), press("Escape")
     page.wait_for_selector("#sitting", state="hidden")
-    until(page, lambda: len(library.stars) == 11 and len(library.flags) == 1 and library.pairs == [])
+    until(page, lambda: len(asked(library, "undo")) == 1)
+    assert len(library.stars) == 11 and len(library.flags) == 1 and library.pairs == []
     press("?")
     keys = page.locator("dialog").text_content()
     for does in [
@@ -517,7 +521,7 @@ def test_rating_by_keyboard_alone(open_page: Open, library: Fake) -> None:
     press("Escape")
     for _ in range(40):
         press("Tab")
-        if page.evaluate("document.activeElement.ariaLabel") == "What your ratings are worth":
+        if page.evaluate("document.activeElement.ariaLabel") == "Details: what your ratings are worth":
             break
     else:
         pytest.fail("Tab does not lead to what the ratings are worth")
@@ -533,7 +537,7 @@ def test_rating_by_keyboard_alone(open_page: Open, library: Fake) -> None:
 
 STATES = {
     "grid": ("", []),
-    "my order": ("#order=taste", ["1"]),
+    "my order": ("#order=taste", []),
     "viewer": ("#open=k000012", ["x"]),
     "compare": ("#compare=k000010&compare=k000011", []),
     "queue": ("#mode=rate", ["4"]),
