@@ -46,7 +46,7 @@ const selection = createSelection(() => {
 
 const ratings = createRatings(api, {
   onChange: () => schedule(),
-  onRefused: (changes, reason) => marking.refused(changes, reason),
+  onRefused: (tasks, reason) => marking.refused(tasks, reason),
   onUndone: (keys, before) => {
     marking.undoneEarlier(keys, before);
     if (keys.length) showAgain(keys[0]);
@@ -159,9 +159,9 @@ let openedHere = false;
 
 function paintViewer() {
   const { open, compare: compared, mode } = store.get();
-  if (mode) sitting.show(mode);
-  else sitting.close();
   const { photographs } = known();
+  if (!mode) sitting.close();
+  else if (photographs.key.length) sitting.show(mode);
   const some = compared.map((key) => library.rowOf(key)).filter((row) => row >= 0);
   if (some.length >= 2 && !mode) compare.show(some.map((row) => photographAt(photographs, row)));
   else compare.close();
@@ -432,7 +432,7 @@ const search = createSearch(store, {
 });
 const actions = createActions(selection, {
   api, library: library.info, onCompare: compareSelected,
-  order: () => (store.get().order === "alike" ? searchQuery(store.get()) : scoreQuery(store.get(), library.info())),
+  order: () => (store.get().order === "taste" && heldTaste ? "by=taste" : store.get().order === "alike" ? searchQuery(store.get()) : scoreQuery(store.get(), library.info())),
 });
 const status = createStatus(api, {
   version: () => library.photographs().version,

@@ -30,7 +30,7 @@ export function createMarking(ratings, undoing, { nameOf, say, onUndo }) {
 
   /** @param {Change[]} changes */
   function did(changes) {
-    if (!changes.length) return;
+    if (!changes.length) return changes;
     const text = textOf(changes);
     const step = () => {
       ratings.undo(changes);
@@ -39,6 +39,7 @@ export function createMarking(ratings, undoing, { nameOf, say, onUndo }) {
     };
     undoing.did(step);
     say(text, "", { text: "Undo", run: () => undoing.undo(step) });
+    return changes;
   }
 
   return {
@@ -46,10 +47,13 @@ export function createMarking(ratings, undoing, { nameOf, say, onUndo }) {
     rate: (keys, kind, value) => did(ratings.rate(keys, kind, value)),
     /** @param {string} key @param {string} other @param {number} value */
     compare: (key, other, value) => did(ratings.compare(key, other, value)),
-    /** @param {Change[]} changes @param {string} reason */
-    refused(changes, reason) {
+    /** @param {import("./ratings.js").Task[]} tasks @param {string} reason */
+    refused(tasks, reason) {
+      const { isUndo } = tasks[0];
+      const changes = tasks.filter((task) => task.isUndo === isUndo).map(({ change }) => change);
       const what = changes.length === 1 ? textOf(changes) : countOf(changes.length, "rating");
-      say(`Not kept: ${what}. ${reason}`, "problem", { text: "Try again", run: () => did(ratings.again(changes)) });
+      const again = () => (isUndo ? ratings.undo(changes.reverse()) : did(ratings.again(changes)));
+      say(`Not ${isUndo ? "undone" : "kept"}: ${what}. ${reason}`, "problem", { text: "Try again", run: again });
     },
     /** @param {string[]} keys @param {import("./ratings.js").Mark[]} before */
     undoneEarlier(keys, before) {

@@ -14,7 +14,7 @@ const PAUSE = 1500;
 
 /**
  * @param {import("./api.js").Api} api
- * @param {{isKnown: (key: string) => boolean, isRated: (key: string) => boolean, onChange: () => void}} act
+ * @param {{isKnown: (key: string) => boolean, isRated: (key: string) => boolean, isOpen: () => boolean, onChange: () => void}} act
  */
 export function createQueue(api, act) {
   /** @type {string[]} */
@@ -47,7 +47,7 @@ export function createQueue(api, act) {
         problem = "";
       } catch (error) {
         problem = error instanceof Error ? error.message : String(error);
-        if (!(error instanceof ServerGone)) setTimeout(() => problem && ask(), PAUSE);
+        if (!(error instanceof ServerGone)) setTimeout(() => problem && act.isOpen() && ask(), PAUSE);
       }
     }
     busy = false;

@@ -9,7 +9,7 @@ import { ServerGone } from "./api.js";
 /** @typedef {import("./types.js").Marks} Marks */
 /** @typedef {"stars" | "flag" | "pair"} Kind */
 /** @typedef {{stars: number, flag: number}} Mark */
-/** @typedef {{key: string, other: string, kind: Kind, value: number, before: number, act: number}} Change `act` is 0 until it is kept. */
+/** @typedef {{key: string, other: string, kind: Kind, value: number, before: number, act: number}} Change `act` is 0 where it is not kept: not yet, or not any more. */
 /** @typedef {{change: Change, isUndo: boolean}} Task */
 /** @typedef {ReturnType<typeof createRatings>} RatingsData */
 
@@ -21,7 +21,7 @@ const NONE = { stars: 0, flag: 0 };
 
 /**
  * @param {import("./api.js").Api} api
- * @param {{onChange: () => void, onRefused: (changes: Change[], reason: string) => void, onUndone: (keys: string[], before: Mark[]) => void}} tell
+ * @param {{onChange: () => void, onRefused: (tasks: Task[], reason: string) => void, onUndone: (keys: string[], before: Mark[]) => void}} tell
  */
 export function createRatings(api, tell) {
   /** What the program holds. @type {Map<string, Mark>} */
@@ -71,7 +71,7 @@ export function createRatings(api, tell) {
   async function work() {
     if (working) return;
     working = true;
-    /** @type {Change[]} */
+    /** @type {Task[]} */
     const refused = [];
     let reason = "";
     while (queue.length) {
@@ -82,8 +82,7 @@ export function createRatings(api, tell) {
         queue.shift();
       } catch (error) {
         reason = error instanceof Error ? error.message : String(error);
-        const lost = error instanceof ServerGone ? queue.splice(0) : queue.splice(0, 1);
-        refused.push(...lost.map((task) => task.change));
+        refused.push(...(error instanceof ServerGone ? queue.splice(0) : queue.splice(0, 1)));
         isWhole = false;
         isStale = true;
       }
@@ -107,6 +106,7 @@ export function createRatings(api, tell) {
   async function takeBack(change) {
     if (!change.act) return;
     count(await api.undo(change.act));
+    change.act = 0;
     if (change.kind !== "pair") held.set(change.key, { ...(held.get(change.key) ?? NONE), [change.kind]: change.before });
   }
 

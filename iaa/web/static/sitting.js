@@ -56,6 +56,7 @@ export function createSitting(api, ratings, marking, worth, act) {
   const queue = createQueue(api, {
     isKnown: (key) => act.photographOf(key) !== null,
     isRated: (key) => ratings.of(key).stars > 0 || ratings.of(key).flag !== 0,
+    isOpen: () => !element.hidden,
     onChange: () => {
       if (element.hidden) return;
       fillUp();
@@ -67,12 +68,13 @@ export function createSitting(api, ratings, marking, worth, act) {
   let mode = "rate";
   /** What was shown in this sitting, and where in it one is. @type {string[]} */
   let way = [];
-  let at = -1;
+  let at = 0;
   /** @type {[string, string] | null} */
   let two = null;
   /** Rated in this sitting. @type {Set<string>} */
   const done = new Set();
-  let nCompared = 0;
+  /** @type {Change[]} */
+  let compared = [];
   /** @type {Element | null} */
   let before = null;
 
@@ -104,8 +106,7 @@ export function createSitting(api, ratings, marking, worth, act) {
   /** @param {number} value */
   function answer(value) {
     if (!two) return;
-    marking.compare(two[0], two[1], value);
-    nCompared += 1;
+    compared.push(...marking.compare(two[0], two[1], value));
     nextPair();
     queue.renew();
   }
@@ -139,6 +140,7 @@ export function createSitting(api, ratings, marking, worth, act) {
       else button.removeAttribute("aria-current");
     }
     const n = [...done].filter((one) => ratings.of(one).stars > 0 || ratings.of(one).flag !== 0).length;
+    const nCompared = compared.filter(({ act: number }) => number > 0).length;
     setText(count, `${countOf(n, "photograph rated", "photographs rated")}${nCompared ? `, ${countOf(nCompared, "pair compared", "pairs compared")}` : ""} in this sitting`);
     setText(total, `${worth.rated()} in all`);
     const taste = worth.taste();
@@ -162,7 +164,7 @@ export function createSitting(api, ratings, marking, worth, act) {
         element.hidden = false;
         element.focus({ preventScroll: true });
         queue.begin();
-        [way, at, two, nCompared] = [[], 0, null, 0];
+        [way, at, two, compared] = [[], 0, null, []];
         done.clear();
       }
       fillUp();
@@ -182,12 +184,9 @@ export function createSitting(api, ratings, marking, worth, act) {
     /** Shows again what was undone. @param {Change} change */
     returnTo({ kind, key, other }) {
       if (kind === "pair") {
-        nCompared = Math.max(0, nCompared - 1);
         if (mode === "pairs") two = [key, other];
       } else if (way.includes(key)) at = way.indexOf(key);
-      else {
-        way.splice(at, 0, key);
-      }
+      else way.splice(at, 0, key);
       paint();
     },
   };

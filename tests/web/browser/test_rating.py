@@ -105,6 +105,22 @@ def test_what_is_refused_is_taken_back_and_said(open_page: Open, library: Fake) 
     until(page, lambda: library.stars == {58: 5})
 
 
+def test_what_cannot_be_undone_stays_and_is_said(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    page.expected_problems.append("507")
+    first_is(page, "IMG_0059.png")
+    page.keyboard.press("5")
+    until(page, lambda: library.stars == {59: 5})
+    library.refusing = "the disk is full"
+    page.keyboard.press("Control+z")
+    toast_is(page, "Not undone: IMG_0059.png: 5 stars. the disk is full")
+    label_has(page, 0, "5 stars")
+    library.refusing = ""
+    page.get_by_role("button", name="Try again").click()
+    label_lacks(page, 0, "stars")
+    until(page, lambda: library.stars == {})
+
+
 def test_a_rating_without_a_program_is_taken_back(open_page: Open, library: Fake) -> None:
     page = open_page(library)
     page.expected_problems.append("ERR_EMPTY_RESPONSE")
