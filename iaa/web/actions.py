@@ -10,6 +10,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from iaa.library.gallery.gallery import GalleryError
 from iaa.library.gallery.handing import copy_files, csv_of, reveal, zip_files
 from iaa.library.gallery.keeping import Keeper
+from iaa.library.gallery.learning import Learning
 from iaa.library.gallery.orders import Order
 from iaa.library.gallery.questions import Questions
 from iaa.library.gallery.rows import shown
@@ -19,7 +20,7 @@ from iaa.web.responses import Json, Responses
 _CANNOT: Responses = {code: {"model": answers.Problem} for code in (404, 409, 507)}
 
 
-def add(app: FastAPI, keeper: Keeper, questions: Questions, is_local: bool) -> None:
+def add(app: FastAPI, keeper: Keeper, questions: Questions, learning: Learning, is_local: bool) -> None:
     """Add the routes."""
     gallery = keeper.gallery
 
@@ -59,6 +60,8 @@ def add(app: FastAPI, keeper: Keeper, questions: Questions, is_local: bool) -> N
             return questions.by_words(asked.get("high", []), asked.get("low", []))
         if by == "search":
             return questions.search(*(asked.get(name, []) for name in ("text", "like", "picture")))
+        if by == "taste":
+            return learning.order()
         if by == "sharpness":
             return questions.by_sharpness()
         raise GalleryError(f"order is the query of /api/order, such as by=score, not {query[:80]!r}", 400)

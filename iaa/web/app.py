@@ -45,6 +45,6 @@ def create_app(keeper: Keeper, door: Door, is_local: bool = True) -> FastAPI:
     library.add(app, gallery, questions, grouping, learning, is_local)
     ratings.add(app, learning)
     pictures.add(app, gallery, questions, grouping)
-    actions.add(app, keeper, questions, is_local)
+    actions.add(app, keeper, questions, learning, is_local)
     app.add_middleware(Guard, door=door)
     return app

@@ -66,6 +66,19 @@ def test_the_order_of_taste_follows_every_key(client):
     assert "until some can be held back" in client.get("/api/taste").json["sentence"]
 
 
+def test_a_table_tells_the_scores_of_taste(client):
+    keys = keys_of(client)
+    assert client.post("/api/csv", {"keys": keys[:2], "order": "by=taste"}).status == 409
+    for stars, key in ((5, keys[0]), (1, keys[1])):
+        client.post("/api/ratings", {"key": key, "kind": "stars", "value": stars})
+    order = client.get("/api/order?by=taste").json
+    listed = client.get("/api/photographs").json["key"]
+    head, *lines = client.post("/api/csv", {"keys": keys[:2], "order": "by=taste"}).body.decode().splitlines()
+    told = [float(line.split(",")[head.split(",").index("score")]) for line in lines]
+    of_row = dict(zip(order["rows"], order["score"], strict=True))
+    assert told == pytest.approx([of_row[listed.index(key)] for key in keys[:2]], rel=1e-4)
+
+
 def test_what_to_rate_next_is_not_rated_yet(client):
     keys = keys_of(client)
     client.post("/api/ratings", {"key": keys[0], "kind": "stars", "value": 3})

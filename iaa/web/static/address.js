@@ -6,11 +6,12 @@ import { initialState } from "./state.js";
 /** @typedef {import("./types.js").Range} Range */
 
 const TEXTS = /** @type {const} */ (["head", "high", "low", "name", "group", "open"]);
-const LISTS = /** @type {const} */ (["texts", "likes", "pictures", "folders", "endings", "kinds", "compare"]);
+const LISTS = /** @type {const} */ (["texts", "likes", "pictures", "folders", "endings", "kinds", "stars", "flags", "compare"]);
 const RANGES = /** @type {const} */ (["score", "alike", "date"]);
 const FLAGS = /** @type {const} */ (["reversed", "failed", "stacks"]);
 const VIEWS = ["all", "groups", "map"];
-const ORDERS = ["best", "alike", "sharp", "time", "name"];
+const MODES = ["rate", "pairs"];
+const ORDERS = ["best", "taste", "alike", "sharp", "time", "name"];
 
 /**
  * Only what differs from the initial state is written.
@@ -21,6 +22,7 @@ export function writeAddress(state, initial = initialState()) {
   const words = new URLSearchParams();
   if (state.view !== initial.view) words.set("view", state.view);
   if (state.order !== initial.order) words.set("order", state.order);
+  if (state.mode) words.set("mode", state.mode);
   for (const name of FLAGS) if (state[name]) words.set(name, "1");
   for (const name of TEXTS) if (state[name]) words.set(name, state[name]);
   for (const name of LISTS) for (const value of state[name]) words.append(name, value);
@@ -44,6 +46,8 @@ export function readAddress(hash, initial = initialState()) {
   if (VIEWS.includes(view)) state.view = /** @type {State["view"]} */ (view);
   const order = words.get("order") ?? "";
   if (ORDERS.includes(order)) state.order = /** @type {State["order"]} */ (order);
+  const mode = words.get("mode") ?? "";
+  if (MODES.includes(mode)) state.mode = /** @type {State["mode"]} */ (mode);
   for (const name of FLAGS) state[name] = words.get(name) === "1";
   for (const name of TEXTS) state[name] = words.get(name) ?? initial[name];
   for (const name of LISTS) state[name] = words.getAll(name);

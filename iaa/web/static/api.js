@@ -34,9 +34,9 @@ export function createApi(onContact) {
   /** @param {string} path @param {AbortSignal} [signal] */
   const get = async (path, signal) => (await call(path, { signal })).json();
 
-  /** @param {string} path @param {unknown} body */
-  const post = (path, body) =>
-    call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  /** @param {string} path @param {unknown} body @param {RequestInit} [more] */
+  const post = (path, body, more) =>
+    call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), ...more });
 
   /**
    * The answer once it is made: the program says 202 while it still works on it.
@@ -76,6 +76,16 @@ export function createApi(onContact) {
     csv: async (keys, order) => (await post("/api/csv", { keys, order })).blob(),
     /** @param {string[]} keys */
     zip: async (keys) => (await post("/api/zip", { keys })).blob(),
+    /** @returns {Promise<{listing: string, last: number, n_stars: number, n_flags: number, n_pairs: number, stars: number[], flag: number[]}>} */
+    ratings: () => get("/api/ratings"),
+    /** @param {{key: string, kind: string, value: number, other?: string}} said */
+    rate: async (said) => (await post("/api/ratings", said, { keepalive: true })).json(),
+    /** @param {number | null} act null: what was said last. @returns {Promise<{undone: number, keys: string[], last: number, n_stars: number, n_flags: number, n_pairs: number}>} */
+    undo: async (act) => (await post("/api/undo", { act }, { keepalive: true })).json(),
+    /** @param {number} n @returns {Promise<{listing: string, keys: string[], pair: string[]}>} */
+    next: (n) => get(`/api/next?n=${n}`),
+    /** @returns {Promise<import("./types.js").Taste>} */
+    taste: () => get("/api/taste"),
     /** @param {string} key */
     reveal: (key) => post("/api/reveal", { key }),
     stop: () => post("/api/stop", {}),

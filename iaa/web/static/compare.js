@@ -2,6 +2,7 @@
 
 import { byId, h, icon, iconButton, setText } from "./dom.js";
 import { createPicture } from "./picture.js";
+import { createStars } from "./stars.js";
 import { formatPercentile, formatScore } from "./words.js";
 import { createFrame, FITTED } from "./zoom.js";
 
@@ -9,7 +10,8 @@ import { createFrame, FITTED } from "./zoom.js";
 /** @typedef {import("./zoom.js").Sight} Sight */
 
 /**
- * @param {{onClose: () => void, onKeep: (key: string) => void, onDrop: (key: string) => void, onOpen: (key: string) => void, marks: (key: string) => import("./facts.js").Mark[]}} act
+ * @param {{onClose: () => void, onKeep: (key: string) => void, onDrop: (key: string) => void, onOpen: (key: string) => void, marks: (key: string) => import("./facts.js").Mark[],
+ *   onStars: (key: string, n: number) => void, onFlag: (key: string, flag: number) => void, markOf: (key: string) => import("./ratings.js").Mark}} act
  */
 export function createCompare(act) {
   const element = byId("compare");
@@ -38,11 +40,13 @@ export function createCompare(act) {
     const scale = h("span", { class: "quiet" });
     const marks = act.marks(photograph.key);
     const mark = marks.length && Number.isFinite(marks[0].score) ? marks[0] : null;
+    const stars = createStars({ label: `Rate ${photograph.name}`, onStars: (n) => act.onStars(photograph.key, n), onFlag: (flag) => act.onFlag(photograph.key, flag) });
     const pane = h("section", { class: "compare-pane", "aria-label": photograph.name, onpointerdown: () => choose(index) },
       h("div", { class: "stage-frame" }, stage, message),
       h("div", { class: "compare-foot" },
         h("div", { class: "compare-name" }, h("span", { class: "ellipsis", text: photograph.name, title: photograph.name }),
           mark && h("span", { class: "quiet" }, h("strong", { text: formatScore(mark.score) }), ` ${formatPercentile(mark.percentile)}`)),
+        stars.element,
         scale,
         h("button", { type: "button", class: "button", title: "Keep this one, the others leave the selection (K)", onclick: () => act.onKeep(photograph.key) }, icon("check"), "Keep"),
         iconButton("close", `Take ${photograph.name} away`, () => act.onDrop(photograph.key))));
@@ -51,7 +55,7 @@ export function createCompare(act) {
       setText(scale, `${Math.round(frame.scale() * 100)} %`);
       picture.need(frame.scale());
     };
-    return { pane, frame, picture, photograph, paintScale };
+    return { pane, frame, picture, photograph, paintScale, paintStars: () => stars.show(act.markOf(photograph.key)) };
   }
 
   /** @param {number} index @param {Sight} sight */
@@ -84,12 +88,16 @@ export function createCompare(act) {
         element.focus({ preventScroll: true });
       }
       const content = photographs.map(({ key, thumb, state }) => `${key} ${thumb} ${state}`).join("|");
-      if (content === shown) return;
+      if (content === shown) {
+        for (const { paintStars } of panes) paintStars();
+        return;
+      }
       shown = content;
       panes = photographs.map(createPane);
       table.replaceChildren(...panes.map(({ pane }) => pane));
       table.dataset.n = String(panes.length);
-      for (const { frame, picture, photograph } of panes) {
+      for (const { frame, picture, photograph, paintStars } of panes) {
+        paintStars();
         picture.show(photograph);
         frame.hold([picture.element], photograph.width, photograph.height);
       }
@@ -108,6 +116,7 @@ export function createCompare(act) {
     },
     /** @param {number} by */
     step: (by) => choose(active + by),
+    key: () => panes[active]?.photograph.key ?? "",
     keep() {
       if (panes[active]) act.onKeep(panes[active].photograph.key);
     },

@@ -63,12 +63,24 @@ export function openDialog(title, ...content) {
 
 let leaving = 0;
 
-/** Says something for a while; screen readers say it too. @param {string} text @param {"" | "problem"} [kind] */
-export function say(text, kind = "") {
+/** @typedef {{text: string, run: () => void}} Offer What can be done about what is said. */
+
+/** Says something for a while; screen readers say it too. @param {string} text @param {"" | "problem"} [kind] @param {Offer} [offer] */
+export function say(text, kind = "", offer) {
   const toast = byId("toast");
   clearTimeout(leaving);
-  toast.textContent = text;
+  const had = toast.contains(document.activeElement);
+  const button = offer && h("button", { type: "button", class: "link", text: offer.text, onclick: () => {
+    toast.classList.remove("shown");
+    offer.run();
+  } });
+  toast.replaceChildren(h("span", { text }), ...(button ? [button] : []));
+  if (had) button?.focus();
   toast.classList.toggle("problem", kind === "problem");
   toast.classList.add("shown");
-  leaving = window.setTimeout(() => toast.classList.remove("shown"), Math.max(4000, text.length * 70));
+  const leave = () => {
+    if (toast.matches(":hover, :focus-within")) leaving = window.setTimeout(leave, 1000);
+    else toast.classList.remove("shown");
+  };
+  leaving = window.setTimeout(leave, Math.max(offer ? 6000 : 4000, text.length * 70));
 }

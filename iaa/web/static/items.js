@@ -1,6 +1,6 @@
 /** What the grid and the viewer show of each photograph. */
 
-import { countOf, formatCount, formatPercentile, formatScore, KINDS } from "./words.js";
+import { countOf, flagName, formatCount, formatPercentile, formatScore, KINDS, starsText } from "./words.js";
 
 /** @typedef {import("./types.js").Shown} Shown */
 /** @typedef {import("./shown.js").Known} Known */
@@ -15,15 +15,18 @@ export function photographAt(photographs, row) {
   return { key: key[row], name: name[row], thumb: thumb[row], colour: colour[row], width: width[row], height: height[row], state: state[row], reason: reason[row] };
 }
 
+/** @type {Record<string, string>} */
+const FLAGS = { pick: "picked", reject: "rejected" };
+
 /** The ranking whose numbers stand on the photographs. @param {State} state @param {Known} known */
-export const markingOrder = (state, known) => (state.order === "alike" ? known.search : known.score);
+export const markingOrder = (state, known) => (state.order === "alike" ? known.search : state.order === "taste" ? known.taste : known.score);
 
 /**
  * @param {State} state @param {Shown} shown @param {Known} known @param {import("./selection.js").Selection} selection
  * @returns {import("./grid.js").GridItems}
  */
 export function gridItems(state, shown, known, selection) {
-  const { photographs, groups } = known;
+  const { photographs, groups, marks } = known;
   const order = markingOrder(state, known);
   const ratios = Float32Array.from(shown.rows, (row) => (photographs.width[row] && photographs.height[row] ? photographs.width[row] / photographs.height[row] : USUAL));
   const group = state.group && groups ? groups.groups.find((one) => one.id === state.group) : undefined;
@@ -45,6 +48,8 @@ export function gridItems(state, shown, known, selection) {
         stack ? `on top of ${KINDS[stack.kind].one}, ${countOf(stack.rows.length)}` : "",
         failed ? whyNot : "",
         Number.isFinite(score) && order ? `${order.title} ${formatScore(score)}, ${formatPercentile(order.percentile[row], state.order === "alike" ? "more alike" : "better")}` : "",
+        marks.stars[row] ? starsText(marks.stars[row]) : "",
+        FLAGS[flagName(marks.flag[row])] ?? "",
         condition === "waiting" ? "not scored yet" : "",
         suggested ? "suggested" : "",
       ].filter(Boolean).join(", ");
@@ -54,6 +59,8 @@ export function gridItems(state, shown, known, selection) {
         reason: failed ? whyNot : "",
         badge: stack ? formatCount(stack.rows.length) : "",
         note: stack && state.view === "all" ? KINDS[stack.kind].one : suggested ? "suggested" : "",
+        stars: marks.stars[row],
+        flag: marks.flag[row],
         selected: selection.has(key),
         active: false,
         place: item,

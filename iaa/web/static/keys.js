@@ -8,7 +8,7 @@ import { openDialog } from "./dialog.js";
  * @property {string[]} keys As `nameOf` spells them.
  * @property {string} shown As the table spells them; "" for one that the table need not show.
  * @property {string} does
- * @property {string[]} where Of "grid", "viewer", "compare", "map".
+ * @property {string[]} where Of "grid", "viewer", "compare", "map", "rate", "pairs".
  * @property {(name: string, event: KeyboardEvent) => void} run
  */
 
@@ -48,7 +48,7 @@ export function listenToKeys(bindings, place) {
   });
 }
 
-const PLACES = /** @type {const} */ ([["grid", "All photographs"], ["viewer", "One photograph"], ["compare", "Compare"], ["map", "Map"]]);
+const PLACES = /** @type {const} */ ([["grid", "All photographs"], ["viewer", "One photograph"], ["compare", "Compare"], ["map", "Map"], ["rate", "Rate these next"], ["pairs", "Which of these two?"]]);
 
 /** @param {Binding[]} bindings */
 export function showKeys(bindings) {

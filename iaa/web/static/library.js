@@ -29,6 +29,7 @@ export function createLibrary(api, tell) {
   const slots = {
     score: createSlot(/** @param {any} answer */ (answer) => readOrder(answer, photographs.key.length)),
     search: createSlot(/** @param {any} answer */ (answer) => readOrder(answer, photographs.key.length)),
+    taste: createSlot(/** @param {any} answer */ (answer) => ({ ...readOrder(answer, photographs.key.length), title: "My taste", listing: answer.listing, last: answer.last })),
     groups: createSlot(/** @param {any} answer */ (answer) => readGroups(answer, photographs.key.length)),
     points: createSlot(readPoints),
   };
@@ -79,7 +80,11 @@ export function createLibrary(api, tell) {
       }
     } catch (error) {
       if (attempt !== slot.attempt || query !== slot.query) return;
-      if (error instanceof ApiError && error.status === 409 && slot.conflicts < 3) {
+      if (slot === slots.taste && error instanceof ApiError && error.status === 409) {
+        // Nothing to learn from yet: asked again with the next rating, and with the next list.
+        slots.taste.value = null;
+        slot.fresh = true;
+      } else if (error instanceof ApiError && error.status === 409 && slot.conflicts < 3) {
         slot.conflicts += 1;
         await loadPhotographs();
       } else if (error instanceof ServerGone) {
@@ -95,13 +100,18 @@ export function createLibrary(api, tell) {
     tell.onChange();
   }
 
-  /** Fetches what this state needs and is not here; groups in any case once all is there. @param {State} state @param {boolean} ready */
-  function want(state, ready) {
+  /**
+   * Fetches what this state needs and is not here; groups in any case once all is there.
+   * @param {State} state @param {boolean} ready @param {number} last Changes with every rating; below 0 where there is none.
+   */
+  function want(state, ready, last) {
     const score = scoreQuery(state, info);
     const search = searchQuery(state);
     const needsGroups = ready || state.view === "groups" || state.stacks || state.group !== "" || state.kinds.length > 0;
     void fill(slots.score, score, () => api.order(score));
     void fill(slots.search, search, () => api.order(search));
+    // One at a time: keys may come faster than answers.
+    if (!slots.taste.busy) void fill(slots.taste, state.order === "taste" && last >= 0 ? `by=taste&last=${last}` : "", async () => ({ ...(await api.order("by=taste")), last }));
     void fill(slots.groups, needsGroups ? "groups" : slots.groups.query, () => api.groups());
     void fill(slots.points, state.view === "map" ? "map" : slots.points.query, () => api.map());
   }
@@ -113,6 +123,7 @@ export function createLibrary(api, tell) {
     rowOf: (key) => rowOf.get(key) ?? -1,
     score: () => slots.score.value,
     search: () => slots.search.value,
+    taste: () => slots.taste.value,
     groups: () => slots.groups.value,
     points: () => slots.points.value,
     isBusy: (/** @type {keyof typeof slots} */ name) => slots[name].busy,

@@ -1,6 +1,7 @@
 /** The line above the photographs: what restricts them and how to lift it; and what to say where there are none. */
 
 import { byId, h, icon, iconButton } from "./dom.js";
+import { starsFilterText } from "./rated.js";
 import { countFilters, isSearching, NO_FILTERS } from "./state.js";
 import { countOf, formatCount, formatDay, formatScore, KINDS } from "./words.js";
 
@@ -16,7 +17,7 @@ export function createLine(store, act) {
   const empty = byId("empty");
   let drawn = "";
 
-  const clearFilters = () => store.set({ ...NO_FILTERS, folders: [], endings: [], kinds: [] });
+  const clearFilters = () => store.set({ ...NO_FILTERS, folders: [], endings: [], kinds: [], stars: [], flags: [] });
 
   /** @param {string} text @param {() => void} remove */
   const chip = (text, remove) => h("span", { class: "chip" }, h("span", { class: "ellipsis", text }), iconButton("close", `Without: ${text}`, remove));
@@ -33,6 +34,8 @@ export function createLine(store, act) {
     if (state.folders.length) chips.push(chip(state.folders.length === 1 ? state.folders[0] || "top folder" : countOf(state.folders.length, "folder"), () => store.set({ folders: [] })));
     if (state.endings.length) chips.push(chip(state.endings.map((ending) => ending.replace(/^\./, "").toUpperCase()).join(", "), () => store.set({ endings: [] })));
     if (state.kinds.length) chips.push(chip(state.kinds.map((kind) => KINDS[/** @type {import("./words.js").Kind} */ (kind)]?.many ?? kind).join(", "), () => store.set({ kinds: [] })));
+    if (state.stars.length) chips.push(chip(starsFilterText(state.stars), () => store.set({ stars: [] })));
+    if (state.flags.length) chips.push(chip(state.flags.map((flag) => (flag === "pick" ? "picked" : "rejected")).join(" or "), () => store.set({ flags: [] })));
     if (state.failed) chips.push(chip("could not be read", () => store.set({ failed: false })));
     return chips;
   }
@@ -40,17 +43,18 @@ export function createLine(store, act) {
   return {
     /**
      * @param {State} state @param {Shown} shown @param {import("./shown.js").Known} known
-     * @param {{progress: import("./types.js").Progress | null, busySearch: boolean, searchProblem: string, groupsProblem: string, nWithout: number}} now
+     * @param {{progress: import("./types.js").Progress | null, busySearch: boolean, searchProblem: string, groupsProblem: string, nWithout: number, isRated: boolean}} now
      */
-    show(state, shown, known, { progress, busySearch, searchProblem, groupsProblem, nWithout }) {
+    show(state, shown, known, { progress, busySearch, searchProblem, groupsProblem, nWithout, isRated }) {
       const parts = [];
       const groups = state.view === "groups" && !state.group && known.groups;
       if (groups) parts.push(`${countOf(shown.rows.length, "group")}, ${countOf(shown.n)}`);
       else if (countFilters(state)) parts.push(`${formatCount(shown.n)} of ${countOf(shown.total)}`);
       const busy = progress !== null && ["starting", "embedding"].includes(progress.phase);
-      if (nWithout > 0 && (isSearching(state) || state.order === "best") && !state.failed) {
+      if (nWithout > 0 && (isSearching(state) || ["best", "taste"].includes(state.order)) && !state.failed && (state.order !== "taste" || isRated)) {
         parts.push(busy ? `${countOf(nWithout)} not looked at yet, at the end` : `${countOf(nWithout)} without a score, at the end`);
       }
+      if (state.order === "taste" && !isRated) parts.push("nothing is rated yet: by name until something is");
       if (busySearch) parts.push("searching…");
       const chips = chipsOf(state, known);
       const content = JSON.stringify([parts, chips.map((one) => one.textContent), state.view, shown.rows.length > 0, state.group]);

@@ -12,15 +12,21 @@ import { listenToKeys, showKeys } from "./keys.js";
 import { createLibrary, scoreQuery, searchQuery } from "./library.js";
 import { createLine } from "./line.js";
 import { createMap } from "./map.js";
+import { createMarking } from "./marking.js";
 import { createRail } from "./rail.js";
+import { createRatings } from "./ratings.js";
+import { createResort } from "./resort.js";
 import { createSearch } from "./search.js";
 import { createSelection } from "./selection.js";
 import { compute, orderRows } from "./shown.js";
+import { createSitting } from "./sitting.js";
 import { countFilters, createStore, initialState, isSearching } from "./state.js";
 import { createStatus } from "./status.js";
 import { createToolbar } from "./toolbar.js";
+import { createUndoing } from "./undoing.js";
 import { createViewer } from "./viewer.js";
 import { countOf, KINDS } from "./words.js";
+import { createWorth } from "./worth.js";
 
 /** @typedef {import("./types.js").State} State */
 
@@ -30,14 +36,36 @@ const initial = initialState();
 const store = createStore(readAddress(location.hash, initial));
 followAddress(store, initial);
 
+const undoing = createUndoing(() => void ratings.undoEarlier().catch((error) => say(`Nothing was undone. ${error.message}`, "problem")));
 const selection = createSelection(() => {
   grid.repaint();
   map.redraw();
   actions.repaint();
   if (viewer.isOpen()) viewer.repaint();
-});
+}, () => undoing.did(() => selection.undo()));
 
-const known = () => ({ photographs: library.photographs(), score: library.score(), search: library.search(), groups: library.groups() });
+const ratings = createRatings(api, {
+  onChange: () => schedule(),
+  onRefused: (tasks, reason) => marking.refused(tasks, reason),
+  onUndone: (keys, before) => {
+    marking.undoneEarlier(keys, before);
+    if (keys.length) showAgain(keys[0]);
+  },
+});
+const marking = createMarking(ratings, undoing, {
+  nameOf: (key) => known().photographs.name[library.rowOf(key)] ?? "a photograph that is gone",
+  say,
+  onUndo: (changes) => (sitting.isOpen() ? sitting.returnTo(changes[0]) : changes.length === 1 && showAgain(changes[0].key)),
+});
+const worth = createWorth(api, ratings, { onChange: () => schedule(), onOrder: showMyOrder, onResort: resortNow });
+const resort = createResort();
+
+/** @type {import("./types.js").Order | null} */
+let heldTaste = null;
+const known = () => {
+  const photographs = library.photographs();
+  return { photographs, score: library.score(), search: library.search(), taste: heldTaste, groups: library.groups(), marks: ratings.columns(photographs) };
+};
 let shown = compute(store.get(), known());
 
 // What is shown
@@ -52,7 +80,9 @@ const PATIENCE = 1500;
 
 /** Paints once however many things have changed. */
 function schedule() {
-  library.want(store.get(), status.progress()?.phase === "ready");
+  library.want(store.get(), status.progress()?.phase === "ready", ratings.isAny() ? ratings.last() : -1);
+  ratings.follow(library.photographs());
+  worth.follow();
   if (!scheduled) scheduled = requestAnimationFrame(() => {
     scheduled = 0;
     paint();
@@ -61,9 +91,10 @@ function schedule() {
 
 function paint() {
   const state = store.get();
+  heldTaste = resort.hold(library.taste(), reset || state.order !== "taste");
   const now = known();
   shown = compute(state, now);
-  const waiting = library.isBusy("score") || library.isBusy("search");
+  const waiting = library.isBusy("score") || library.isBusy("search") || (state.order === "taste" && !heldTaste && library.isBusy("taste"));
   // The first order is worth a moment: photographs that stand and then jump are worse than placeholders.
   if (!begun && waiting && performance.now() < PATIENCE) {
     setTimeout(schedule, 50);
@@ -81,6 +112,7 @@ function paint() {
   toolbar.show(state, shown, {
     nFilters: countFilters(state),
     hasScore: scoreQuery(state, library.info()) !== "",
+    hasTaste: ratings.isAny(),
     hasTime: photographs.taken.some((one) => one !== null),
     hasSharpness: photographs.sharpness.some((one) => one !== null),
   });
@@ -89,7 +121,10 @@ function paint() {
   line.show(state, shown, now, {
     progress: status.progress(), busySearch: library.isBusy("search"), searchProblem: library.problemOf("search"), groupsProblem: library.problemOf("groups"),
     nWithout: order && state.view === "all" && !state.group ? shown.rows.reduce((n, row) => n + (Number.isNaN(order.score[row]) ? 1 : 0), 0) : 0,
+    isRated: ratings.isAny(),
   });
+  worth.paint(state.order === "taste" && state.view === "all" && resort.isWaiting());
+  sitting.paint();
   paintViewer();
   actions.repaint();
 }
@@ -123,18 +158,20 @@ function paintMap() {
 let openedHere = false;
 
 function paintViewer() {
-  const { open, compare: compared } = store.get();
+  const { open, compare: compared, mode } = store.get();
   const { photographs } = known();
+  if (!mode) sitting.close();
+  else if (photographs.key.length) sitting.show(mode);
   const some = compared.map((key) => library.rowOf(key)).filter((row) => row >= 0);
-  if (some.length >= 2) compare.show(some.map((row) => photographAt(photographs, row)));
+  if (some.length >= 2 && !mode) compare.show(some.map((row) => photographAt(photographs, row)));
   else compare.close();
   const row = open ? library.rowOf(open) : -1;
-  if (row >= 0 && some.length < 2) {
+  if (row >= 0 && some.length < 2 && !mode) {
     const at = shown.rows.indexOf(row);
     if (at >= 0) viewer.show({ length: shown.rows.length, at: (item) => photographAt(photographs, shown.rows[item]) }, at);
     else viewer.show({ length: 1, at: () => photographAt(photographs, row) }, 0);
   } else viewer.close();
-  const covered = viewer.isOpen() || compare.isOpen();
+  const covered = viewer.isOpen() || compare.isOpen() || sitting.isOpen();
   const uncovered = byId("page").inert && !covered;
   byId("page").inert = covered;
   if (uncovered && store.get().view !== "map") grid.focus();
@@ -182,12 +219,16 @@ const viewer = createViewer({
   onSelect: (key) => selection.toggle(key),
   onWord: (text) => search.begin({ texts: [text], likes: [], pictures: [] }),
   reveal: (key) => void api.reveal(key).catch((error) => say(String(error.message), "problem")),
+  onStars: (n) => marking.rate([viewer.key()], "stars", n),
+  onFlag: (flag) => marking.rate([viewer.key()], "flag", flag),
+  markOf: ratings.of,
   facts: api.facts,
   marks(key) {
     const row = library.rowOf(key);
     const { score, search: alike } = known();
     const marks = [...markOf(score, row, false), ...markOf(alike, row, true)];
-    return store.get().order === "alike" ? marks.reverse() : marks;
+    const own = store.get().order === "taste" ? markOf(heldTaste, row, false) : [];
+    return [...own, ...(store.get().order === "alike" ? marks.reverse() : marks)];
   },
   groupText(key) {
     const groups = library.groups();
@@ -216,6 +257,79 @@ const compare = createCompare({
   },
   onOpen: (key) => store.set({ compare: [], open: key }),
   marks: (key) => markOf(known().score, library.rowOf(key), false),
+  onStars: (key, n) => marking.rate([key], "stars", n),
+  onFlag: (key, flag) => marking.rate([key], "flag", flag),
+  markOf: ratings.of,
+});
+
+// Rating
+
+/** Whether "back" leads out of the sitting, because it was begun on this page. */
+let satHere = false;
+
+/** @param {State["mode"]} mode */
+function setMode(mode) {
+  const isBegun = store.get().mode !== "";
+  satHere = satHere || !isBegun;
+  store.set({ mode, open: "", compare: [] }, { push: !isBegun });
+}
+
+function closeSitting() {
+  const leads = satHere;
+  if (store.get().order === "taste" && resort.isWaiting()) reset = true;
+  store.set({ mode: "" }, { push: !leads });
+  if (leads) history.back();
+}
+
+function showMyOrder() {
+  reset = true;
+  store.set({ mode: "", open: "", compare: [], order: "taste", reversed: false, view: "all", group: "" });
+}
+
+/** The photograph that is focused, or open; all that are selected if it is one of them. */
+function rateThese() {
+  if (compare.isOpen()) return [compare.key()];
+  if (viewer.isOpen()) return [viewer.key()];
+  const key = keyAt(grid.active());
+  if (!key) return [];
+  return selection.has(key) ? selection.keys() : [key];
+}
+
+/** @param {"stars" | "flag"} kind @param {number} value */
+function rate(kind, value) {
+  const keys = rateThese();
+  marking.rate(keys, kind, value);
+  if (keys.length !== 1) return;
+  if (compare.isOpen()) compare.step(1);
+  else if (viewer.isOpen()) viewer.step(1);
+  else {
+    grid.focus();
+    grid.activate(grid.active() + 1);
+  }
+}
+
+/** Goes back to a photograph whose rating was undone, once it is where it was. @param {string} key */
+function showAgain(key) {
+  if (viewer.isOpen()) {
+    if (shown.rows.includes(library.rowOf(key))) store.set({ open: key }, { push: false });
+  } else if (!compare.isOpen()) requestAnimationFrame(() => requestAnimationFrame(() => grid.activateKey(key)));
+}
+
+function resortNow() {
+  if (!resort.isWaiting()) return;
+  reset = true;
+  schedule();
+}
+
+const sitting = createSitting(api, ratings, marking, worth, {
+  photographOf(key) {
+    const row = library.rowOf(key);
+    return row < 0 ? null : photographAt(known().photographs, row);
+  },
+  onMode: setMode,
+  onClose: closeSitting,
+  onOrder: showMyOrder,
+  onUndo: () => undoing.undo(),
 });
 
 /** @param {import("./types.js").Order | null} order @param {number} row @param {boolean} isLikeness @returns {import("./facts.js").Mark[]} */
@@ -287,7 +401,7 @@ async function selectFirst() {
 
 /** @param {State["view"]} view */
 function setView(view) {
-  store.set({ view, group: "", open: "", compare: [] });
+  store.set({ view, group: "", open: "", compare: [], mode: "" });
 }
 
 async function choosePair() {
@@ -298,7 +412,7 @@ async function choosePair() {
 }
 
 const toolbar = createToolbar(store, {
-  onSize: (size) => grid.setSize(size), onKeys: () => showKeys(bindings), onFirst: () => void selectFirst(), onView: setView, library: library.info,
+  onSize: (size) => grid.setSize(size), onKeys: () => showKeys(bindings), onFirst: () => void selectFirst(), onRate: () => setMode("rate"), onView: setView, library: library.info,
 });
 const rail = createRail(store, { onPair: () => void choosePair() });
 const line = createLine(store, { onSelectAll: selectAll });
@@ -318,7 +432,7 @@ const search = createSearch(store, {
 });
 const actions = createActions(selection, {
   api, library: library.info, onCompare: compareSelected,
-  order: () => (store.get().order === "alike" ? searchQuery(store.get()) : scoreQuery(store.get(), library.info())),
+  order: () => (store.get().order === "taste" && heldTaste ? "by=taste" : store.get().order === "alike" ? searchQuery(store.get()) : scoreQuery(store.get(), library.info())),
 });
 const status = createStatus(api, {
   version: () => library.photographs().version,
@@ -338,6 +452,26 @@ const bindings = [
   { keys: ["ArrowLeft", "ArrowUp", "PageUp"], shown: "← →", does: "the one before, the next", where: ["viewer"], run: () => viewer.step(-1) },
   { keys: ["ArrowRight", "ArrowDown", "PageDown"], shown: "", does: "", where: ["viewer"], run: () => viewer.step(1) },
   { keys: ["Space"], shown: "Space", does: "select or not", where: ["viewer"], run: () => selection.toggle(viewer.key()) },
+  { keys: ["1", "2", "3", "4", "5"], shown: "1 2 3 4 5", does: "stars, and on to the next", where: ["grid", "viewer", "compare"], run: (name) => rate("stars", Number(name)) },
+  { keys: ["0"], shown: "0", does: "no stars", where: ["grid", "viewer", "compare"], run: () => rate("stars", 0) },
+  { keys: ["x"], shown: "X", does: "reject", where: ["grid", "viewer", "compare"], run: () => rate("flag", -1) },
+  { keys: ["p"], shown: "P", does: "pick", where: ["grid", "viewer", "compare"], run: () => rate("flag", 1) },
+  { keys: ["u"], shown: "U", does: "unmark: neither picked nor rejected", where: ["grid", "viewer", "compare"], run: () => rate("flag", 0) },
+  { keys: ["r"], shown: "R", does: "rate these next", where: ["grid", "viewer"], run: () => setMode("rate") },
+  { keys: ["s"], shown: "S", does: "re-sort by my taste", where: ["grid"], run: resortNow },
+  { keys: ["1", "2", "3", "4", "5"], shown: "1 2 3 4 5", does: "stars, and on to the next", where: ["rate"], run: (name) => sitting.rate("stars", Number(name)) },
+  { keys: ["x"], shown: "X", does: "reject", where: ["rate"], run: () => sitting.rate("flag", -1) },
+  { keys: ["p"], shown: "P", does: "pick", where: ["rate"], run: () => sitting.rate("flag", 1) },
+  { keys: ["s", "ArrowRight"], shown: "→ S", does: "skip", where: ["rate"], run: () => sitting.step(1) },
+  { keys: ["ArrowLeft"], shown: "←", does: "the one before", where: ["rate"], run: () => sitting.step(-1) },
+  { keys: ["z"], shown: "Z", does: "100 % or fitted", where: ["rate"], run: () => sitting.zoom.toggle() },
+  { keys: ["r"], shown: "R", does: "two at a time", where: ["rate"], run: () => setMode("pairs") },
+  { keys: ["a"], shown: "A", does: "the left one is better", where: ["pairs"], run: () => sitting.answer(1) },
+  { keys: ["b"], shown: "B", does: "the right one is better", where: ["pairs"], run: () => sitting.answer(-1) },
+  { keys: ["="], shown: "=", does: "they are equal", where: ["pairs"], run: () => sitting.answer(0) },
+  { keys: ["s", "ArrowRight"], shown: "→ S", does: "skip", where: ["pairs"], run: () => sitting.skipPair() },
+  { keys: ["r"], shown: "R", does: "one by one", where: ["pairs"], run: () => setMode("rate") },
+  { keys: ["Escape"], shown: "Esc", does: "back", where: ["rate", "pairs"], run: closeSitting },
   { keys: ["z"], shown: "Z", does: "100 % or fitted", where: ["viewer"], run: () => viewer.zoom.toggle() },
   { keys: ["z"], shown: "Z", does: "100 % or fitted, all at once", where: ["compare"], run: () => compare.zoom()?.toggle() },
   { keys: ["+", "="], shown: "+ −", does: "nearer, farther", where: ["viewer", "compare"], run: () => zoomOf()?.zoomBy(1.3) },
@@ -363,14 +497,14 @@ const bindings = [
   { keys: ["+", "="], shown: "+ −", does: "larger, smaller pictures", where: ["grid"], run: () => toolbar.changeSize(1) },
   { keys: ["-"], shown: "", does: "", where: ["grid"], run: () => toolbar.changeSize(-1) },
   { keys: ["/"], shown: "/", does: "search", where: ["grid", "map"], run: () => search.focus() },
-  { keys: ["Ctrl+z"], shown: "Ctrl Z", does: "undo a change of the selection", where: ["grid", "viewer", "compare", "map"], run: () => selection.undo() },
+  { keys: ["Ctrl+z"], shown: "Ctrl Z", does: "undo the last rating or selection", where: ["grid", "viewer", "compare", "map", "rate", "pairs"], run: () => undoing.undo() },
   { keys: ["Escape"], shown: "Esc", does: "select nothing, then lift the group or the view", where: ["grid", "map"], run: escape },
   { keys: ["Escape", "Enter"], shown: "Esc", does: "back", where: ["viewer"], run: closeViewer },
   { keys: ["Escape", "c"], shown: "Esc", does: "back", where: ["compare"], run: closeCompare },
-  { keys: ["?"], shown: "?", does: "these keys", where: ["grid", "viewer", "compare", "map"], run: () => showKeys(bindings) },
+  { keys: ["?"], shown: "?", does: "these keys", where: ["grid", "viewer", "compare", "map", "rate", "pairs"], run: () => showKeys(bindings) },
 ];
 
-listenToKeys(bindings, () => (compare.isOpen() ? "compare" : viewer.isOpen() ? "viewer" : store.get().view === "map" ? "map" : "grid"));
+listenToKeys(bindings, () => (sitting.isOpen() ? store.get().mode || "rate" : compare.isOpen() ? "compare" : viewer.isOpen() ? "viewer" : store.get().view === "map" ? "map" : "grid"));
 
 /** @param {string} name */
 function move(name) {
@@ -411,18 +545,23 @@ function shift(name) {
 
 // What changes the list begins at its top; what only opens or closes leaves it where it is.
 /** @param {State} state */
-const listOf = ({ open: _open, compare: _compare, ...rest }) => JSON.stringify(rest);
+const listOf = ({ open: _open, compare: _compare, mode: _mode, ...rest }) => JSON.stringify(rest);
 store.on((now, before) => {
   if (listOf(now) !== listOf(before)) reset = true;
   if (!now.open) openedHere = false;
+  if (!now.mode) satHere = false;
   // At once, not with the next frame: the next key may come before it.
-  if (now.open !== before.open || now.compare !== before.compare) paintViewer();
+  if (now.open !== before.open || now.compare !== before.compare || now.mode !== before.mode) paintViewer();
   schedule();
 });
 
+// Another window, or another program, may have rated meanwhile.
+addEventListener("focus", () => void ratings.refresh());
+document.addEventListener("visibilitychange", () => document.hidden || void ratings.refresh());
+
 toolbar.start();
 // Asked before the list is here, the state would be news, and the list would be fetched twice.
-library.load(() => library.want(store.get(), false)).then(chooseFirstOrder, (error) => say(error.message, "problem")).finally(status.start);
+library.load(() => library.want(store.get(), false, -1)).then(chooseFirstOrder, (error) => say(error.message, "problem")).finally(status.start);
 
 /** Without a score, or without times, the first order is another. */
 function chooseFirstOrder() {

@@ -23,7 +23,9 @@ export function createPicture(onProblem) {
     image.decode().then(
       () => {
         if (wanted !== address) return;
-        element.append(image);
+        // Whichever comes first: the better one lies on top.
+        if (best) element.append(image);
+        else element.prepend(image);
         onProblem("");
       },
       () => {

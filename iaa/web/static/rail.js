@@ -2,6 +2,7 @@
 
 import { byId, h, setText } from "./dom.js";
 import { createHistogram } from "./histogram.js";
+import { createRated } from "./rated.js";
 import { BIT } from "./shown.js";
 import { countFilters, isSearching, NO_FILTERS } from "./state.js";
 import { countOf, formatCount, formatDay, formatScore, KIND_NAMES, KINDS } from "./words.js";
@@ -32,11 +33,14 @@ export function createRail(store, act) {
   const stacksLine = h("label", { class: "choice" }, stacks, h("span", { class: "ellipsis", text: "Show groups as stacks" }));
   const failed = h("input", { type: "checkbox", onchange: () => store.set({ failed: failed.checked }) });
   const failedCount = h("span", { class: "count" });
-  const clear = h("button", { type: "button", class: "button", text: "Clear all filters", onclick: () => store.set({ ...NO_FILTERS, folders: [], endings: [], kinds: [] }) });
+  const clear = h("button", { type: "button", class: "button", text: "Clear all filters", onclick: () => store.set({ ...NO_FILTERS, folders: [], endings: [], kinds: [], stars: [], flags: [] }) });
+  const rated = createRated(store);
+  const unrated = h("p", { class: "quiet", text: "Nothing is rated yet: the keys 1 to 5 give stars, X rejects, P picks." });
 
   const sections = {
     score: section("Score", head, about, score.element),
     alike: section("Likeness to the search", alike.element),
+    rated: section("Stars", rated.element, unrated),
     date: section("Date", date.element),
     folder: section("Folder", folders.element),
     ending: section("Kind of file", endings.element),
@@ -117,6 +121,11 @@ export function createRail(store, act) {
       score.show(known.score?.score ?? [], passes(BIT.score), state.score);
       sections.alike.hidden = !isSearching(state) || !known.search;
       if (known.search) alike.show(known.search.score, passes(BIT.alike), state.alike);
+      const isRated = shown.counts.flags.size > 0 || shown.counts.stars.size > Number(shown.counts.stars.has("0")) || state.stars.length + state.flags.length > 0;
+      sections.rated.hidden = false;
+      rated.element.hidden = !isRated;
+      unrated.hidden = isRated;
+      rated.show(shown.counts);
       const taken = Float64Array.from(photographs.taken, (one) => one ?? NaN);
       sections.date.hidden = !taken.some((one) => !Number.isNaN(one));
       if (!sections.date.hidden) date.show(taken, passes(BIT.date), state.date);

@@ -2,8 +2,8 @@
 
 /** @typedef {ReturnType<typeof createSelection>} Selection */
 
-/** @param {() => void} onChange */
-export function createSelection(onChange) {
+/** @param {() => void} onChange @param {() => void} onDone Told of each change that `undo` takes back. */
+export function createSelection(onChange, onDone) {
   /** @type {Set<string>} */
   let keys = new Set();
   /** @type {Set<string>[]} */
@@ -16,6 +16,7 @@ export function createSelection(onChange) {
     history.push(keys);
     if (history.length > 100) history.shift();
     keys = next;
+    onDone();
     onChange();
   }
 

@@ -1,6 +1,6 @@
 /** From the library and the state to what is shown: filters, order, stacks, headings and all counts. Pure. */
 
-import { formatMonth, KIND_NAMES, KINDS } from "./words.js";
+import { flagName, formatMonth, KIND_NAMES, KINDS, wholeStars } from "./words.js";
 
 /** @typedef {import("./types.js").State} State */
 /** @typedef {import("./types.js").Photographs} Photographs */
@@ -8,10 +8,13 @@ import { formatMonth, KIND_NAMES, KINDS } from "./words.js";
 /** @typedef {import("./types.js").Groups} Groups */
 /** @typedef {import("./types.js").Heading} Heading */
 /** @typedef {import("./types.js").Shown} Shown */
-/** @typedef {{photographs: Photographs, score: Order | null, search: Order | null, groups: Groups | null}} Known */
+/** @typedef {{photographs: Photographs, score: Order | null, search: Order | null, taste: Order | null, groups: Groups | null, marks: import("./types.js").Marks}} Known */
 
 /** One bit for each filter, set where a photograph fails it. */
-export const BIT = { score: 1, alike: 2, date: 4, folder: 8, ending: 16, kind: 32, name: 64, failed: 128, group: 256, view: 512 };
+export const BIT = { score: 1, alike: 2, date: 4, folder: 8, ending: 16, kind: 32, name: 64, failed: 128, group: 256, view: 512, stars: 1024, flag: 2048 };
+
+/** What the filter of stars calls a photograph's. @param {number} stars */
+const starsName = (stars) => String(wholeStars(stars));
 
 /** @param {State} state @param {Known} known @returns {Shown} */
 export function compute(state, known) {
@@ -32,7 +35,7 @@ export function compute(state, known) {
 }
 
 /** @param {State} state @param {Known} known */
-function failedFilters(state, { photographs, score, search, groups }) {
+function failedFilters(state, { photographs, score, search, groups, marks }) {
   const n = photographs.key.length;
   const mask = new Uint16Array(n);
   const folders = new Set(state.folders);
@@ -47,6 +50,8 @@ function failedFilters(state, { photographs, score, search, groups }) {
     if (folders.size && !folders.has(photographs.folder[row])) bits |= BIT.folder;
     if (endings.size && !endings.has(photographs.ending[row])) bits |= BIT.ending;
     if (name && !photographs.name[row].toLowerCase().includes(name)) bits |= BIT.name;
+    if (state.stars.length && !state.stars.includes(starsName(marks.stars[row]))) bits |= BIT.stars;
+    if (state.flags.length && !state.flags.includes(flagName(marks.flag[row]))) bits |= BIT.flag;
     if (state.failed !== (photographs.state[row] === "failed")) bits |= BIT.failed;
     if (groups) {
       const index = groups.of[row];
@@ -63,7 +68,12 @@ function failedFilters(state, { photographs, score, search, groups }) {
 const within = (value, [low, high]) => value >= low && value <= high;
 
 /** Each choice's count has all filters but its own applied. @param {Known} known @param {Uint16Array} mask @returns {import("./types.js").Counts} */
-function countChoices({ photographs, groups }, mask) {
+function countChoices({ photographs, groups, marks }, mask) {
+  /** @type {Map<string, number>} */
+  const stars = new Map();
+  /** @type {Map<string, number>} */
+  const flags = new Map();
+  const add = (/** @type {Map<string, number>} */ counts, /** @type {string} */ name, /** @type {number} */ bits) => counts.set(name, (counts.get(name) ?? 0) + (bits === 0 ? 1 : 0));
   /** @type {Map<string, number>} */
   const folders = new Map();
   /** @type {Map<string, number>} */
@@ -77,6 +87,8 @@ function countChoices({ photographs, groups }, mask) {
     const ending = photographs.ending[row];
     folders.set(folder, (folders.get(folder) ?? 0) + ((mask[row] & ~BIT.folder) === 0 ? 1 : 0));
     endings.set(ending, (endings.get(ending) ?? 0) + ((mask[row] & ~BIT.ending) === 0 ? 1 : 0));
+    add(stars, starsName(marks.stars[row]), mask[row] & ~BIT.stars);
+    if (marks.flag[row]) add(flags, flagName(marks.flag[row]), mask[row] & ~BIT.flag);
     const index = groups ? groups.of[row] : -1;
     if (groups && index >= 0) {
       const passes = (mask[row] & ~BIT.kind) === 0;
@@ -86,15 +98,16 @@ function countChoices({ photographs, groups }, mask) {
       if (passes) seen.get(kind)?.add(index);
     }
   }
-  return { folders, endings, kinds, groups: new Map([...seen].map(([kind, some]) => [kind, some.size])) };
+  return { folders, endings, kinds, stars, flags, groups: new Map([...seen].map(([kind, some]) => [kind, some.size])) };
 }
 
 /** All rows in the state's order; those without a value come last, by name. @param {State} state @param {Known} known @returns {Int32Array} */
-export function orderRows(state, { photographs, score, search }) {
+export function orderRows(state, { photographs, score, search, taste }) {
   const n = photographs.key.length;
   /** @type {Int32Array} */
   let first;
   if (state.order === "alike" && search) first = search.rows;
+  else if (state.order === "taste" && taste) first = taste.rows;
   else if (state.order === "best" && score) first = score.rows;
   else if (state.order === "time") first = sortedBy(photographs, "time");
   else if (state.order === "sharp") first = sortedBy(photographs, "sharp");
@@ -163,7 +176,7 @@ function collapse(state, passing, groups) {
  */
 function coverOf(state, group, first) {
   if (!group.ranked) return group.rows[0];
-  return ["sharp", "alike"].includes(state.order) && !state.reversed ? first : group.rows[0];
+  return ["sharp", "alike", "taste"].includes(state.order) && !state.reversed ? first : group.rows[0];
 }
 
 /** Only stacks, a heading for each kind. @param {State} state @param {Int32Array} passing @param {Groups} groups */

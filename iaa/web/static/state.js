@@ -21,11 +21,14 @@ export function initialState() {
     folders: [],
     endings: [],
     kinds: [],
+    stars: [],
+    flags: [],
     failed: false,
     stacks: false,
     group: "",
     open: "",
     compare: [],
+    mode: "",
   };
 }
 
@@ -38,6 +41,8 @@ export const NO_FILTERS = /** @type {const} */ ({
   folders: /** @type {string[]} */ ([]),
   endings: /** @type {string[]} */ ([]),
   kinds: /** @type {string[]} */ ([]),
+  stars: /** @type {string[]} */ ([]),
+  flags: /** @type {string[]} */ ([]),
   failed: false,
   group: "",
 });
@@ -50,7 +55,7 @@ export function isSearching(state) {
 /** How many filters are set. @param {State} state */
 export function countFilters(state) {
   const set = [state.name, state.score, state.alike, state.date, state.failed, state.group];
-  const lists = [state.folders, state.endings, state.kinds];
+  const lists = [state.folders, state.endings, state.kinds, state.stars, state.flags];
   return set.filter(Boolean).length + lists.filter((list) => list.length > 0).length;
 }
 

@@ -3,7 +3,7 @@
 import { thumbnailAddress } from "./api.js";
 import { h, icon, setAttribute, setText } from "./dom.js";
 import { createBitmapView, loadThumbnail } from "./thumbnails.js";
-import { formatScore } from "./words.js";
+import { flagName, formatScore, wholeStars } from "./words.js";
 
 /**
  * @typedef {object} TileContent
@@ -17,6 +17,8 @@ import { formatScore } from "./words.js";
  * @property {string} reason Why it failed; "" if it did not.
  * @property {string} badge Count and kind of a stack; "" for a single photograph.
  * @property {string} note A word in the corner, as "suggested".
+ * @property {number} stars 0 for none.
+ * @property {number} flag 1 picked, -1 rejected, 0 neither.
  * @property {boolean} selected
  * @property {boolean} active
  * @property {number} place
@@ -37,7 +39,10 @@ export function createTile() {
   const badge = h("span", { class: "tile-badge", ...unread });
   const note = h("span", { class: "tile-note", ...unread });
   const reason = h("span", { class: "tile-reason", ...unread });
-  const element = h("div", { role: "option", class: "tile" }, picture.element, badge, note, caption, " ", reason, tick);
+  const stars = h("span", { class: "small-stars" });
+  const flag = h("span", { class: "small-flag" });
+  const marks = h("span", { class: "tile-marks", ...unread }, stars, flag);
+  const element = h("div", { role: "option", class: "tile" }, picture.element, badge, note, caption, marks, " ", reason, tick);
 
   let address = "";
   let asked = "";
@@ -102,6 +107,10 @@ export function createTile() {
       element.classList.toggle("failed", content.reason !== "");
       element.classList.toggle("stack", content.badge !== "");
       element.classList.toggle("active", content.active);
+      element.classList.toggle("marked", content.stars > 0 || content.flag !== 0);
+      element.classList.toggle("rejected", content.flag < 0);
+      setAttribute(stars, "data-n", String(wholeStars(content.stars)));
+      setAttribute(flag, "data-flag", flagName(content.flag));
       setText(reason, content.reason);
       setText(badge, content.badge);
       setText(note, content.note);

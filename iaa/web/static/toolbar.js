@@ -13,13 +13,13 @@ import { formatCount } from "./words.js";
 const KEPT_SIZE = "size";
 const KEPT_RAIL = "rail";
 const VIEWS = /** @type {const} */ ([["all", "Photographs", "grid", "Esc"], ["groups", "Groups", "stack", "G"], ["map", "Map", "map", "M"]]);
-const ORDERS = /** @type {const} */ ([["best", "Best first"], ["alike", "Most alike first"], ["sharp", "Sharpest first"], ["time", "Newest first"], ["name", "By name"]]);
+const ORDERS = /** @type {const} */ ([["best", "Best first"], ["taste", "My taste"], ["alike", "Most alike first"], ["sharp", "Sharpest first"], ["time", "Newest first"], ["name", "By name"]]);
 /** What the orders are called the other way round. */
-const REVERSED = { best: "Least good first", alike: "Least alike first", sharp: "Least sharp first", time: "Oldest first", name: "By name, backwards" };
+const REVERSED = { best: "Least good first", taste: "My taste, backwards", alike: "Least alike first", sharp: "Least sharp first", time: "Oldest first", name: "By name, backwards" };
 
 /**
  * @param {import("./state.js").Store} store
- * @param {{onSize: (size: Size) => void, onKeys: () => void, onFirst: () => void, onView: (view: State["view"]) => void, library: () => Library | null}} act
+ * @param {{onSize: (size: Size) => void, onKeys: () => void, onFirst: () => void, onRate: () => void, onView: (view: State["view"]) => void, library: () => Library | null}} act
  */
 export function createToolbar(store, act) {
   const railButton = byId("rail-button");
@@ -81,9 +81,10 @@ export function createToolbar(store, act) {
     setSize(/** @type {Size} */ ("SML"[Math.max(0, Math.min(2, "SML".indexOf(size) + by))]));
   }
 
+  const [theme, help] = [iconButton("light", "Dark or light", toggleTheme), iconButton("help", "Keys", act.onKeys, "?")];
+  for (const one of [theme, help]) one.classList.add("wide-only");
   byId("tools").append(
-    iconButton("light", "Dark or light", toggleTheme),
-    iconButton("help", "Keys", act.onKeys, "?"),
+    iconButton("rate", "Rate these next", act.onRate, "R"), theme, help,
     iconButton("more", "More", () => showMore()));
 
   function showMore() {
@@ -105,9 +106,9 @@ export function createToolbar(store, act) {
     changeSize,
     /** Once all that listens is there. */
     start: () => setSize(size),
-    /** @param {State} state @param {import("./types.js").Shown} shown @param {{nFilters: number, hasScore: boolean, hasTime: boolean, hasSharpness: boolean}} known */
-    show(state, shown, { nFilters, hasScore, hasTime, hasSharpness }) {
-      const possible = { best: hasScore, alike: isSearching(state), sharp: hasSharpness, time: hasTime, name: true };
+    /** @param {State} state @param {import("./types.js").Shown} shown @param {{nFilters: number, hasScore: boolean, hasTaste: boolean, hasTime: boolean, hasSharpness: boolean}} known */
+    show(state, shown, { nFilters, hasScore, hasTaste, hasTime, hasSharpness }) {
+      const possible = { best: hasScore, taste: hasTaste, alike: isSearching(state), sharp: hasSharpness, time: hasTime, name: true };
       const wanted = ORDERS.filter(([name]) => possible[name] || name === state.order);
       const content = wanted.map(([name]) => `${name}${state.reversed && name === state.order}`).join(" ");
       if (order.dataset.content !== content) {

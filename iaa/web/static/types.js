@@ -53,6 +53,25 @@
  * @property {Int32Array} rows Best first; rows without a score are missing.
  * @property {Float64Array} score Of each row; NaN where there is none.
  * @property {Float64Array} percentile Of each row, 0 to 100; NaN where there is none.
+ * @property {string} [listing]
+ * @property {number} [last] The rating up to which it was learned.
+ *
+ * @typedef {object} Marks What is said of each row, from GET /api/ratings.
+ * @property {string[]} key Of the list that it belongs to.
+ * @property {Float32Array} stars 0 for none.
+ * @property {Int8Array} flag 1 picked, -1 rejected, 0 neither.
+ *
+ * @typedef {object} Taste What the ratings are worth, from GET /api/taste.
+ * @property {"too few" | "working" | "ready"} phase
+ * @property {boolean} is_better
+ * @property {number | null} n_more
+ * @property {number | null} error
+ * @property {number} n_measured
+ * @property {number} n_stars
+ * @property {number} n_flags
+ * @property {number} n_pairs
+ * @property {number} last
+ * @property {{question: string, by: string, value: number | null, low: number | null, high: number | null, n: number}[]} rows
  *
  * @typedef {object} Group
  * @property {string} id
@@ -95,8 +114,9 @@
  *
  * @typedef {[number, number]} Range Smallest and largest, both inside.
  *
- * @typedef {"best" | "alike" | "sharp" | "time" | "name"} OrderName
+ * @typedef {"best" | "taste" | "alike" | "sharp" | "time" | "name"} OrderName
  * @typedef {"all" | "groups" | "map"} ViewName
+ * @typedef {"" | "rate" | "pairs"} ModeName
  *
  * @typedef {object} State What the page shows: all of it is in the address.
  * @property {ViewName} view
@@ -115,11 +135,14 @@
  * @property {string[]} folders
  * @property {string[]} endings
  * @property {string[]} kinds Of groups.
+ * @property {string[]} stars "0" to "5".
+ * @property {string[]} flags "pick", "reject".
  * @property {boolean} failed Only what could not be read.
  * @property {boolean} stacks Groups lie as stacks among the other photographs.
  * @property {string} group The one group that is shown.
  * @property {string} open Key of the photograph that fills the window.
  * @property {string[]} compare Keys.
+ * @property {ModeName} mode Photographs are rated one after the other, or two at a time.
  *
  * @typedef {object} Heading
  * @property {number} at The item before which it stands.
@@ -140,6 +163,8 @@
  * @property {Map<string, number>} folders
  * @property {Map<string, number>} endings
  * @property {Map<string, number>} kinds
+ * @property {Map<string, number>} stars
+ * @property {Map<string, number>} flags
  * @property {Map<string, number>} groups How many groups there are of each kind.
  */
 export {};

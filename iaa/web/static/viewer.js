@@ -4,6 +4,7 @@ import { byId, h, icon, iconButton, setText } from "./dom.js";
 import { paintFacts } from "./facts.js";
 import { createFilmstrip } from "./filmstrip.js";
 import { createPicture, preload } from "./picture.js";
+import { createStars } from "./stars.js";
 import { formatCount, formatScore } from "./words.js";
 import { createFrame, FITTED } from "./zoom.js";
 
@@ -33,6 +34,7 @@ const FACTS_OPEN = "facts open";
  * @param {{
  *   onMove: (item: number) => void, onClose: () => void, onAlike: (key: string) => void, onGroup: (key: string) => void,
  *   onSelect: (key: string) => void, onWord: (text: string) => void, reveal: ((key: string) => void) | null,
+ *   onStars: (n: number) => void, onFlag: (flag: number) => void, markOf: (key: string) => import("./ratings.js").Mark,
  *   facts: (key: string) => Promise<import("./types.js").Facts>,
  *   marks: (key: string) => import("./facts.js").Mark[], groupText: (key: string) => string, isSelected: (key: string) => boolean,
  * }} act
@@ -50,11 +52,12 @@ export function createViewer(act) {
   const previous = h("button", { type: "button", class: "stage-step previous", "aria-label": "Previous photograph", onclick: () => step(-1) }, icon("back"));
   const next = h("button", { type: "button", class: "stage-step next", "aria-label": "Next photograph", onclick: () => step(1) }, icon("next"));
   const strip = h("div", { class: "filmstrip", "aria-hidden": "true" });
+  const stars = createStars({ label: "Rate this photograph", onStars: act.onStars, onFlag: act.onFlag });
   const panel = h("aside", { class: "facts", "aria-label": "Facts" });
   element.append(
     h("header", { class: "viewer-bar" }, iconButton("back", "Back to all photographs", () => act.onClose(), "Esc"), h("div", { class: "viewer-title" }, name, place), score, zoomButton, selectButton,
       h("button", { type: "button", class: "button wide-only", title: "More like this (L)", onclick: () => act.onAlike(current.key) }, icon("alike"), "More like this"), factsButton),
-    h("div", { class: "viewer-middle" }, h("div", { class: "stage-frame" }, stage, message, previous, next), panel),
+    h("div", { class: "viewer-middle" }, h("div", { class: "viewer-stage" }, h("div", { class: "stage-frame" }, stage, message, previous, next), h("div", { class: "rate-bar" }, stars.element)), panel),
     strip,
   );
 
@@ -111,6 +114,7 @@ export function createViewer(act) {
     const marks = act.marks(current.key);
     setText(score, marks.length ? formatScore(marks[0].score) : "");
     score.title = marks.length ? marks[0].title : "";
+    stars.show(act.markOf(current.key));
     const selected = act.isSelected(current.key);
     selectButton.setAttribute("aria-pressed", String(selected));
     setText(/** @type {Element} */ (selectButton.lastChild), selected ? "Selected" : "Select");

@@ -24,6 +24,15 @@ export function formatPercentile(percentile, how = "better") {
   return Number.isFinite(percentile) ? `${how} than ${Math.min(99, Math.floor(percentile))} %` : "";
 }
 
+/** How many stars are drawn: half a star more is none. @param {number} stars */
+export const wholeStars = (stars) => Math.floor(stars + 1e-6);
+
+/** "4 stars" @param {number} n */
+export const starsText = (n) => (n === 0 ? "no stars" : `${Number(n.toFixed(1))} ${n === 1 ? "star" : "stars"}`);
+
+/** What a flag is called in filters and in style sheets. @param {number} flag */
+export const flagName = (flag) => (flag > 0 ? "pick" : flag < 0 ? "reject" : "");
+
 /** @param {number} taken Seconds since 1970, on the camera's own clock. */
 export const formatDay = (taken) => SHORT_DAY.format(taken * 1000);
 /** @param {number} taken */

@@ -52,6 +52,14 @@ class Fake:
     rate: float = 14.0
     version: int = 1
     listing: int = 1
+    stars: dict[int, float] = field(default_factory=dict)
+    """What is said of each row."""
+    flags: dict[int, int] = field(default_factory=dict)
+    pairs: list[tuple[int, int, float]] = field(default_factory=list)
+    refusing: str = ""
+    """Why no rating can be kept now."""
+    worth: dict[str, Any] = field(default_factory=dict)
+    """What /api/taste answers in place of its own."""
     gone: bool = False
     """It takes no connection's question: what a page sees of a program that was stopped."""
     asked: list[tuple[str, Any]] = field(default_factory=list)
@@ -59,6 +67,9 @@ class Fake:
 
     def __post_init__(self) -> None:
         n = len(self.names)
+        self._acts: dict[int, tuple[str, int, float]] = {}
+        """By number: kind, row, what was there before."""
+        self._last = 0
         self._kept: tuple[dict[str, str], tuple[int, str, bytes]] | None = None
         rng = np.random.default_rng(7)
         self.folders = self.folders or ["" for _ in range(n)]
@@ -155,6 +166,8 @@ class Fake:
         elif by == "words":
             values = self.likeness_of(query["high"][0]) - self.likeness_of(query["low"][0])
             title, name = f"{query['high'][0]} or {query['low'][0]}", "score"
+        elif by == "taste":
+            values, title, name = self.taste_scores(), "the taste of me", "score"
         else:
             values = np.array(self.scores) * (1 if query.get("head", ["liked"])[0] == "liked" else -1)
             title, name = "Liked by people", "score"
@@ -169,6 +182,94 @@ class Fake:
             "percentile": percentile.tolist(),
             "n_without": int(len(ok) - ok.sum()),
         }
+
+    def taste_scores(self) -> np.ndarray:
+        """Learned as simply as can be: near in the list is alike."""
+        rows = np.arange(len(self.names))
+        said = self.stars | {row: 3 + 2 * flag for row, flag in self.flags.items() if row not in self.stars}
+        values = np.zeros(len(rows))
+        for row, stars in said.items():
+            values += (stars - 3) / (1 + np.abs(rows - row))
+        for first, second, value in self.pairs:
+            values += value * (1 / (1 + np.abs(rows - first)) - 1 / (1 + np.abs(rows - second)))
+        return values
+
+    def counts(self) -> dict[str, int]:
+        n_stars, n_flags = len(self.stars), len(self.flags)
+        return {"n_stars": n_stars, "n_flags": n_flags, "n_pairs": len(self.pairs), "last": self._last}
+
+    def ratings(self) -> dict[str, Any]:
+        rows = range(len(self.names))
+        stars, flag = [self.stars.get(row, 0.0) for row in rows], [self.flags.get(row, 0) for row in rows]
+        return self.stamp() | {"rater": "me", "stars": stars, "flag": flag} | self.counts()
+
+    def next(self, n: int) -> dict[str, Any]:
+        """From the last row to the first, every seventh: what is rated or compared is not asked for again."""
+        compared = {row for pair in self.pairs for row in pair[:2]}
+        count = len(self.names)
+        order = sorted(range(count), key=lambda row: (row % 7, -row))
+        open_ = [row for row in order if row not in {*self.stars, *self.flags, *compared}]
+        keys = [self.keys[row] for row in open_[:n]]
+        return self.stamp() | {"keys": keys, "pair": [keys[0], keys[-1]] if len(keys) > 1 else []}
+
+    def taste(self) -> dict[str, Any]:
+        n = len(self.stars) + len(self.flags) + len(self.pairs)
+        row = {"low": 0.6, "high": 1.1, "n": n}
+        rows = [
+            {"question": "pairs in order", "by": "taste", "value": 0.74} | row,
+            {"question": "pairs in order", "by": "general head", "value": 0.62} | row,
+            {"question": "ahead of general head", "by": "taste", "value": 0.12} | row,
+        ]
+        is_measured = n >= 10
+        return {
+            "rater": "me",
+            **self.counts(),
+            "phase": "ready" if is_measured else "too few",
+            "sentence": "not better than general head yet: about 30 more" if is_measured else "too few",
+            "is_better": n >= 20,
+            "n_more": 30 if is_measured else 10 - n,
+            "error": None,
+            "n_measured": n if is_measured else 0,
+            "rows": rows if is_measured else [],
+        } | self.worth
+
+    def keep(self, said: dict[str, Any]) -> tuple[int, str, bytes]:
+        if self.refusing:
+            return as_json({"detail": self.refusing}, 507)
+        row, value = self.keys.index(said["key"]), said["value"]
+        self._last += 1
+        if said["kind"] == "pair":
+            self.pairs.append((row, self.keys.index(said["other"]), value))
+            self._acts[self._last] = ("pair", row, 0)
+        else:
+            held: dict[int, Any] = self.stars if said["kind"] == "stars" else self.flags
+            self._acts[self._last] = (said["kind"], row, held.get(row, 0))
+            self.hold(said["kind"], row, value)
+        about = {"stars": float(self.stars.get(row, 0)), "flag": int(self.flags.get(row, 0))}
+        return as_json({"act": self._last, **about, **self.counts()})
+
+    def take_back(self, act: int | None) -> tuple[int, str, bytes]:
+        if self.refusing:
+            return as_json({"detail": self.refusing}, 507)
+        if act is None:
+            act = max(self._acts, default=0)
+        elif act not in self._acts:
+            return as_json({"detail": f"me has no act {act} to undo"}, 409)
+        if not act:
+            return as_json({"undone": 0, "keys": [], **self.counts()})
+        kind, row, before = self._acts.pop(act)
+        self._last += 1
+        if kind == "pair":
+            self.pairs.pop()
+        else:
+            self.hold(kind, row, before)
+        return as_json({"undone": 1, "keys": [self.keys[row]], **self.counts()})
+
+    def hold(self, kind: str, row: int, value: float) -> None:
+        held: dict[int, Any] = self.stars if kind == "stars" else self.flags
+        held.pop(row, None)
+        if value:
+            held[row] = value
 
     def likeness_of(self, asked: str) -> np.ndarray:
         if asked in self.likeness:
@@ -238,6 +339,9 @@ class Fake:
             "state": self.state,
             "photographs": self.photographs,
             "order": lambda: self.order(query),
+            "ratings": self.ratings,
+            "next": lambda: self.next(int(query.get("n", ["20"])[0])),
+            "taste": self.taste,
             "groups": lambda: self.stamp() | {"threshold": 0.95, "groups": self.groups},
             "map": lambda: (
                 self.stamp()
@@ -246,6 +350,8 @@ class Fake:
         }
         if parts[0] != "api" or parts[1] not in answers:
             return as_json({"detail": "there is no such thing here"}, 404)
+        if parts[1] == "order" and query["by"] == ["taste"] and not (self.stars or self.flags or self.pairs):
+            return as_json({"detail": "nothing is rated yet"}, 409)
         if parts[1] != "photographs":
             return as_json(answers[parts[1]]())
         # The longest answer is kept, as the real server keeps it.
@@ -265,6 +371,10 @@ class Fake:
             return as_json({"token": "sent", "width": width, "height": height})
         asked = json.loads(body or b"{}")
         self.asked.append((what, asked))
+        if what == "ratings":
+            return self.keep(asked)
+        if what == "undo":
+            return self.take_back(asked.get("act"))
         if what == "copy":
             return as_json({"folder": f"/photographs/copies/{asked['name']}", "n": len(asked["keys"])})
         if what in ("csv", "zip"):

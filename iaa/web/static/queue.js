@@ -1,0 +1,106 @@
+/** What to rate next: a few photographs, and pairs of them, ahead of the one that is looked at. */
+
+import { ServerGone } from "./api.js";
+
+/** @typedef {[string, string]} Pair */
+/** @typedef {ReturnType<typeof createQueue>} Queue */
+
+const ENOUGH = 8;
+const ASKED = 20;
+/** The most that the program gives at once. */
+const MOST = 60;
+/** Milliseconds until what could not be had is asked for again. */
+const PAUSE = 1500;
+
+/**
+ * @param {import("./api.js").Api} api
+ * @param {{isKnown: (key: string) => boolean, isRated: (key: string) => boolean, isOpen: () => boolean, onChange: () => void}} act
+ */
+export function createQueue(api, act) {
+  /** @type {string[]} */
+  let ahead = [];
+  /** @type {Pair[]} */
+  let pairs = [];
+  /** Shown already, rated or passed over. */
+  const seen = new Set();
+  /** Shown in a pair already. @type {Set<string>} */
+  const compared = new Set();
+  let busy = false;
+  let isDry = false;
+  let isWanted = false;
+  let problem = "";
+
+  /** @param {boolean} [anew] Whether an answer that is on its way is of yesterday. */
+  async function ask(anew = false) {
+    isWanted ||= anew || !busy;
+    if (busy) return;
+    busy = true;
+    while (isWanted) {
+      isWanted = false;
+      try {
+        // What was passed over comes again: it has to be asked past.
+        const passed = [...seen].filter((key) => !act.isRated(key)).length;
+        const n = Math.min(MOST, ASKED + passed);
+        const { keys, pair } = await api.next(n);
+        const nNew = take(keys, pair);
+        isDry = nNew === 0 && (keys.length < n || n === MOST);
+        problem = "";
+      } catch (error) {
+        problem = error instanceof Error ? error.message : String(error);
+        if (!(error instanceof ServerGone)) setTimeout(() => problem && act.isOpen() && ask(), PAUSE);
+      }
+    }
+    busy = false;
+    act.onChange();
+  }
+
+  /** @param {string[]} keys @param {string[]} pair */
+  function take(keys, pair) {
+    const some = keys.filter((key) => act.isKnown(key) && !act.isRated(key));
+    const fresh = some.filter((key) => !seen.has(key) && !ahead.includes(key));
+    ahead.push(...fresh);
+    /** @type {Pair[]} */
+    const found = pair.length === 2 && pair.every(act.isKnown) ? [[pair[0], pair[1]]] : [];
+    // One more that can be shown while the program thinks: of the last, because its next pair will be of the first.
+    const others = some.filter((key) => !pair.includes(key)).reverse();
+    for (let at = 0; at + 1 < others.length; at += 2) found.push([others[at], others[at + 1]]);
+    pairs = found.filter((two) => !two.some((key) => compared.has(key)));
+    return fresh.length;
+  }
+
+  return {
+    /** The next photograph, "" if there is none now. */
+    next() {
+      ahead = ahead.filter((key) => !act.isRated(key) && act.isKnown(key));
+      const key = ahead.shift() ?? "";
+      if (key) seen.add(key);
+      // Where the last answer had nothing new, the next one has nothing either.
+      if (ahead.length < ENOUGH && !isDry) void ask();
+      return key;
+    },
+    /** The next two, null if there are none now. @returns {Pair | null} */
+    nextPair() {
+      pairs = pairs.filter((pair) => !pair.some((key) => act.isRated(key) || compared.has(key)));
+      const pair = pairs.shift() ?? null;
+      for (const key of pair ?? []) compared.add(key);
+      if (!pairs.length && pair) void ask();
+      return pair;
+    },
+    /** Something was rated: two that are worth comparing may be others now. */
+    renew: () => void ask(true),
+    /** What comes then. */
+    ahead: () => ahead.slice(0, 3),
+    aheadPairs: () => pairs.slice(0, 2).flat(),
+    /** Begins anew: what was passed over may come again. */
+    begin() {
+      seen.clear();
+      compared.clear();
+      ahead = [];
+      pairs = [];
+      isDry = false;
+      void ask(true);
+    },
+    isBusy: () => busy,
+    problem: () => problem,
+  };
+}

@@ -1,0 +1,584 @@
+"""Rating in a real browser: by keys, by pointer, by touch; kept, undone, refused, learned from."""
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.web.browser.conftest import Open
+from tests.web.browser.fake import Fake
+from tests.web.browser.test_page import count_is, first_is, hash_of, label
+
+pytestmark = pytest.mark.browser
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+WORKSHOP = re.compile(r"\b(head|backbone|rater|embedding|vector|SRCC)s?\b")
+
+
+def label_has(page: Any, place: int, text: str) -> None:
+    page.wait_for_selector(f'#tile-{place}[aria-label*="{text}"]', state="attached")
+
+
+def label_lacks(page: Any, place: int, text: str) -> None:
+    page.wait_for_selector(f'#tile-{place}:not([aria-label*="{text}"])', state="attached")
+
+
+def active(page: Any) -> int:
+    return int(page.locator(".tile.active").get_attribute("id").removeprefix("tile-"))
+
+
+def toast_is(page: Any, text: str) -> None:
+    page.wait_for_function("t => document.querySelector('#toast span')?.textContent === t", arg=text)
+
+
+def asked(library: Fake, what: str) -> list[Any]:
+    return [body for name, body in library.asked if name == what]
+
+
+def until(page: Any, holds: Any) -> None:
+    """Waits for something that the server has to be told."""
+    for _ in range(100):
+        if holds():
+            return
+        page.wait_for_timeout(30)
+    pytest.fail("it did not come to hold")
+
+
+def name_in(page: Any, selector: str) -> str:
+    page.wait_for_selector(f"{selector} img[alt]:not([alt=''])", state="attached")
+    return page.locator(f"{selector} img[alt]:not([alt=''])").last.get_attribute("alt")
+
+
+def test_keys_rate_and_go_on(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    for key in ["4", "x", "p", "2"]:
+        page.keyboard.press(key)
+    label_has(page, 0, "4 stars")
+    label_has(page, 1, "rejected")
+    label_has(page, 2, "picked")
+    label_has(page, 3, "2 stars")
+    assert active(page) == 4
+    until(page, lambda: library.stars == {59: 4, 56: 2} and library.flags == {58: -1, 57: 1})
+    # Quietly, but always: without hover or focus, as many stars as there are.
+    page.mouse.move(640, 780)
+    shown = page.locator("#tile-0 .small-stars").bounding_box()
+    assert shown["width"] == pytest.approx(48, abs=1) and page.locator("#tile-1 .small-flag").is_visible()
+    assert not page.locator("#tile-4 .tile-marks").is_visible()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("0")
+    label_lacks(page, 3, "stars")
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    page.keyboard.press("u")
+    label_lacks(page, 1, "rejected")
+    until(page, lambda: library.stars == {59: 4} and library.flags == {57: 1})
+
+
+def test_a_rating_shows_before_it_is_kept(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    page.route("**/api/ratings", lambda route: None if route.request.method == "POST" else route.continue_())
+    page.keyboard.press("4")
+    label_has(page, 0, "4 stars")
+    assert active(page) == 1 and not library.stars
+    page.unroute("**/api/ratings")
+    # It was never answered: leaving would lose it, and the browser asks.
+    page.on("dialog", lambda dialog: dialog.accept())
+
+
+def test_what_is_refused_is_taken_back_and_said(open_page: Open, library: Fake) -> None:
+    library.refusing = "this rating could not be kept: the disk is full"
+    library.stars = {58: 1.0}
+    page = open_page(library)
+    page.expected_problems.append("507")
+    label_has(page, 1, "1 star")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("5")
+    toast_is(page, f"Not kept: IMG_0058.jpg: 5 stars. {library.refusing}")
+    assert page.locator("#toast.problem").is_visible()
+    label_has(page, 1, "1 star")
+    label_lacks(page, 1, "5 stars")
+    library.refusing = ""
+    page.get_by_role("button", name="Try again").click()
+    label_has(page, 1, "5 stars")
+    until(page, lambda: library.stars == {58: 5})
+
+
+def test_what_cannot_be_undone_stays_and_is_said(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    page.expected_problems.append("507")
+    first_is(page, "IMG_0059.png")
+    page.keyboard.press("5")
+    until(page, lambda: library.stars == {59: 5})
+    library.refusing = "the disk is full"
+    page.keyboard.press("Control+z")
+    toast_is(page, "Not undone: IMG_0059.png: 5 stars. the disk is full")
+    label_has(page, 0, "5 stars")
+    library.refusing = ""
+    page.get_by_role("button", name="Try again").click()
+    label_lacks(page, 0, "stars")
+    until(page, lambda: library.stars == {})
+
+
+def test_a_rating_without_a_program_is_taken_back(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    page.expected_problems.append("ERR_EMPTY_RESPONSE")
+    first_is(page, "IMG_0059.png")
+    library.gone = True
+    page.keyboard.press("3")
+    page.locator(
+        "#toast", has_text="Not kept: IMG_0059.png: 3 stars. The program behind this page"
+    ).wait_for()
+    label_lacks(page, 0, "3 stars")
+
+
+def test_undo_goes_back_one_by_one_and_says_what(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    for key in ["4", "2", "5"]:
+        page.keyboard.press(key)
+    toast_is(page, "IMG_0057.jpg: 5 stars")
+    page.keyboard.press("Control+z")
+    toast_is(page, "Undone: IMG_0057.jpg: 5 stars")
+    label_lacks(page, 2, "stars")
+    page.wait_for_selector("#tile-2.active", state="attached")
+    page.keyboard.press("Meta+z")
+    toast_is(page, "Undone: IMG_0058.jpg: 2 stars")
+    label_lacks(page, 1, "stars")
+    until(page, lambda: library.stars == {59: 4})
+    page.get_by_role("button", name="Redo").click()
+    until(page, lambda: library.stars == {59: 4, 58: 2})
+    page.get_by_role("button", name="Undo", exact=True).click()
+    until(page, lambda: library.stars == {59: 4})
+    assert len(asked(library, "undo")) == 3 and all(one["act"] for one in asked(library, "undo"))
+
+
+def test_undo_gives_back_what_was_there_before(open_page: Open, library: Fake) -> None:
+    library.stars = {59: 3.0}
+    page = open_page(library)
+    label_has(page, 0, "3 stars")
+    page.keyboard.press("1")
+    label_has(page, 0, "1 star")
+    page.keyboard.press("Control+z")
+    label_has(page, 0, "3 stars")
+    until(page, lambda: library.stars == {59: 3})
+
+
+def test_undo_of_what_was_rated_before_the_page_was_opened(open_page: Open, library: Fake) -> None:
+    library.keep({"key": "k000050", "kind": "stars", "value": 5})
+    page = open_page(library)
+    label_has(page, 9, "5 stars")
+    page.keyboard.press("Control+z")
+    toast_is(page, "Undone, from earlier: IMG_0050.jpg: 5 stars")
+    label_lacks(page, 9, "stars")
+    page.get_by_role("button", name="Redo").click()
+    label_has(page, 9, "5 stars")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    toast_is(page, "There is nothing left to undo.")
+
+
+def test_undo_takes_ratings_and_selections_in_their_order(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    page.keyboard.press("3")
+    page.locator("#tile-5").click()
+    page.keyboard.press("Control+z")
+    assert not page.locator("#actions").is_visible()
+    label_has(page, 0, "3 stars")
+    page.keyboard.press("Control+z")
+    label_lacks(page, 0, "stars")
+
+
+def test_a_whole_selection_is_rated_and_undone_as_one(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    page.locator("#tile-0").click()
+    page.locator("#tile-3").click(modifiers=["Shift"])
+    page.keyboard.press("5")
+    toast_is(page, "4 photographs: 5 stars")
+    until(page, lambda: library.stars == dict.fromkeys([56, 57, 58, 59], 5))
+    assert active(page) == 3
+    # The focus outside the selection: only what has the focus is meant.
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("1")
+    until(page, lambda: library.stars.get(55) == 1 and library.stars[56] == 5)
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    until(page, lambda: library.stars == {})
+
+
+def test_filters_of_stars_picks_and_rejects(open_page: Open, library: Fake) -> None:
+    library.stars = {59: 5.0, 58: 4.0, 57: 3.5, 40: 4.0}
+    library.flags = {56: -1, 55: -1, 54: 1}
+    page = open_page(library)
+    label_has(page, 0, "5 stars")
+    rail = page.locator("#rail")
+    counts = {
+        name: rail.locator(".choice", has=page.get_by_label(name, exact=True))
+        .locator(".count")
+        .text_content()
+        for name in ["5 stars", "4 stars", "3 stars", "2 stars", "Unrated", "Picked", "Rejected"]
+    }
+    assert list(counts.values()) == ["1", "2", "1", "0", "56", "1", "2"]
+    rail.get_by_label("Rejected").check()
+    count_is(page, "2 of 60")
+    first_is(page, "IMG_0056.jpg")
+    page.keyboard.press("u")
+    count_is(page, "1 of 60")
+    first_is(page, "IMG_0055.jpg")
+    page.keyboard.press("Control+z")
+    count_is(page, "2 of 60")
+    page.locator("#line").get_by_role("button", name="Without: rejected").click()
+    rail.get_by_role("button", name="At least 4 stars").click()
+    count_is(page, "3 of 60")
+    assert page.locator("#line .chip").text_content() == "at least 4 stars"
+    assert hash_of(page) == "#stars=5&stars=4"
+    page.reload()
+    count_is(page, "3 of 60")
+    rail.get_by_label("Unrated").check()
+    count_is(page, "59 of 60")
+    rail.get_by_role("button", name="Clear all filters").click()
+    count_is(page, "60")
+
+
+def test_unrated_ones_leave_as_they_are_rated(open_page: Open, library: Fake) -> None:
+    page = open_page(library, "#stars=0")
+    first_is(page, "IMG_0059.png")
+    page.keyboard.press("ArrowRight")
+    for n, key in enumerate(["3", "4", "5"]):
+        page.keyboard.press(key)
+        count_is(page, f"{59 - n} of 60")
+        page.wait_for_selector("#tile-1.active", state="attached")
+    until(page, lambda: library.stars == {58: 3, 57: 4, 56: 5})
+
+
+def test_one_photograph_is_rated_by_keys_and_by_pointer(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    page.keyboard.press("Enter")
+    page.keyboard.press("4")
+    page.get_by_role("heading", name="IMG_0058.jpg").first.wait_for()
+    page.keyboard.press("x")
+    page.get_by_role("heading", name="IMG_0057.jpg").first.wait_for()
+    stars = page.locator("#viewer").get_by_role("group", name="Rate this photograph")
+    stars.get_by_role("button", name="3 stars").click()
+    assert stars.get_by_role("button", name="3 stars").get_attribute("aria-pressed") == "true"
+    assert page.locator("#viewer .star.on").count() == 3
+    # The pointer stays with what it pointed at.
+    assert page.locator("#viewer-name").text_content() == "IMG_0057.jpg"
+    stars.get_by_role("button", name="Pick").click()
+    until(page, lambda: library.stars == {59: 4, 57: 3} and library.flags == {58: -1, 57: 1})
+    stars.get_by_role("button", name="3 stars").click()
+    until(page, lambda: library.stars == {59: 4})
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    page.get_by_role("heading", name="IMG_0058.jpg").first.wait_for()
+    until(page, lambda: library.stars == {59: 4} and library.flags == {})
+
+
+def test_the_chosen_one_of_several_is_rated(open_page: Open, library: Fake) -> None:
+    page = open_page(
+        library, "#compare=k000010&compare=k000011&compare=k000012", wait="#compare:not([hidden])"
+    )
+    page.keyboard.press("2")
+    page.keyboard.press("5")
+    page.keyboard.press("x")
+    until(page, lambda: library.stars == {10: 2, 11: 5} and library.flags == {12: -1})
+    pane = page.locator("#compare .compare-pane").nth(1)
+    assert pane.locator(".star.on").count() == 5
+    pane.get_by_role("button", name="1 star", exact=True).click()
+    until(page, lambda: library.stars == {10: 2, 11: 1})
+
+
+def test_the_queue_goes_on_and_says_how_far_it_is(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    order = library.next(60)["keys"]
+    page.keyboard.press("r")
+    assert name_in(page, "#sitting .rate-one") == library.names[library.keys.index(order[0])]
+    assert hash_of(page) == "#mode=rate"
+    page.keyboard.press("4")
+    page.keyboard.press("s")
+    page.keyboard.press("x")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("p")
+    rows = [library.keys.index(key) for key in order]
+    until(page, lambda: library.stars == {rows[0]: 4} and library.flags == {rows[2]: -1, rows[4]: 1})
+    page.get_by_text("3 photographs rated in this sitting").wait_for()
+    page.locator(".sitting-verdict", has_text="7 more ratings until it can be told").wait_for()
+    # Back to the one that was picked, which shows so; stars as well.
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#sitting .flag[aria-label=Pick]").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("5")
+    until(page, lambda: library.stars == {rows[0]: 4, rows[4]: 5})
+    for _ in range(22):
+        page.keyboard.press("3")
+    until(page, lambda: len(library.stars) == 24)
+    page.locator(".sitting-verdict", has_text="Better than the general score").wait_for()
+    assert "74 % of the time (60 % to 100 %)" in page.locator(".sitting-side").text_content()
+    assert not WORKSHOP.search(page.locator("#sitting").text_content())
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#sitting", state="hidden")
+    assert hash_of(page) == ""
+    page.keyboard.press("Control+z")
+    until(page, lambda: len(library.stars) == 23)
+
+
+def test_the_queue_ends_and_shows_again_what_was_skipped(open_page: Open, library: Fake) -> None:
+    library.stars = {row: 3.0 for row in range(57)}
+    page = open_page(library, "#mode=rate", wait="#sitting:not([hidden])")
+    name_in(page, "#sitting .rate-one")
+    page.keyboard.press("4")
+    page.keyboard.press("s")
+    page.keyboard.press("2")
+    page.get_by_text("Nothing is left to rate.").wait_for()
+    until(page, lambda: len(library.stars) == 59)
+    page.get_by_role("button", name="Look again, skipped ones too").click()
+    name_in(page, "#sitting .rate-one")
+    page.keyboard.press("1")
+    until(page, lambda: len(library.stars) == 60)
+
+
+def test_the_queue_undoes_and_shows_it_again(open_page: Open, library: Fake) -> None:
+    page = open_page(library, "#mode=rate", wait="#sitting:not([hidden])")
+    first = name_in(page, "#sitting .rate-one")
+    page.keyboard.press("5")
+    page.wait_for_function(
+        "n => document.querySelector('#sitting .rate-one img:last-child')?.alt !== n", arg=first
+    )
+    page.keyboard.press("Control+z")
+    page.wait_for_function(
+        "n => [...document.querySelectorAll('#sitting .rate-one img')].at(-1)?.alt === n", arg=first
+    )
+    until(page, lambda: library.stars == {} and len(asked(library, "undo")) == 1)
+    page.get_by_text("0 photographs rated in this sitting").wait_for()
+    library.refusing = "the disk is full"
+    page.expected_problems.append("507")
+    page.keyboard.press("2")
+    toast_is(page, f"Not kept: {first}: 2 stars. the disk is full")
+    page.get_by_text("0 photographs rated in this sitting").wait_for()
+
+
+def test_which_of_two(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    page.keyboard.press("r")
+    page.keyboard.press("r")
+    assert hash_of(page) == "#mode=pairs"
+
+    def two() -> list[str]:
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('#sitting .rate-pane')]"
+            ".every(p => p.querySelector('img[alt]:not([alt=\"\"])'))"
+        )
+        return page.evaluate(
+            "[...document.querySelectorAll('#sitting .rate-pane')]"
+            ".map(p => p.querySelector('img[alt]:not([alt=\"\"])').alt)"
+        )
+
+    pairs = [two()]
+    assert pairs[0] == [library.names[library.keys.index(key)] for key in library.next(20)["pair"]]
+    for key in ["a", "b", "=", "s"]:
+        n = len(library.pairs)
+        page.keyboard.press(key)
+        if key != "s":
+            until(page, lambda n=n: len(library.pairs) == n + 1)
+        page.wait_for_function(
+            "before => [...document.querySelectorAll('#sitting .rate-pane')]"
+            ".map(p => [...p.querySelectorAll('img[alt]:not([alt=\"\"])')].at(-1)?.alt)"
+            ".every((alt, place) => alt && alt !== before[place])",
+            arg=pairs[-1],
+        )
+        pairs.append(two())
+    said = [([library.names[a], library.names[b]], value) for a, b, value in library.pairs]
+    assert said == [(pairs[0], 1), (pairs[1], -1), (pairs[2], 0)]
+    assert len({frozenset(pair) for pair in pairs}) == 5
+    page.get_by_text("3 pairs compared in this sitting").wait_for()
+    page.get_by_role("button", name="Left is better").click()
+    toast_is(page, f"{pairs[4][0]} is better than {pairs[4][1]}")
+    until(page, lambda: len(library.pairs) == 4)
+    page.keyboard.press("Control+z")
+    until(page, lambda: len(library.pairs) == 3)
+    page.wait_for_function(
+        "two => [...document.querySelectorAll('#sitting .rate-pane')]"
+        ".every((p, place) => [...p.querySelectorAll('img')].at(-1)?.alt === two[place])",
+        arg=pairs[4],
+    )
+
+
+def test_my_order_waits_until_it_is_asked_for(open_page: Open, library: Fake) -> None:
+    library.stars = {10: 5.0, 40: 1.0}
+    page = open_page(library)
+    page.locator("#order select").select_option(label="My taste")
+    first_is(page, "IMG_0010.jpg")
+    assert "My taste" in label(page, 0) and "order=taste" in hash_of(page)
+    before = [label(page, place).split(",")[0] for place in range(12)]
+    place_before = page.locator("#tile-9").bounding_box()
+    page.locator("#order select").blur()
+    assert not page.get_by_role("button", name="Re-sort").is_visible()
+    page.keyboard.press("1")
+    page.get_by_role("button", name="Re-sort").wait_for()
+    label_has(page, 0, "1 star")
+    assert [label(page, place).split(",")[0] for place in range(12)] == before and active(page) == 1
+    assert page.locator("#tile-9").bounding_box() == place_before
+    page.keyboard.press("s")
+    page.wait_for_selector(
+        '#tile-59[aria-label^="IMG_0010"], #tile-0:not([aria-label^="IMG_0010"])', state="attached"
+    )
+    best = library.names[library.order({"by": ["taste"]})["rows"][0]]
+    first_is(page, best)
+    assert not page.get_by_role("button", name="Re-sort").is_visible()
+    page.keyboard.press("5")
+    page.get_by_role("button", name="Re-sort").click()
+    best = library.names[library.order({"by": ["taste"]})["rows"][0]]
+    first_is(page, best)
+
+
+def test_my_order_before_anything_is_rated(open_page: Open, library: Fake) -> None:
+    page = open_page(library, "#order=taste")
+    page.get_by_text("nothing is rated yet: by name until something is").wait_for()
+    first_is(page, "IMG_0000.jpg")
+    assert not page.locator("#taste").is_visible()
+    page.keyboard.press("5")
+    page.locator("#taste", has_text="1 photograph rated").wait_for()
+    first_is(page, "IMG_0000.jpg")
+    label_has(page, 0, "My taste")
+
+
+def test_what_ratings_are_worth_is_said_in_photographers_words(open_page: Open, library: Fake) -> None:
+    library.stars = {row: 1.0 + row % 5 for row in range(12)}
+    page = open_page(library)
+    line = page.locator("#taste")
+    line.get_by_text("12 photographs rated · not better than the general score yet: about 30 more").wait_for()
+    line.get_by_role("button", name="What your ratings are worth").click()
+    dialog = page.locator("dialog")
+    dialog.get_by_text(
+        "tell the better one 74 % of the time (60 % to 100 %), the general score 62 %"
+    ).wait_for()
+    dialog.locator("summary").click()
+    assert (
+        dialog.locator("tbody tr").first.text_content()
+        == "Of two photographs, the better one toldyour ratings74 %60 % to 100 %12"
+    )
+    assert not WORKSHOP.search(dialog.text_content())
+    dialog.get_by_role("button", name="Show photographs in my order").click()
+    first_is(page, library.names[library.order({"by": ["taste"]})["rows"][0]])
+    assert page.locator("#order select").input_value() == "taste"
+
+
+def test_another_window_rates_too(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    page.keyboard.press("4")
+    until(page, lambda: library.stars == {59: 4})
+    library.keep({"key": "k000058", "kind": "stars", "value": 2})
+    # With the next rating it is noticed that there were more,
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("3")
+    label_has(page, 1, "2 stars")
+    label_has(page, 2, "3 stars")
+    library.keep({"key": "k000059", "kind": "flag", "value": -1})
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    # and when the page is looked at again.
+    label_has(page, 0, "4 stars, rejected")
+
+
+def test_a_phone_rates_by_touch(open_page: Open, library: Fake) -> None:
+    page = open_page(library, **PHONE)
+    first_is(page, "IMG_0059.png")
+    page.locator("#tile-1").tap()
+    star = page.locator("#viewer").get_by_role("button", name="4 stars")
+    box = star.bounding_box()
+    assert min(box["width"], box["height"]) >= 40 and box["x"] >= 0 and box["x"] + box["width"] <= 390
+    star.tap()
+    until(page, lambda: library.stars == {58: 4})
+    page.get_by_role("button", name="Undo", exact=True).first.tap()
+    until(page, lambda: library.stars == {})
+    page.locator("#viewer").get_by_label("Back to all photographs").tap()
+    page.get_by_role("button", name="Rate these next").tap()
+    first = name_in(page, "#sitting .rate-one")
+    page.locator("#sitting").get_by_role("button", name="5 stars").tap()
+    until(page, lambda: library.stars == {library.names.index(first): 5})
+    page.locator("#sitting").get_by_role("button", name="Reject").tap()
+    until(page, lambda: len(library.flags) == 1)
+    page.get_by_role("button", name="Two at a time").tap()
+    page.get_by_role("button", name="Lower is better").tap()
+    until(page, lambda: len(library.pairs) == 1 and library.pairs[0][2] == -1)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_rating_by_keyboard_alone(open_page: Open, library: Fake) -> None:
+    """Twelve of the queue, a pair, one taken back, out, the library in my order, the rejects aside."""
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    press = page.keyboard.press
+    press("r")
+    name_in(page, "#sitting .rate-one")
+    for key in ["5", "4", "x", "1", "s", "3", "2", "5", "5", "1", "4", "3", "2"]:
+        press(key)
+    press("r"), press("a"), press("Control+z"), press("Escape")
+    page.wait_for_selector("#sitting", state="hidden")
+    until(page, lambda: len(asked(library, "undo")) == 1)
+    assert len(library.stars) == 11 and len(library.flags) == 1 and library.pairs == []
+    press("?")
+    keys = page.locator("dialog").text_content()
+    for does in [
+        "stars, and on to the next",
+        "reject",
+        "rate these next",
+        "undo the last rating",
+        "the left one is better",
+    ]:
+        assert does in keys
+    press("Escape")
+    for _ in range(40):
+        press("Tab")
+        if page.evaluate("document.activeElement.ariaLabel") == "Details: what your ratings are worth":
+            break
+    else:
+        pytest.fail("Tab does not lead to what the ratings are worth")
+    press("Enter")
+    page.locator("dialog").wait_for()
+    for _ in range(6):
+        press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "Show photographs in my order":
+            break
+    press("Enter")
+    first_is(page, library.names[library.order({"by": ["taste"]})["rows"][0]])
+
+
+STATES = {
+    "grid": ("", []),
+    "my order": ("#order=taste", []),
+    "viewer": ("#open=k000012", ["x"]),
+    "compare": ("#compare=k000010&compare=k000011", []),
+    "queue": ("#mode=rate", ["4"]),
+    "pairs": ("#mode=pairs", ["a"]),
+    "keys": ("#mode=rate", ["?"]),
+}
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_axe_finds_nothing_serious(open_page: Open, library: Fake, axe: str, scheme: str, width: int) -> None:
+    library.stars = {row: 1.0 + row % 5 for row in range(0, 60, 4)}
+    library.flags = {57: -1, 58: 1}
+    found = {}
+    for name, (address, keys) in STATES.items():
+        size = {"width": width, "height": 844}
+        page = open_page(library, address, wait="#rail .choice.rated", viewport=size, color_scheme=scheme)
+        page.wait_for_timeout(300)
+        for key in keys:
+            page.keyboard.press(key)
+        page.wait_for_timeout(300)
+        page.evaluate(axe)
+        for violation in page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                nodes = violation["nodes"][:3]
+                found[name, violation["id"]] = [n["html"][:150] + n["failureSummary"][:200] for n in nodes]
+        page.context.close()
+    assert not found, "\n".join(f"{where}: {what}" for where, what in found.items())
