@@ -13,9 +13,10 @@ _CANNOT: Responses = {code: {"model": answers.Problem} for code in (400, 404, 40
 
 
 class Said(BaseModel):
-    """A rating."""
+    """A rating of one photograph, or the same of several, kept and undone together."""
 
-    key: str
+    key: str = ""
+    keys: list[str] = Field([], max_length=100_000, description="Instead of `key`: several.")
     kind: Literal["stars", "flag", "pair"]
     value: float = Field(
         description="stars: 1 to 5, 0 takes them back; flag: 1 picked, -1 rejected, 0 neither; pair: 1 `key` "
@@ -43,7 +44,7 @@ class Kept(Counts):
     """A rating is on the disk."""
 
     act: int
-    stars: float
+    stars: float = Field(description="What now holds of the first photograph, and so for `flag`.")
     flag: int
 
 
@@ -93,8 +94,8 @@ def add(app: FastAPI, learning: Learning) -> None:
 
     @app.post("/api/ratings", response_model=Kept, responses=_CANNOT)
     def rate(said: Said) -> Response:
-        """Rate a photograph, or compare two. It is on the disk when this answers."""
-        return Json(learning.rate(said.key, said.kind, said.value, said.other))
+        """Rate photographs, or compare two. It is on the disk when this answers: all of it, or none."""
+        return Json(learning.rate(said.keys or [said.key], said.kind, said.value, said.other))
 
     @app.post("/api/undo", response_model=Undone, responses=_CANNOT)
     def undo(given: Act | None = None) -> Response:

@@ -35,6 +35,18 @@ def test_a_rating_is_kept_shown_and_undone(client):
     assert client.post("/api/undo", {"act": kept["act"]}).status == 409
 
 
+def test_several_are_rated_and_undone_as_one_or_not_at_all(client):
+    keys = keys_of(client)[:3]
+    before = client.get("/api/ratings").json
+    refused = client.post("/api/ratings", {"keys": [*keys, "no-such-key"], "kind": "stars", "value": 4})
+    assert refused.status == 404 and client.get("/api/ratings").json == before
+    kept = client.post("/api/ratings", {"keys": keys, "kind": "stars", "value": 4}).json
+    assert kept["n_stars"] == 3 and kept["stars"] == 4 and kept["last"] == before["last"] + 3
+    undone = client.post("/api/undo", {"act": kept["act"]}).json
+    assert sorted(undone["keys"]) == sorted(keys) and undone["n_stars"] == 0
+    assert undone["last"] == kept["last"] + 1
+
+
 def test_what_means_nothing_is_refused(client):
     first = keys_of(client)[0]
     for said, status in (

@@ -59,21 +59,24 @@ class Learning:
         self._learned: _Learned | None = None
         self._worth: Job[dict[str, Any]] = Job(self._evaluate)
 
-    def rate(self, key: str, kind: str, value: float, other: str | None = None) -> dict[str, Any]:
-        """Keep a rating; it is on the disk when this returns. What it is undone by, and what now holds of the
-        photograph."""
-        row = self.gallery.row_of(key)
-        rows = [row] if other is None else [row, self.gallery.row_of(other)]
+    def rate(self, keys: list[str], kind: str, value: float, other: str | None = None) -> dict[str, Any]:
+        """Keep a rating of each of these photographs, all or none; they are on the disk when this returns.
+        What they are undone by, and what now holds of the first."""
+        rows = [self.gallery.row_of(key) for key in keys]
+        others = [] if other is None else [self.gallery.row_of(other)]
+        ids = self._ids()
         try:
-            about = [part for each in rows for part in (self._ids()[each], self._content(each))]
-            rating = Rating(kind, value, *about)  # type: ignore[arg-type]
+            said = []
+            for row in rows:
+                about = [part for each in (row, *others) for part in (ids[each], self._content(each))]
+                said.append(Rating(kind, value, *about))  # type: ignore[arg-type]
             with self._lock:
-                act = self._ratings().add([rating], self.rater, SOURCE)
+                act = self._ratings().add(said, self.rater, SOURCE)
         except RatingError as error:
             raise GalleryError(str(error), 400) from error
         except StoreError as error:
             raise GalleryError(f"this rating could not be kept: {error}", 507) from error
-        return {"act": act, **self._about(row)}
+        return {"act": act, **self._about(rows[0])}
 
     def undo(self, act: int | None = None) -> dict[str, Any]:
         """Take back what was said last, or an act; the photographs it was about."""

@@ -78,8 +78,8 @@ export function createApi(onContact) {
     zip: async (keys) => (await post("/api/zip", { keys })).blob(),
     /** @returns {Promise<{listing: string, last: number, n_stars: number, n_flags: number, n_pairs: number, stars: number[], flag: number[]}>} */
     ratings: () => get("/api/ratings"),
-    /** @param {{key: string, kind: string, value: number, other?: string}} said */
-    rate: async (said) => (await post("/api/ratings", said, { keepalive: true })).json(),
+    /** A page that is left sends what is small (browsers keep 64 KB) to its end. @param {{keys: string[], kind: string, value: number, other?: string}} said */
+    rate: async (said) => (await post("/api/ratings", said, { keepalive: said.keys.length < 1000 })).json(),
     /** @param {number | null} act null: what was said last. @returns {Promise<{undone: number, keys: string[], last: number, n_stars: number, n_flags: number, n_pairs: number}>} */
     undo: async (act) => (await post("/api/undo", { act }, { keepalive: true })).json(),
     /** @param {number} n @returns {Promise<{listing: string, keys: string[], pair: string[]}>} */

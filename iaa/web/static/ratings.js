@@ -9,7 +9,7 @@ import { ServerGone } from "./api.js";
 /** @typedef {import("./types.js").Marks} Marks */
 /** @typedef {"stars" | "flag" | "pair"} Kind */
 /** @typedef {{stars: number, flag: number}} Mark */
-/** @typedef {{key: string, other: string, kind: Kind, value: number, before: number, act: number}} Change `act` is 0 where it is not kept: not yet, or not any more. */
+/** @typedef {{key: string, other: string, kind: Kind, value: number, before: number, act: number, step: number}} Change `act` is 0 where it is not kept: not yet, or not any more. Changes of one step were said at once. */
 /** @typedef {{change: Change, isUndo: boolean}} Task */
 /** @typedef {ReturnType<typeof createRatings>} RatingsData */
 
@@ -35,6 +35,7 @@ export function createRatings(api, tell) {
   let asking = null;
   /** @type {Task[]} */
   const queue = [];
+  let step = 0;
   let working = false;
   let isStale = false;
   /** Whether `held` is all that the program holds: another window may have rated. */
@@ -76,13 +77,16 @@ export function createRatings(api, tell) {
     let reason = "";
     while (queue.length) {
       const { change, isUndo } = queue[0];
+      const next = queue.findIndex((task) => task.change.step !== change.step || task.isUndo !== isUndo);
+      const n = next < 0 ? queue.length : next;
+      const changes = queue.slice(0, n).map((task) => task.change);
       try {
-        if (isUndo) await takeBack(change);
-        else await keep(change);
-        queue.shift();
+        if (isUndo) await takeBack(changes);
+        else await keep(changes);
+        queue.splice(0, n);
       } catch (error) {
         reason = error instanceof Error ? error.message : String(error);
-        refused.push(...(error instanceof ServerGone ? queue.splice(0) : queue.splice(0, 1)));
+        refused.push(...(error instanceof ServerGone ? queue.splice(0) : queue.splice(0, n)));
         isWhole = false;
         isStale = true;
       }
@@ -93,26 +97,35 @@ export function createRatings(api, tell) {
     if (isStale) void refresh();
   }
 
-  /** @param {Change} change */
-  async function keep(change) {
-    const { key, other, kind, value } = change;
-    const answer = await api.rate({ key, kind, value, ...(other ? { other } : {}) });
-    change.act = answer.act;
-    if (kind !== "pair") held.set(key, { stars: answer.stars, flag: answer.flag });
-    count(answer);
+  /** @param {Change[]} changes Of one step. */
+  async function keep(changes) {
+    const { other, kind, value } = changes[0];
+    const keys = changes.map(({ key }) => key);
+    const answer = await api.rate({ keys, kind, value, ...(other ? { other } : {}) });
+    for (const change of changes) {
+      change.act = answer.act;
+      mark(change, value);
+    }
+    count(answer, changes.length);
   }
 
-  /** @param {Change} change */
-  async function takeBack(change) {
-    if (!change.act) return;
-    count(await api.undo(change.act));
-    change.act = 0;
-    if (change.kind !== "pair") held.set(change.key, { ...(held.get(change.key) ?? NONE), [change.kind]: change.before });
+  /** @param {Change[]} changes Of one step: the program takes an act back as a whole. */
+  async function takeBack(changes) {
+    for (const act of new Set(changes.map((change) => change.act))) if (act) count(await api.undo(act), 1);
+    for (const change of changes) {
+      if (change.act) mark(change, change.before);
+      change.act = 0;
+    }
   }
 
-  /** Another window has rated, too, where more was added than this one did. @param {typeof counts} answer */
-  function count({ n_stars, n_flags, n_pairs, last }) {
-    if (last !== counts.last + 1) [isStale, isWhole] = [true, false];
+  /** @param {Change} change @param {number} value */
+  function mark({ key, kind }, value) {
+    if (kind !== "pair") held.set(key, { ...(held.get(key) ?? NONE), [kind]: value });
+  }
+
+  /** Another window has rated, too, where more was added than this one did. @param {typeof counts} answer @param {number} n */
+  function count({ n_stars, n_flags, n_pairs, last }, n) {
+    if (last !== counts.last + n) [isStale, isWhole] = [true, false];
     counts = { n_stars, n_flags, n_pairs, last };
   }
 
@@ -216,15 +229,16 @@ export function createRatings(api, tell) {
      * @param {string[]} keys @param {"stars" | "flag"} kind @param {number} value
      */
     rate(keys, kind, value) {
+      step += 1;
       /** @type {Change[]} */
-      const changes = keys.map((key) => ({ key, other: "", kind, value, before: of(key)[kind], act: 0 })).filter((change) => change.before !== value);
+      const changes = keys.map((key) => ({ key, other: "", kind, value, before: of(key)[kind], act: 0, step })).filter((change) => change.before !== value);
       send(changes, false);
       return changes;
     },
     /** @param {string} key @param {string} other @param {number} value 1: the first is better, -1: the other, 0: they are equal. */
     compare(key, other, value) {
       /** @type {Change[]} */
-      const changes = [{ key, other, kind: "pair", value, before: 0, act: 0 }];
+      const changes = [{ key, other, kind: "pair", value, before: 0, act: 0, step: (step += 1) }];
       send(changes, false);
       return changes;
     },
@@ -232,8 +246,11 @@ export function createRatings(api, tell) {
     undo: (changes) => send([...changes].reverse(), true),
     /** Says it once more. @param {Change[]} changes */
     again(changes) {
+      /** What was said at once is said at once again. @type {Map<number, number>} */
+      const steps = new Map();
+      for (const change of changes) if (!steps.has(change.step)) steps.set(change.step, (step += 1));
       /** @type {Change[]} */
-      const anew = changes.map((change) => ({ ...change, act: 0, ...(change.kind === "pair" ? {} : { before: of(change.key)[change.kind] }) }));
+      const anew = changes.map((change) => ({ ...change, act: 0, step: steps.get(change.step) ?? 0, ...(change.kind === "pair" ? {} : { before: of(change.key)[change.kind] }) }));
       send(anew, false);
       return anew;
     },

@@ -67,7 +67,7 @@ class Fake:
 
     def __post_init__(self) -> None:
         n = len(self.names)
-        self._acts: dict[int, tuple[str, int, float]] = {}
+        self._acts: dict[int, list[tuple[str, int, float]]] = {}
         """By number: kind, row, what was there before."""
         self._last = 0
         self._kept: tuple[dict[str, str], tuple[int, str, bytes]] | None = None
@@ -236,17 +236,19 @@ class Fake:
     def keep(self, said: dict[str, Any]) -> tuple[int, str, bytes]:
         if self.refusing:
             return as_json({"detail": self.refusing}, 507)
-        row, value = self.keys.index(said["key"]), said["value"]
-        self._last += 1
+        rows, value = [self.keys.index(key) for key in said.get("keys") or [said["key"]]], said["value"]
+        act = self._last + 1
+        self._last += len(rows)
         if said["kind"] == "pair":
-            self.pairs.append((row, self.keys.index(said["other"]), value))
-            self._acts[self._last] = ("pair", row, 0)
+            self.pairs.append((rows[0], self.keys.index(said["other"]), value))
+            self._acts[act] = [("pair", rows[0], 0)]
         else:
             held: dict[int, Any] = self.stars if said["kind"] == "stars" else self.flags
-            self._acts[self._last] = (said["kind"], row, held.get(row, 0))
-            self.hold(said["kind"], row, value)
-        about = {"stars": float(self.stars.get(row, 0)), "flag": int(self.flags.get(row, 0))}
-        return as_json({"act": self._last, **about, **self.counts()})
+            self._acts[act] = [(said["kind"], row, held.get(row, 0)) for row in rows]
+            for row in rows:
+                self.hold(said["kind"], row, value)
+        about = {"stars": float(self.stars.get(rows[0], 0)), "flag": int(self.flags.get(rows[0], 0))}
+        return as_json({"act": act, **about, **self.counts()})
 
     def take_back(self, act: int | None) -> tuple[int, str, bytes]:
         if self.refusing:
@@ -257,13 +259,14 @@ class Fake:
             return as_json({"detail": f"me has no act {act} to undo"}, 409)
         if not act:
             return as_json({"undone": 0, "keys": [], **self.counts()})
-        kind, row, before = self._acts.pop(act)
+        done = self._acts.pop(act)
         self._last += 1
-        if kind == "pair":
-            self.pairs.pop()
-        else:
-            self.hold(kind, row, before)
-        return as_json({"undone": 1, "keys": [self.keys[row]], **self.counts()})
+        for kind, row, before in done:
+            if kind == "pair":
+                self.pairs.pop()
+            else:
+                self.hold(kind, row, before)
+        return as_json({"undone": len(done), "keys": [self.keys[row] for _, row, _ in done], **self.counts()})
 
     def hold(self, kind: str, row: int, value: float) -> None:
         held: dict[int, Any] = self.stars if kind == "stars" else self.flags

@@ -199,6 +199,8 @@ def test_a_whole_selection_is_rated_and_undone_as_one(open_page: Open, library: 
     page.keyboard.press("5")
     toast_is(page, "4 photographs: 5 stars")
     until(page, lambda: library.stars == dict.fromkeys([56, 57, 58, 59], 5))
+    sent = [said for what, said in library.asked if what == "ratings"]
+    assert len(sent) == 1 and len(sent[0]["keys"]) == 4  # all of it is kept, or nothing
     assert active(page) == 3
     # The focus outside the selection: only what has the focus is meant.
     page.keyboard.press("ArrowRight")
