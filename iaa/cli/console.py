@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -110,6 +110,26 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def finish(code: int) -> None:
+    """End with this code, if the answer has really gone out."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        let_go()
+    except OSError as error:
+        note(f"error: the answer cannot be written to standard output: {error.strerror}")
+        let_go(1)
+    sys.exit(code)
+
+
+def let_go(code: int = 141) -> None:
+    """Whoever read the output has left (`| head`): end without a word, as a signal would have done it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
 
 
 def _cell(value: Any, text: str) -> Text:

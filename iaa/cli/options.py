@@ -1,15 +1,20 @@
 """Options that several commands share."""
 
 import enum
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from iaa.cli.console import note
 from iaa.library.errors import UsageError
-from iaa.library.layout import Layout, data_root
-from iaa.library.opening import only_dataset
+from iaa.library.supervision import crash_folder, supervise
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset as OpenDataset
+    from iaa.library.layout import Layout
+    from iaa.library.rating.ratings import DatasetRatings
 
 
 class FloatType(enum.StrEnum):
@@ -80,6 +85,7 @@ Precision = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there under that name.")]
 Seed = Annotated[int, typer.Option(help="Seed of bootstrap and folds.")]
+Rater = Annotated[str, typer.Option("--rater", help="Whose taste.")]
 Boot = Annotated[int, typer.Option(min=1, help="Bootstrap resamples behind each interval.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Decoding threads. Default: one per core.")]
 Weights = Annotated[
@@ -92,10 +98,33 @@ Weights = Annotated[
 ]
 
 
-def choose_layout(dataset: str | None, data: Path | None) -> Layout:
+def choose_layout(dataset: str | None, data: Path | None) -> "Layout":
     """The files of the data set asked for, or of the only one there is. Raises UsageError."""
+    from iaa.library.layout import Layout, data_root
+    from iaa.library.opening import only_dataset
+
     root = data_root(data)
     return Layout(root, dataset or only_dataset(root))
+
+
+def choose(dataset: str | None, data: Path | None) -> "OpenDataset":
+    """The data set asked for, or the only one there is. Raises UsageError, DatasetError."""
+    from iaa.library.dataset import open_dataset
+
+    return open_dataset(choose_layout(dataset, data).dataset, data)
+
+
+def choose_ratings(dataset: str | None, data: Path | None) -> "DatasetRatings":
+    """What people said about the photographs of the data set asked for. Raises UsageError."""
+    from iaa.library.rating.ratings import DatasetRatings
+
+    return DatasetRatings(choose_layout(dataset, data))
+
+
+def run_apart(context: typer.Context) -> None:
+    """Typed at a shell, what decodes images runs in a child process that may crash: this returns there."""
+    if context.obj is not None and crash_folder() is None:
+        sys.exit(supervise(context.obj, note))
 
 
 def note_demo(backbone: str, dataset: str) -> None:

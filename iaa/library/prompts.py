@@ -1,12 +1,14 @@
 """Prompt sets of a data set: checked before they are encoded, listed, removed, evaluated as in the paper."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import check_known, open_clip_features
+from iaa.library.results import shown_results
 from iaa.library.scoring import no_prompts, prepare_maxima
 from iaa.library.table import Table, facts
 from store import MissingFileError, open_prompts, open_targets
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 class Evaluated:
     """The paper's methods on the test images, and what stood beside them."""
 
+    dataset: str
     backbone: str
     results: "list[MethodResult]"
     majority: float
@@ -27,6 +30,24 @@ class Evaluated:
     missing: tuple[str, ...]
     """The paper's sets that are not encoded, so that their methods are left out."""
     n_failed: int
+
+    def table(self) -> Table:
+        """A row per method, for people."""
+        return shown_results(self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The results as plain values."""
+        return {"dataset": self.dataset, "results": [asdict(result) for result in self.results]}
+
+    def notes(self) -> Iterator[str]:
+        """What the results are to be compared with, what is missing among them, and what is next."""
+        asked = f"--dataset {self.dataset} --backbone {self.backbone}"
+        yield f"always the commoner class of train: accuracy {self.majority:.4f}"
+        for name in self.missing:
+            yield f"{name} is not encoded here; for its methods: iaa embed --prompts {name} {asked}"
+        if self.n_failed:
+            yield f"{self.n_failed} failed rows took no part"
+        yield f"Next: iaa report {asked}"
 
 
 @dataclass(frozen=True)
@@ -47,8 +68,10 @@ class Checked:
     remarks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def table(self) -> Table:
-        """What is encoded, a row per fact, with the first of what is many."""
+    def tables(self) -> list[Table]:
+        """What is encoded, a row per fact, with the first of what is many; nothing for an unreadable file."""
+        if not self.name:
+            return []
         sides = {"high": self.high, "low": self.low, "neutral": self.neutral}
         about: dict[str, object] = {"name": self.name}
         about |= {f"{side} ({len(words)})": ", ".join(words) for side, words in sides.items() if words}
@@ -59,7 +82,13 @@ class Checked:
         last = ["...", self.texts[-1]] if len(self.texts) > 3 else []
         about[f"texts ({len(self.texts):,})"] = (*self.texts[:3], *last)
         longest = f"{self.longest_tokens} of {self.context_length} tokens: {self.longest_text}"
-        return facts(f"What {self.file} encodes", about | {"longest": longest})
+        return [facts(f"What {self.file} encodes", about | {"longest": longest})]
+
+    def notes(self, backbone: str) -> list[str]:
+        """Remarks and problems; without problems how it is encoded by this backbone."""
+        said = [f"note: {remark}" for remark in self.remarks] + [f"wrong: {each}" for each in self.problems]
+        encode = f"For a data set: iaa embed --prompts {self.file} --backbone {backbone} --dataset NAME"
+        return said if self.problems else [*said, encode]
 
 
 def check_prompts(file: str, backbone: str) -> Checked:
@@ -176,6 +205,7 @@ def evaluate_prompts(
         is_high = rated.is_high[rated.test]
         always = majority_prediction(rated.is_high[rated.train], len(is_high))
         return Evaluated(
+            layout.dataset,
             features.backbone,
             evaluation.results,
             float(np.mean(always == is_high)),

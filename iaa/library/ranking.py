@@ -1,7 +1,7 @@
 """Images in an order, best first: one value that tables, files, contact sheets and notebooks show."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from iaa.library.table import Table
 
 if TYPE_CHECKING:
     from analysis.prompting.scores import ImageRanking
+    from iaa.library.layout import Layout
 
 N_PICTURES = 12
 
@@ -128,6 +129,22 @@ class Ranking(Table):
             "worst": self.rows(max(top, len(self) - worst)) if worst else [],
             "result": None if self.result is None else asdict(self.result),
         }
+
+    def n_cards(self, top: int, worst: int = 0) -> int:
+        """Pictures on a contact sheet of the first `top` and the last `worst` images."""
+        return min(top, len(self)) + min(worst, max(0, len(self) - top)) + (self.asked.query is not None)
+
+    def notes(self, top: int, worst: int = 0, layout: "Layout | None" = None) -> Iterator[str]:
+        """What to say below a table of the first `top` and the last `worst` images; with its data set's files
+        also how to look at them."""
+        from iaa.library.opening import has_photographs
+
+        rest = f" and the last {min(worst, len(self) - top):,}" if worst else ""
+        is_cut = top + worst < len(self)
+        yield f"{len(self):,} images ranked" + (f"; shown: the first {top:,}{rest}" if is_cut else "")
+        yield from self.remarks()
+        if layout is not None and len(self) and has_photographs(layout):
+            yield "To look at them: the same command with --sheet FILE.html"
 
     def remarks(self) -> list[str]:
         """What should be known about the order, a sentence each: how it agrees with the ratings, whether it
