@@ -17,7 +17,7 @@ def main() -> None:
         signal.signal(number, _stop)
     if sys.argv[1:] == ["--version"] and _tell_version():
         return
-    from iaa.cli.console import prepare_streams
+    from store.system import prepare_streams
 
     prepare_streams()  # before anything is opened that could get the number of a closed one
     from iaa.cli.app import main as run

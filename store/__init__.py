@@ -25,29 +25,11 @@ if TYPE_CHECKING:
     from store.verify import verify_file, verify_folder
 
 __all__ = [
-    "BusyError",
-    "Features",
-    "IdentityError",
-    "IntegrityError",
-    "MissingFileError",
-    "Prompts",
-    "SchemaError",
-    "SpaceError",
-    "Status",
-    "StoreError",
-    "Targets",
-    "UnsafeNameError",
-    "align",
-    "load_derived",
-    "open_features",
-    "open_prompts",
-    "open_targets",
-    "save_derived",
-    "unit_rows",
-    "verify_file",
-    "verify_folder",
-    "write_targets",
-]
+    "BusyError", "Features", "IdentityError", "IntegrityError", "MissingFileError", "Prompts", "SchemaError",
+    "SpaceError", "Status", "StoreError", "Targets", "UnsafeNameError", "align", "load_derived",
+    "open_features", "open_prompts", "open_targets", "save_derived", "unit_rows", "verify_file",
+    "verify_folder", "write_targets",
+]  # fmt: skip
 
 _PLACES = {
     "derived": ("load_derived", "save_derived"),

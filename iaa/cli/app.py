@@ -1,9 +1,7 @@
 """The command line `iaa`."""
 
-import importlib.metadata
 import logging
 import os
-import platform
 import signal
 import sys
 import traceback
@@ -12,11 +10,12 @@ from typing import Any
 
 import typer
 
-from iaa.cli.console import CleanFormatter, answer_json, finish, let_go, note, prepare_streams
+from iaa.cli.console import CleanFormatter, answer_json, finish, note
 from iaa.cli.verbs import Verbs
 from iaa.library.errors import UsageError, describe_error, explain, is_ours, message_of
 from iaa.library.plain import clean_lines
 from iaa.library.supervision import INTERRUPTED, how_to_go_on
+from store.system import let_go, prepare_streams
 
 # Typer brings click under different names from version to version; wrong usage is this class in all of them.
 UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -52,6 +51,9 @@ app = typer.Typer(
 
 def _tell_version(is_asked: bool) -> None:
     if is_asked:
+        import importlib.metadata
+        import platform
+
         version = importlib.metadata.version("image-aesthetics-store")
         print(f"iaa {version}, Python {platform.python_version()}")
         raise typer.Exit

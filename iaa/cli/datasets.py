@@ -7,7 +7,8 @@ import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer, at_work, note
-from iaa.library.datasets import told_kinds
+from iaa.library import datasets
+from iaa.library.layout import Layout, data_root
 
 Name = Annotated[str, typer.Argument(help="Name of a data set.")]
 verbs = typer.Typer()
@@ -16,7 +17,7 @@ verbs = typer.Typer()
 @verbs.command("add", no_args_is_help=True)
 def add(
     name: Annotated[str, typer.Argument(help="A short name; it becomes a folder below the data root.")],
-    kind: Annotated[str, typer.Option(help=f"{told_kinds()}.")],
+    kind: Annotated[str, typer.Option(help=f"{datasets.told_kinds()}.")],
     images: Annotated[
         str,
         typer.Option(
@@ -45,7 +46,6 @@ def add(
 
     Example: iaa dataset add oasis --kind table --images photos/ --ratings ratings.csv
     """
-    from iaa.library import datasets
     from iaa.library.dataset import add_dataset
 
     more = datasets.parse_options(kind, option or [])
@@ -58,18 +58,13 @@ def add(
 @verbs.command("list")
 def list_(data: options.Data = None, as_json: options.Json = False) -> None:
     """List the data sets."""
-    from iaa.library.datasets import list_datasets
-
-    found = list_datasets(data)
+    found = datasets.list_datasets(data)
     answer(as_json, {"datasets": found.rows()}, found)
 
 
 @verbs.command("show", no_args_is_help=True)
 def show(name: Name, data: options.Data = None, as_json: options.Json = False) -> None:
     """Count a data set's images, splits and ratings, and what is missing."""
-    from iaa.library import datasets
-    from iaa.library.layout import Layout, data_root
-
     layout = Layout(data_root(data), name)
     with at_work(f"listing the images of {name}"):
         found = datasets.describe_dataset(layout, datasets.read_table(layout))
@@ -84,9 +79,6 @@ def remove(
     as_json: options.Json = False,
 ) -> None:
     """Delete what was made for a data set: vectors, prompts, reports, its name. Photographs stay."""
-    from iaa.library import datasets
-    from iaa.library.layout import Layout, data_root
-
     layout = Layout(data_root(data), name)
     made = datasets.made_files(layout)
     if made and not yes:

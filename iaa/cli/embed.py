@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,12 +31,12 @@ def embed(
     device: options.Device = "auto",
     precision: options.Precision = options.FloatType.float32,
     engine: Annotated[
-        options.Engine,
+        Literal["auto", "torch", "onnxruntime"],
         typer.Option(
             help="What computes; part of what identifies the file. auto: what made the rows that are there, "
             "else on a CPU ONNX Runtime for convolutional networks, and torch."
         ),
-    ] = options.Engine.auto,
+    ] = "auto",
     batch_size: Annotated[
         str,
         typer.Option(
@@ -141,18 +141,18 @@ def embed(
         ids = embedding.reading_backbones(layout, backbone)
         if without := [name for name in backbone or [] if name not in ids]:
             note(f"no text tower, so no prompts: {', '.join(without)}")
-        files = options.weight_files(ids, weights)
+        files = backbones.weight_files(ids, weights)
         made = embedding.embed_prompts(layout, ids, prompts, files, device, overwrite, progress)
         step = next_steps.next_after_prompts(layout, made)
         value = {"dataset": layout.dataset, "files": made.rows()}
         answer(as_json, value, made, notes=[f"Next: {step.command}"] if step else [])
         return
     how = embedding.How(
-        weights=options.weight_files(ids, weights),
+        weights=backbones.weight_files(ids, weights),
         device=workers.local_device(device, os.environ) if worker is None else device,
         precision=precision.value,
-        engine=engine.value,
-        batch_size=options.batch_size(batch_size),
+        engine=engine,
+        batch_size=embedding.parse_batch_size(batch_size),
         threads=threads,
         max_failed_share=max_failures,
         max_pixels=max_pixels,

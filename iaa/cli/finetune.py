@@ -82,7 +82,7 @@ def finetune(
     chosen = [make_settings(preset, {**settings, "train": part}) for part in parts]
     layout = options.choose_layout(dataset, data)
     ids = embedding.default_backbones(layout.dataset, backbone)
-    files = options.weight_files(ids, weights)
+    files = backbones.weight_files(ids, weights)
     with finetuning.watching(progress, note) as watch:
         how = (output, pixels, threads, crash_folder(), n_boot, progress)
         done = finetuning.finetune(layout, ids, chosen, files, device, watch, *how)

@@ -37,12 +37,10 @@ def groups(
         ),
     ] = None,
     seconds: Annotated[
-        float | None,
-        typer.Option(help="Bursts and brackets are taken within so many. Default: 10."),
+        float | None, typer.Option(help="Bursts and brackets are taken within so many. Default: 10.")
     ] = None,
     head: Annotated[
-        str | None,
-        typer.Option("--head", help="Suggest the best by this head, then by sharpness."),
+        str | None, typer.Option("--head", help="Suggest the best by this head, then by sharpness.")
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many groups to show.")] = 10,
     csv_file: Annotated[

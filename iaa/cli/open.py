@@ -1,7 +1,6 @@
 """`iaa open` and `iaa serve`: a photo library in the browser."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ from iaa.cli import options
 from iaa.cli.console import answer_line, note
 
 if TYPE_CHECKING:
-    from iaa.library.gallery.gallery import Settings
+    from iaa.web.serving import Page
 What = Annotated[
     str,
     typer.Argument(metavar="FOLDER|NAME", help="A folder of photographs, or a data set.", show_default=False),
@@ -55,10 +54,10 @@ def open_(
 
     Example: iaa open ~/Pictures/holiday
     """
-    from iaa.web.serving import settings_of
+    from iaa.web.serving import Page, settings_of
 
     settings = settings_of(what, data, backbone, weights, device, copies)
-    _serve(settings, port=port, opens_browser=browser)
+    _serve(Page(settings, port=port), browser)
 
 
 @verbs.command("serve", no_args_is_help=True)
@@ -95,24 +94,14 @@ def serve(
 
     Example: iaa serve holiday --port 8080
     """
-    from iaa.web.serving import check_token, settings_of
+    from iaa.web.serving import Page, check_token, settings_of
 
     check_token(host, token)
     settings = settings_of(what, data, backbone, weights, device, copies, embedding)
-    _serve(settings, host, port, token, name or [])
+    _serve(Page(settings, host, port, token, name or []))
 
 
-def _serve(
-    settings: "Settings",
-    host: str = "127.0.0.1",
-    port: int | None = None,
-    token: str | None = None,
-    names: Sequence[str] = (),
-    opens_browser: bool = False,
-) -> None:
-    from iaa.web import serving
-
-    page = serving.Page(settings, host, port, token, names)
+def _serve(page: "Page", opens_browser: bool = False) -> None:
     answer_line(page.address.url)
     sys.stdout.flush()
     for line in page.notes():

@@ -7,6 +7,7 @@ import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer, note, progress
+from iaa.library.backbones import one_weights_file
 from iaa.library.errors import UsageError
 from iaa.library.names import Method
 
@@ -64,11 +65,14 @@ def rank(
 
     Example: iaa rank --high beautiful --low ugly --sheet ranking.html
     """
-    _check_places(csv_file, sheet_file)
+    from iaa.library.ranking import check_file_place
+
+    check_file_place(csv_file)
+    check_file_place(sheet_file, "--sheet")
     chosen = options.choose(dataset, data)
-    file = options.one_weights_file(backbone, weights)
+    file = one_weights_file(backbone, weights)
     found = chosen.rank(head, high, low, prompts, method, backbone, file, device, n_boot, seed)
-    _answer(chosen, found, top, worst, csv_file, sheet_file, copy_to, as_json)
+    _answer(chosen, found, top, worst, (csv_file, sheet_file, copy_to), as_json)
 
 
 @verbs.command("search", no_args_is_help=True)
@@ -110,42 +114,24 @@ def search(
     """
     if len(words or []) > 1:  # without quotes; the shell has taken some away
         raise UsageError(f'put the text in quotes: iaa search "{" ".join(words or [])}"')
-    text = words[0].strip() if words else None
-    _check_places(csv_file, sheet_file)
-    chosen = options.choose(dataset, data)
-    file = options.one_weights_file(backbone, weights)
-    found = chosen.search(text, like, backbone, output, file, device)
-    _answer(chosen, found, top, 0, csv_file, sheet_file, copy_to, as_json)
-
-
-def _check_places(csv_file: Path | None, sheet_file: Path | None) -> None:
     from iaa.library.ranking import check_file_place
 
     check_file_place(csv_file)
     check_file_place(sheet_file, "--sheet")
+    text = words[0].strip() if words else None
+    chosen = options.choose(dataset, data)
+    file = one_weights_file(backbone, weights)
+    found = chosen.search(text, like, backbone, output, file, device)
+    _answer(chosen, found, top, 0, (csv_file, sheet_file, copy_to), as_json)
 
 
 def _answer(
-    chosen: "Dataset",
-    found: "Ranking",
-    top: int,
-    worst: int,
-    csv_file: Path | None,
-    sheet_file: Path | None,
-    copy_to: Path | None,
-    as_json: bool,
+    chosen: "Dataset", found: "Ranking", top: int, worst: int, places: tuple[Path | None, ...], as_json: bool
 ) -> None:
     """One ranking as table, CSV, JSON, contact sheet and copies."""
-    if csv_file is not None:
-        note(f"wrote {len(found):,} rows: {found.to_csv(csv_file)}")
-    if sheet_file is not None:
-        n_cards = found.n_cards(top, worst)
-        with progress("thumbnails", n_cards, "images") as bar:
-            found.to_html(sheet_file, top, worst, bar.update)
-        note(f"wrote a contact sheet of {n_cards:,} images: {sheet_file}")
-    if copy_to is not None:
-        copies = found.copy_to(copy_to, top)
-        note(f"copied {len(copies):,} files into {copy_to}; the originals are where they were")
+    csv_file, sheet_file, copy_to = places
+    for line in found.written(csv_file, sheet_file, copy_to, top, worst, progress):
+        note(line)
     options.note_demo(found.asked.backbone, found.asked.dataset)
     notes = found.notes(top, worst, chosen.layout if sheet_file is None else None)
     answer(as_json, found.to_dict(top, worst), found.shown(top, worst), notes=notes)

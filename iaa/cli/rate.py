@@ -48,7 +48,7 @@ def import_(
     """
     from iaa.library.rating.tables import import_ratings
 
-    ratings = options.choose_ratings(dataset, data)
+    ratings = options.choose(dataset, data).ratings
     found = import_ratings(ratings, table, rater, column or [], scale)
     answer(as_json, {"dataset": ratings.layout.dataset, **vars(found)}, notes=found.told(ratings))
 
@@ -65,7 +65,7 @@ def export(
     from iaa.library.rating.tables import export_ratings
 
     check_file_place(table)
-    found = export_ratings(options.choose_ratings(dataset, data), rater)
+    found = export_ratings(options.choose(dataset, data).ratings, rater)
     note(f"wrote {len(found):,} rows: {found.to_csv(table)}")
 
 
@@ -77,7 +77,7 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Show the ratings that hold now, the latest last."""
-    ratings = options.choose_ratings(dataset, data)
+    ratings = options.choose(dataset, data).ratings
     found = ratings.present(rater)
     value = {"dataset": ratings.layout.dataset, "ratings": found.rows()}
     answer(as_json, value, found.shown(), notes=found.notes())
@@ -94,7 +94,7 @@ def undo(
     as_json: options.Json = False,
 ) -> None:
     """Take back what a rater did last; again, and what was done before that goes, too."""
-    ratings = options.choose_ratings(dataset, data)
+    ratings = options.choose(dataset, data).ratings
     found = ratings.undo(rater, act, "iaa rate undo")
     value = {"dataset": ratings.layout.dataset, "undone": found.rows()}
     answer(as_json, value, notes=found.notes_on_undone(rater))

@@ -1,4 +1,4 @@
-"""The verbs of the command line: what each does in a line, and which module is loaded when it is asked for."""
+"""The verbs of the command line: what each does in a line, and the module that is loaded when it is typed."""
 
 from importlib import import_module
 from typing import Any

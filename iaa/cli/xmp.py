@@ -42,8 +42,7 @@ def read(
 def write(
     dataset: options.Dataset = None,
     head: Annotated[
-        str | None,
-        typer.Option("--head", help="Stars by this head's percentiles.", show_default=False),
+        str | None, typer.Option("--head", help="Stars by this head's percentiles.", show_default=False)
     ] = None,
     rater: Annotated[
         str | None, typer.Option("--rater", help="The stars that this person gave.", show_default=False)
@@ -75,17 +74,10 @@ def write(
     if (head is None) == (rater is None):
         raise UsageError("say whose stars: --head NAME (by its scores), or --rater NAME (a person's own)")
     if head is not None:
-        stars = xmp.stars_of_head(layout, head, _numbers(stars_from))
+        stars = xmp.stars_of_head(layout, head, xmp.parse_percentiles(stars_from))
     else:
         stars = xmp.stars_of_rater(layout, str(rater))
     found = xmp.write_xmp(layout, stars, head is None, is_written, naming)
     answer(as_json, found.to_dict(), found.shown(), notes=found.notes())
     if found.counts["problem"]:
         raise typer.Exit(1)
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--stars-from takes four numbers, such as 20,50,80,95; not {text!r}") from None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iaa.library.errors import UsageError
 from iaa.library.extras import naming_extras
 from iaa.library.progress import Say, log
 from iaa.library.table import Table
@@ -142,3 +143,26 @@ def load_backbones(
             for remark in loaded[-1].remarks:
                 say(remark)
     return loaded
+
+
+def one_weights_file(backbone: str | None, given: list[str] | None) -> Path | None:
+    """The file of `--weights` for a command that takes one backbone; wrong usage is a UsageError."""
+    if not given:
+        return None
+    name = backbone or given[0].partition("=")[0]
+    return weight_files([name], given).get(name)
+
+
+def weight_files(backbones: list[str], given: list[str] | None) -> dict[str, Path]:
+    """Weights file per backbone id from `--weights`; wrong usage is a UsageError."""
+    files: dict[str, Path] = {}
+    for entry in given or []:
+        name, separator, file = entry.partition("=")
+        if not separator or (len(backbones) == 1 and name not in backbones and Path(entry).is_file()):
+            if len(backbones) != 1:
+                raise UsageError("--weights FILE needs exactly one --backbone; else BACKBONE=FILE")
+            name, file = backbones[0], entry
+        if name not in backbones:
+            raise UsageError(f"--weights names {name}, but the backbones are {', '.join(backbones)}")
+        files[name] = Path(file)
+    return files

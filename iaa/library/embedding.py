@@ -135,6 +135,15 @@ def failure_reasons(outcomes: "Sequence[Outcome]") -> dict[Path, Counter[str]]:
     return found
 
 
+def parse_batch_size(given: str) -> int | None:
+    """The number given, or None for `auto`; anything else is a UsageError."""
+    if given == "auto":
+        return None
+    if not given.isascii() or not given.isdigit() or int(given) == 0:
+        raise UsageError(f"--batch-size is auto or a number of at least 1, not {given!r}")
+    return int(given)
+
+
 def default_backbones(dataset: str, given: Sequence[str] | None = None) -> list[str]:
     """The backbones asked for, without repeats, or those that run offline on any machine.
 

@@ -1,14 +1,14 @@
 """Linear probes fitted on the stored arrays, with what they reach on the test images."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout, head_path
 from iaa.library.opening import check_new_head, embedded_backbones, next_report, open_embedded
-from iaa.library.results import results_table, shown_results
+from iaa.library.results import Results, results_table, shown_results
 from iaa.library.table import Table
 from store import Features, open_targets
 
@@ -23,23 +23,13 @@ Kind = Literal["ridge", "ols"]
 
 
 @dataclass(frozen=True)
-class Probed:
-    """What the probes of several outputs reach, and the head that was kept of the only one."""
+class Probed(Results):
+    """What the probes of several outputs reach (the majority baseline, then both probes of each output), and
+    the head that was kept of the only one."""
 
-    results: "list[MethodResult]"
-    """The majority baseline, then both probes of each output."""
     head: Path | None
-    dataset: str
     notes: list[str]
     """Failed rows, which took no part; how to use the head; what is next."""
-
-    def table(self) -> Table:
-        """A row per method, for people."""
-        return shown_results(self.results)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return {"dataset": self.dataset, "head": self.head, "results": [asdict(r) for r in self.results]}
 
 
 @dataclass(frozen=True)
@@ -136,7 +126,7 @@ def fit_probes(
     notes = [f"{n} failed rows took no part; see: iaa info {path}" for path, n in failed.items()]
     if head is not None:
         notes.append(f"head kept ({save_fit}): {head}; use it: iaa rank --head {save} --dataset NAME")
-    return Probed(results, head, layout.dataset, [*notes, next_report(layout.dataset, backbones)])
+    return Probed(layout.dataset, results, head, [*notes, next_report(layout.dataset, backbones)])
 
 
 def fit_all(

@@ -1,43 +1,29 @@
 """Prompt sets of a data set: checked before they are encoded, listed, removed, evaluated as in the paper."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import check_known, open_clip_features
-from iaa.library.results import shown_results
+from iaa.library.results import Results
 from iaa.library.scoring import no_prompts, prepare_maxima
 from iaa.library.table import Table, facts
 from store import MissingFileError, open_prompts, open_targets
 from store.errors import did_you_mean
 
-if TYPE_CHECKING:
-    from analysis.results.methods import MethodResult
-
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluated(Results):
     """The paper's methods on the test images, and what stood beside them."""
 
-    dataset: str
     backbone: str
-    results: "list[MethodResult]"
     majority: float
     """Accuracy of always the commoner class of train, 0 to 1."""
     missing: tuple[str, ...]
     """The paper's sets that are not encoded, so that their methods are left out."""
     n_failed: int
-
-    def table(self) -> Table:
-        """A row per method, for people."""
-        return shown_results(self.results)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The results as plain values."""
-        return {"dataset": self.dataset, "results": [asdict(result) for result in self.results]}
 
     def notes(self) -> Iterator[str]:
         """What the results are to be compared with, what is missing among them, and what is next."""
@@ -206,8 +192,8 @@ def evaluate_prompts(
         always = majority_prediction(rated.is_high[rated.train], len(is_high))
         return Evaluated(
             layout.dataset,
-            features.backbone,
             evaluation.results,
+            features.backbone,
             float(np.mean(always == is_high)),
             tuple(name for name in paths if name not in found),
             len(features.failures),

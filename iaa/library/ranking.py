@@ -10,6 +10,7 @@ import numpy as np
 
 from iaa.library.errors import UsageError
 from iaa.library.photographs import Photographs
+from iaa.library.progress import Progress, show_progress
 from iaa.library.results import metric_text
 from iaa.library.sheets import Section, page, strip
 from iaa.library.table import Table
@@ -130,9 +131,27 @@ class Ranking(Table):
             "result": None if self.result is None else asdict(self.result),
         }
 
-    def n_cards(self, top: int, worst: int = 0) -> int:
-        """Pictures on a contact sheet of the first `top` and the last `worst` images."""
-        return min(top, len(self)) + min(worst, max(0, len(self) - top)) + (self.asked.query is not None)
+    def written(
+        self,
+        csv_file: Path | None,
+        sheet_file: Path | None,
+        copy_to: Path | None,
+        top: int,
+        worst: int = 0,
+        progress: Progress = show_progress,
+    ) -> Iterator[str]:
+        """Write the files that are asked for, of the first `top` and the last `worst`; a sentence each."""
+        if csv_file is not None:
+            yield f"wrote {len(self):,} rows: {self.to_csv(csv_file)}"
+        if sheet_file is not None:
+            n_cards = min(top, len(self)) + min(worst, max(0, len(self) - top))
+            n_cards += self.asked.query is not None
+            with progress("thumbnails", n_cards, "images") as bar:
+                self.to_html(sheet_file, top, worst, bar.update)
+            yield f"wrote a contact sheet of {n_cards:,} images: {sheet_file}"
+        if copy_to is not None:
+            n_copies = len(self.copy_to(copy_to, top))
+            yield f"copied {n_copies:,} files into {copy_to}; the originals are where they were"
 
     def notes(self, top: int, worst: int = 0, layout: "Layout | None" = None) -> Iterator[str]:
         """What to say below a table of the first `top` and the last `worst` images; with its data set's files

@@ -189,6 +189,14 @@ def _said(
     return found
 
 
+def parse_percentiles(text: str) -> list[float]:
+    """Percentiles from text. Raises UsageError."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--stars-from takes four numbers, such as 20,50,80,95; not {text!r}") from None
+
+
 def stars_of_head(
     layout: Layout, head: str, stars_from: Sequence[float] = STARS_FROM
 ) -> dict[str, dict[str, Any]]:
