@@ -27,12 +27,10 @@ def main() -> None:
 
 def _tell_version() -> bool:
     """Answer what needs nothing loaded; False where that cannot be written, which the program explains."""
-    import importlib.metadata
-    import platform
+    from iaa.library.names import told_version
 
-    version = importlib.metadata.version("image-aesthetics-store")
     try:
-        os.write(1, f"iaa {version}, Python {platform.python_version()}\n".encode())
+        os.write(1, f"{told_version()}\n".encode())
     except OSError:
         return False
     return True

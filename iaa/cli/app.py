@@ -13,6 +13,7 @@ import typer
 from iaa.cli.console import CleanFormatter, answer_json, finish, note
 from iaa.cli.verbs import Verbs
 from iaa.library.errors import UsageError, describe_error, explain, is_ours, message_of
+from iaa.library.names import told_version
 from iaa.library.plain import clean_lines
 from iaa.library.supervision import INTERRUPTED, how_to_go_on
 from store.system import let_go, prepare_streams
@@ -51,11 +52,7 @@ app = typer.Typer(
 
 def _tell_version(is_asked: bool) -> None:
     if is_asked:
-        import importlib.metadata
-        import platform
-
-        version = importlib.metadata.version("image-aesthetics-store")
-        print(f"iaa {version}, Python {platform.python_version()}")
+        print(told_version())
         raise typer.Exit
 
 
@@ -89,10 +86,6 @@ def main(arguments: list[str] | None = None) -> None:
                 error.message = clean_lines(error.message, sys.stderr)
             error.show()
         sys.exit(2)
-    except UsageError as error:
-        if not _answer_error(error, message_of(error), 2, arguments):
-            _explain(error)
-        sys.exit(2)
     except BrokenPipeError:
         let_go()
     except (typer.Abort, KeyboardInterrupt):
@@ -102,12 +95,13 @@ def main(arguments: list[str] | None = None) -> None:
     except typer.Exit as stop:
         code = stop.exit_code
     except Exception as error:
+        code = 2 if isinstance(error, UsageError) else 1
         try:
-            if not is_ours(error) or not _answer_error(error, message_of(error), 1, arguments):
+            if not is_ours(error) or not _answer_error(error, message_of(error), code, arguments):
                 _explain(error)
         except BrokenPipeError:
             let_go()
-        sys.exit(1)
+        sys.exit(code)
     finish(code if isinstance(code, int) else 0)
 
 

@@ -48,9 +48,5 @@ def probe(
 
     layout = options.choose_layout(dataset, data)
     done = fit_probes(layout, backbone, output, unit_norm, joint, seed, n_boot, save, save_fit, overwrite)
-    answer(
-        as_json,
-        {"dataset": done.dataset, "head": done.head, **done.to_dict()},
-        done.table(),
-        notes=done.notes,
-    )
+    value = {"dataset": done.dataset, "head": done.head, **done.to_dict()}
+    answer(as_json, value, done.table(), notes=done.notes)

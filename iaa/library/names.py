@@ -1,4 +1,4 @@
-"""Names that the library and its faces share; nothing is loaded to know them."""
+"""What the library and its faces are at one about; nothing is loaded to know them."""
 
 from typing import Literal
 
@@ -10,3 +10,12 @@ Method = Literal[
 """How the prompts of a set make a score (docs/prompting.md)."""
 STARS_FROM = (20.0, 50.0, 80.0, 95.0)
 """Percentiles from which on a photograph has two, three, four and five stars."""
+
+
+def told_version() -> str:
+    """Which version this is, and on which Python."""
+    import importlib.metadata
+    import platform
+
+    version = importlib.metadata.version("image-aesthetics-store")
+    return f"iaa {version}, Python {platform.python_version()}"
