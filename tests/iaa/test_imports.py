@@ -106,7 +106,7 @@ def data(tmp_path_factory):
         (["dataset", "list"], ("h5py",)),
         (["info", "{}/mine/targets.h5"], ()),
         (["verify", "{}"], ()),
-        (["head", "list"], ("h5py",)),
+        (["head", "list"], ()),
         (["backbone", "list"], ARRAYS),
         (["rate", "show", "-d", "mine"], ()),
     ],
