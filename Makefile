@@ -50,7 +50,9 @@ lab: $(READY) ## JupyterLab on the cached arrays
 verify: $(READY) ## check every stored byte against its digest
 	$(BIN)/iaa verify --data "$(DATA)"
 
-# One process per core, at most four, with one thread each: two processes are faster than two threads.
+# One process per core, at most four, with one thread each: two processes are faster than two threads. The tests
+# start hundreds of processes, which are not to compile every module anew where bytecode is not kept by default.
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test: $(READY) ## the tests: offline, on the CPU

@@ -37,7 +37,7 @@ from finetune.model import (
 from finetune.settings import Settings
 from finetune.sources import RowNumbers, Source
 from finetune.targets import Lesson
-from store.durable import publish
+from store.durable import whole_file
 
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
 CHECKPOINT_SECONDS = 300.0
@@ -321,6 +321,5 @@ def _keep_best(folder: Path, tensors: dict[str, Tensor], state: State) -> None:
 def _write_log(path: Path, state: State) -> None:
     """All epochs so far, one JSON object a line; the whole file anew, so that it never tells of an epoch that
     a resume will do again."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(entry) + "\n" for entry in state.history), encoding="utf-8")
-    publish(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text("".join(json.dumps(entry) + "\n" for entry in state.history), encoding="utf-8")

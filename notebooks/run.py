@@ -24,6 +24,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from analysis.results.methods import REPORT_VARIABLE
+from store.durable import whole_file
 from store.json_files import read_json
 
 FOLDER = Path(__file__).resolve().parent
@@ -300,6 +301,5 @@ def _whisker(metric: Mapping[str, float] | None) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")

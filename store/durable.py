@@ -9,6 +9,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,6 +113,41 @@ def publish(partial: Path, path: Path) -> None:
     system.flush_folder(path.parent)
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """The temporary name under which the body writes a file, alone; then it gets its own name. It appears
+    complete or not at all, and of what fails nothing stays. Raises SpaceError for the body's OSError."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with sole_writer(partial):
+            try:
+                yield partial
+                publish(partial, path)
+            except BaseException:
+                system.remove_open(partial)
+                raise
+    except OSError as error:
+        raise space_error(path, error) from error
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder, which the body makes. One that was left half made is removed first."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        if partial.exists():
+            shutil.rmtree(partial)
+        try:
+            yield partial
+            os.replace(partial, path)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        system.flush_folder(path.parent)
+    except OSError as error:
+        raise space_error(path, error) from error
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder of files; one that is not there is removed already. Of a link to a folder the link is
     removed: what lies there is not ours."""
@@ -153,7 +189,7 @@ def space_error(path: Path, error: OSError) -> SpaceError:
         )
     return SpaceError(
         f"cannot write {path}: {error.strerror or error}. Nothing that was finished is lost. "
-        "Free some space or choose another place (--data), then run the same command again."
+        "Free some space or choose another place, then run the same command again."
     )
 
 

@@ -23,10 +23,10 @@ from analysis.probing.gram import accumulate
 from analysis.probing.probes import JoinedRows, Probe, ProbeFit
 from analysis.results.methods import METRICS, MethodResult
 from analysis.twins import first_equal_rows, tie
+from store.durable import whole_file, write_json
 from store.errors import StoreError
 from store.features import Features
 from store.json_files import read_note
-from store.sealed import publish, write_json
 from store.targets import Targets
 from store.tensor_files import read_safetensors
 
@@ -243,9 +243,8 @@ def save_head(path: Path | str, head: Head) -> Path:
     content = save_tensors(tensors)
     weights = _with_suffix(path, ".safetensors")
     weights.parent.mkdir(parents=True, exist_ok=True)
-    partial = weights.with_name(weights.name + ".partial")
-    partial.write_bytes(content)
-    publish(partial, weights)
+    with whole_file(weights) as partial:
+        partial.write_bytes(content)
     described = {
         "schema": HEAD_SCHEMA,
         "schema_version": HEAD_VERSION,

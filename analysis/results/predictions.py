@@ -1,6 +1,5 @@
 """What each method predicted for each test image, as files: pages compare methods that others ran."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from analysis.evidence.bootstrap import Difference, Prediction, paired_differences
 from analysis.results.methods import MethodResult
+from store.durable import whole_file
 from store.rows import align
 
 
@@ -31,7 +31,8 @@ def result_name(result: MethodResult) -> str:
 
 
 def write_predictions(path: Path | str, predicted: Mapping[str, Predicted]) -> None:
-    """Write the predictions of several methods as one .npz file, complete or not at all."""
+    """Write the predictions of several methods as one .npz file, complete or not at all. Raises
+    SpaceError."""
     arrays: dict[str, np.ndarray] = {}
     for name, found in predicted.items():
         arrays |= {f"{name}|image_id": found.image_id, f"{name}|y": found.y, f"{name}|is_high": found.is_high}
@@ -40,10 +41,8 @@ def write_predictions(path: Path | str, predicted: Mapping[str, Predicted]) -> N
                 arrays[f"{name}|{part}"] = values
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(partial, path)
 
 
 def read_predictions(paths: Iterable[Path | str]) -> dict[str, Predicted]:

@@ -6,8 +6,6 @@ Both expect CLIP's joint embedding at unit length, of exactly one backbone.
 """
 
 import hashlib
-import json
-import os
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from safetensors.torch import save as save_tensors
 
 from embed.backbones.checkpoints import read_checkpoint
+from store.durable import whole_file, write_json
 from store.tensor_files import TensorFileError
 
 EXPECTED_DIM = {"vit_b32.openai": 512, "vit_l14.openai": 768}
@@ -116,15 +115,7 @@ def convert_head(checkpoint: Path, target: Path, backbone: str, output: str = "e
         },
     }
     target.parent.mkdir(parents=True, exist_ok=True)
-    _write(Path(f"{target}.safetensors"), content)
-    _write(Path(f"{target}.json"), (json.dumps(description, indent=1, sort_keys=True) + "\n").encode())
+    with whole_file(Path(f"{target}.safetensors")) as partial:
+        partial.write_bytes(content)
+    write_json(Path(f"{target}.json"), description)
     return Path(f"{target}.json")
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from torchvision import transforms as tv
-
 from embed.backbones.registry import BackboneError
+from embed.uncompiled import library
+
+tv = library("torchvision.transforms")
 
 _ORDER = ("resize", "crop", "rgb", "tensor", "normalize")
 _RGB_STEPS = ("MaybeConvertMode", "_convert_to_rgb")

@@ -12,7 +12,7 @@ from embed.images.kinds import KINDS
 from embed.images.options import format_toml
 from embed.images.sources import FolderSource, is_url, open_source
 from embed.images.table import ImageTable, default_threshold, hash_split
-from store.durable import make_folder, publish
+from store.durable import make_folder, whole_file
 from store.errors import TableError, UnsafeNameError, did_you_mean, hinting
 from store.file_names import dataset_folder
 from store.text import read_toml
@@ -62,9 +62,8 @@ def add_dataset(
         return found
     build_table(config)  # every complaint before anything is written
     make_folder(folder)
-    partial = existing.with_name("dataset.toml.partial")
-    partial.write_text(format_toml(name, kind, known_options, cleaned), encoding="utf-8")
-    publish(partial, existing)
+    with whole_file(existing) as partial:
+        partial.write_text(format_toml(name, kind, known_options, cleaned), encoding="utf-8")
     return config
 
 

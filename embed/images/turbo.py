@@ -13,11 +13,13 @@ import numpy as np
 import simplejpeg
 import torch
 from PIL import Image
-from torchvision import transforms as tv
-from torchvision.transforms.v2 import functional as tvf
 
 from embed.images.decode import MAX_PIXELS, ImageError, check_pixels
 from embed.images.geometry import Steps
+from embed.uncompiled import library
+
+tv = library("torchvision.transforms")
+tvf = library("torchvision.transforms.v2.functional")
 
 JPEG_START = b"\xff\xd8\xff"
 _ORIENTATION_TAG = 0x0112

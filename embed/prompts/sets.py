@@ -11,6 +11,7 @@ from string import Formatter
 
 import numpy as np
 
+from embed.uncompiled import library
 from store.digests import digest_of_strings
 from store.errors import MissingFileError, TableError, UnsafeNameError, did_you_mean
 from store.file_names import check_name
@@ -182,9 +183,7 @@ def load_content_names(name: str) -> tuple[str, ...]:
     if name not in _TIMM_SUBSET:
         raise PromptSetError(f"unknown list of contents {name!r}; known: {', '.join(NAMED_CONTENTS)}")
     # Imported here: timm takes seconds and only this needs it.
-    from timm.data.imagenet_info import ImageNetInfo
-
-    info = ImageNetInfo(_TIMM_SUBSET[name])
+    info = library("timm.data.imagenet_info").ImageNetInfo(_TIMM_SUBSET[name])
     return tuple(text.split(",")[0].strip() for text in info.label_descriptions())
 
 

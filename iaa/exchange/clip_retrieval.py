@@ -62,7 +62,7 @@ def write(
             file = partial / "metadata" / f"metadata_{name}.parquet"
             pq.write_table(table.replace_schema_metadata(said), file)
 
-    write_new(folder, fill)
+    write_new(folder, fill, is_folder=True)
     return len(kept)
 
 

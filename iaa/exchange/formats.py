@@ -3,8 +3,6 @@
 Every row goes out, in order; a failed row stays one. Rows are checked against their digests as they are read.
 """
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from store.durable import make_folder, publish, space_error
+from store.durable import make_folder, space_error, whole_file, whole_folder
 from store.errors import StoreError
 from store.features import Features, Status
 from store.imports import Imported
-from store.system import flush_folder
 
 ABOUT = "iaa"
 """Key under which an exported file says what it was made from."""
@@ -85,7 +82,7 @@ def about(features: Features, unit_norm: bool) -> dict[str, Any]:
     }
 
 
-def write_new(path: Path, write: Callable[[Path], None]) -> None:
+def write_new(path: Path, write: Callable[[Path], None], is_folder: bool = False) -> None:
     """Let `write` make a file or a folder under a temporary name; it then appears complete or not at all.
 
     Raises StoreError where it exists, SpaceError."""
@@ -93,16 +90,9 @@ def write_new(path: Path, write: Callable[[Path], None]) -> None:
         raise StoreError(
             f"{path} exists already and is left alone. Choose another name, or replace it: --overwrite"
         )
-    partial = path.with_name(path.name + ".partial")
     try:
         make_folder(path.parent)
-        if partial.is_dir():  # of an export that was stopped
-            shutil.rmtree(partial)
-        write(partial)
-        if partial.is_dir():
-            os.replace(partial, path)
-            flush_folder(path.parent)
-        else:
-            publish(partial, path)
     except OSError as error:
         raise space_error(path, error) from error
+    with whole_folder(path) if is_folder else whole_file(path) as partial:
+        write(partial)

@@ -23,6 +23,7 @@ def write(
 
     Raises SchemaError for an unknown output, StoreError where the file exists, SpaceError.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     tensors = {name: np.ascontiguousarray(features.read(name, unit_norm=unit_norm)) for name in outputs}
@@ -32,7 +33,14 @@ def write(
         "failures": json.dumps({str(row): reason for row, reason in sorted(features.failures.items())}),
     }
     tensors["status"] = np.ascontiguousarray(features.status)
-    write_new(path, lambda partial: save_file(tensors, partial, said))
+
+    def fill(partial: Path) -> None:
+        try:
+            save_file(tensors, partial, said)
+        except SafetensorError as error:  # all that can fail here is writing
+            raise OSError(str(error)) from error
+
+    write_new(path, fill)
     return features.n_images
 
 

@@ -1,6 +1,5 @@
 """Images in an order, best first: one value that tables, files, contact sheets and notebooks show."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from iaa.library.progress import Progress, show_progress
 from iaa.library.results import metric_text
 from iaa.library.sheets import Section, page, strip
 from iaa.library.table import Table
+from store.durable import whole_file
 
 if TYPE_CHECKING:
     from analysis.prompting.scores import ImageRanking
@@ -198,7 +198,7 @@ class Ranking(Table):
         thumbnails in it that needs no network, complete or not at all; returns its path.
 
         An image that cannot be read is a placeholder with the reason. Raises UsageError where there are no
-        photographs, or the file cannot be written.
+        photographs, SpaceError where the file cannot be written.
         """
         path = Path(path)
         sections: list[Section] = [("Best" if self.score_name == "score" else "Closest", self.best(top))]
@@ -208,20 +208,15 @@ class Ranking(Table):
             sections.insert(0, ("The picture", [self.asked.query]))
         photographs = self.photographs()
         rows = [row for _, each in sections for row in each]
-        partial = path.with_name(path.name + ".partial")
-        try:
-            partial.unlink(missing_ok=True)
-            with partial.open("x", encoding="utf-8", errors="backslashreplace") as handle:
-                asked = self.asked
-                about = ", ".join([f"{asked.backbone}/{asked.output}", *map(str, asked.facts.values())])
-                facts = [f"{about}; {len(self):,} images ranked"]
-                thumbnails = photographs.thumbnails(rows, on_done)
-                handle.writelines(page(self.title, facts, sections, thumbnails, self.score_name))
-            os.replace(partial, path)
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        asked = self.asked
+        about = ", ".join([f"{asked.backbone}/{asked.output}", *map(str, asked.facts.values())])
+        facts = [f"{about}; {len(self):,} images ranked"]
+        with (
+            whole_file(path) as partial,
+            partial.open("w", encoding="utf-8", errors="backslashreplace") as handle,
+        ):
+            thumbnails = photographs.thumbnails(rows, on_done)
+            handle.writelines(page(self.title, facts, sections, thumbnails, self.score_name))
         return path
 
     def copy_to(self, folder: Path | str, top: int) -> list[Path]:

@@ -1,14 +1,13 @@
 """Answers as tables: rows with named columns, that a notebook shows and other programs read."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iaa.library.errors import UsageError
 from store.csv_files import write_rows
+from store.durable import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,19 +44,15 @@ class Table:
         """Write a CSV file (UTF-8, safe to open in a spreadsheet; by tabs if it ends in .tsv), complete or
         not at all; returns its path.
 
-        Raises UsageError where it cannot be written.
+        Raises SpaceError where it cannot be written.
         """
         path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle:
-                delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-                write_rows(handle, list(self.columns), zip(*self.columns.values(), strict=True), delimiter)
-            os.replace(partial, path)
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        with (
+            whole_file(path) as partial,
+            partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as handle,
+        ):
+            delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+            write_rows(handle, list(self.columns), zip(*self.columns.values(), strict=True), delimiter)
         return path
 
     def _repr_html_(self) -> str:

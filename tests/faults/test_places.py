@@ -3,12 +3,21 @@
 import ctypes
 import errno
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from analysis.evidence.bootstrap import Prediction
+from analysis.probing.heads import Head, save_head
+from analysis.results.predictions import Predicted, write_predictions
+from iaa.exchange import FORMATS
+from iaa.library.table import Table
 from store import SpaceError, StoreError, open_features, verify_folder
 from store.locks import write_lock
 from store.parts import begin, merge_parts, missing_parts, write_part
@@ -194,3 +203,65 @@ def test_an_image_without_permission_is_a_failed_row(tmp_path):
         as_nobody(code, tmp_path, "from embed.reading import Decoding, load_row")
         == "cannot read: Permission denied\n"
     )
+
+
+def save_a_head(path: Path, finished: Path) -> None:
+    weight = np.random.default_rng(1).normal(size=(1, 4000))
+    save_head(path, Head(((weight, np.zeros(1)),), "b", "embedding", True, {"origin": "nowhere"}))
+
+
+def save_predictions(path: Path, finished: Path) -> None:
+    n = 4000
+    y = np.random.default_rng(1).normal(size=n)
+    predicted = Predicted(np.arange(n).astype(str), y, y > 0, Prediction(y, y > 0))
+    write_predictions(path, {"a method": predicted})
+
+
+def export_as(name: str) -> Callable[[Path, Path], None]:
+    def write(path: Path, finished: Path) -> None:
+        with open_features(finished / "features/b.h5") as features:
+            FORMATS[name].write(features, path, ["embedding"])
+
+    return write
+
+
+WRITERS: dict[str, Callable[[Path, Path], object]] = {
+    "a.csv": lambda path, _: Table("", {"n": list(range(9000))}).to_csv(path),
+    "b.csv": export_as("csv"),
+    "c.parquet": export_as("parquet"),
+    "d.safetensors": export_as("safetensors"),
+    "e": export_as("clip-retrieval"),
+    "f.safetensors": save_a_head,
+    "g.npz": save_predictions,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_answer_that_does_not_fit_is_a_clear_error_and_leaves_nothing(small_disk, finished, name):
+    folder = small_disk(16)
+    mount(folder, "size=64k", MS_REMOUNT)
+    (folder / "other").write_bytes(bytes(56 << 10))
+    path = folder / name
+    with pytest.raises(SpaceError, match=f"cannot write {re.escape(str(path))}: .*Free some space"):
+        WRITERS[name](path, finished)
+    assert [p.name for p in folder.iterdir()] == ["other"]
+    mount(folder, "size=8m", MS_REMOUNT)
+    WRITERS[name](path, finished)
+    assert path.exists()
+    if path.suffix == ".csv" and name[0] == "a":
+        before = path.read_bytes()
+        mount(folder, f"size={len(before) + (64 << 10)}", MS_REMOUNT)
+        with pytest.raises(SpaceError):
+            Table("", {"n": list(range(90_000))}).to_csv(path)
+        assert path.read_bytes() == before
+
+
+def test_two_that_write_one_file_wait_for_each_other(tmp_path):
+    path = tmp_path / "table.csv"
+    tables = [Table("", {"n": [k] * 3000}) for k in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(table.to_csv, path) for table in tables * 4]:
+            done.result()
+    (value,) = set(path.read_text().split()[1:])
+    assert int(value) in range(8) and path.read_text().count("\n") == 3001
+    assert list(tmp_path.iterdir()) == [path]

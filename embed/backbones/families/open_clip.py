@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from embed.backbones.families import Family, Model, Texts, Transform, unknown_name, unknown_weights
 from embed.backbones.spec import BackboneError, BackboneSpec, UnknownBackbone, read_config
+from embed.uncompiled import library
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ def _parse(name: str) -> BackboneSpec | None:
 
 
 def _check(spec: BackboneSpec, has_file: bool) -> None:
-    import open_clip
+    open_clip = library("open_clip")
 
     if spec.architecture not in open_clip.list_models():
         raise UnknownBackbone(unknown_name(spec, "architecture", spec.architecture, open_clip.list_models()))
@@ -44,7 +45,7 @@ def _named_by_user(spec: BackboneSpec) -> bool:
 
 
 def _hub_location(spec: BackboneSpec) -> tuple[str, tuple[str, ...], str]:
-    import open_clip
+    open_clip = library("open_clip")
 
     entry = open_clip.get_pretrained_cfg(spec.architecture, spec.pretrained)
     repo, _, file = entry.get("hf_hub", "").rpartition("/")
@@ -52,7 +53,7 @@ def _hub_location(spec: BackboneSpec) -> tuple[str, tuple[str, ...], str]:
 
 
 def _build(spec: BackboneSpec, device: "torch.device") -> "tuple[nn.Module, Transform]":
-    import open_clip
+    open_clip = library("open_clip")
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     entry = {} if spec.config is not None else _entry(spec) or _shared_preprocessing(spec)
@@ -80,7 +81,7 @@ def _build(spec: BackboneSpec, device: "torch.device") -> "tuple[nn.Module, Tran
 
 def _entry(spec: BackboneSpec) -> dict[str, Any]:
     """open_clip's own entry for (architecture, tag), after the checks it only warns about; {} for none."""
-    import open_clip
+    open_clip = library("open_clip")
 
     entry = open_clip.get_pretrained_cfg(spec.architecture, spec.pretrained)
     if not entry:
@@ -105,7 +106,7 @@ def _shared_preprocessing(spec: BackboneSpec) -> dict[str, Any]:
 
     Where they differ, or there are none, {}: open_clip's own choice for the architecture.
     """
-    import open_clip
+    open_clip = library("open_clip")
 
     known = [
         {key: entry[key] for key in _PREPROCESSING if key in entry}
@@ -175,7 +176,7 @@ def _text_parts(model: Model) -> Model:
 
 
 def _tokenizer(spec: BackboneSpec) -> "Callable[..., Tensor]":
-    import open_clip
+    open_clip = library("open_clip")
 
     with _built_name(spec) as name:
         try:
@@ -191,7 +192,7 @@ def _tokenizer(spec: BackboneSpec) -> "Callable[..., Tensor]":
 
 
 def _text_length_of(spec: BackboneSpec) -> int:
-    import open_clip
+    open_clip = library("open_clip")
 
     with _built_name(spec) as name:
         config = open_clip.get_model_config(name)

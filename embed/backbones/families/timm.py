@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from embed.backbones.families import Family, Model, Transform, unknown_name, unknown_weights
 from embed.backbones.spec import BackboneError, BackboneSpec, UnknownBackbone, read_config
+from embed.uncompiled import library
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ def _named_by_user(spec: BackboneSpec) -> bool:
 
 
 def _hub_location(spec: BackboneSpec) -> tuple[str, tuple[str, ...], str]:
-    import timm
+    timm = library("timm")
 
     if "/" in spec.id:  # weights of one's own
         return "", (), ""
@@ -45,7 +46,7 @@ def _hub_location(spec: BackboneSpec) -> tuple[str, tuple[str, ...], str]:
 
 
 def _build(spec: BackboneSpec, device: "torch.device") -> "tuple[nn.Module, Transform]":
-    import timm
+    timm = library("timm")
 
     data: Any = timm.data  # timm does not type its exports
     arguments: dict[str, Any] = {"pretrained": False}
@@ -74,13 +75,13 @@ def _built_name(spec: BackboneSpec) -> str:
 
 
 def _tags(architecture: str) -> list[str]:
-    import timm
+    timm = library("timm")
 
-    return timm.list_pretrained(f"{escape(architecture)}.*")
+    return list(timm.list_pretrained(f"{escape(architecture)}.*"))
 
 
 def _check(spec: BackboneSpec, has_file: bool) -> None:
-    import timm
+    timm = library("timm")
 
     architecture, _, transform_tag = spec.architecture.partition(".")
     if not timm.is_model(architecture):
@@ -112,7 +113,7 @@ def _image_outputs(model: Model, images: "Tensor") -> "dict[str, Tensor]":
 
 
 def _to_layout(state: "dict[str, Tensor]", model: Model) -> "dict[str, Tensor]":
-    import timm
+    timm = library("timm")
     from timm.models.vision_transformer import checkpoint_filter_fn
 
     if isinstance(model, timm.models.VisionTransformer) and "mask_token" in state:

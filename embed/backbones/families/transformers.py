@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from embed.backbones.families import Family, Model, Texts, Transform
 from embed.backbones.spec import BackboneError, BackboneSpec
 from embed.backbones.weights import WeightsUnavailable
+from embed.uncompiled import library
 
 if TYPE_CHECKING:
     import torch
@@ -188,7 +189,7 @@ def _transform(spec: BackboneSpec) -> Transform:
 
     Raises BackboneError for a processor that does something else.
     """
-    from torchvision import transforms as tv
+    tv = library("torchvision.transforms")
 
     with _installed(spec):
         from transformers import AutoImageProcessor

@@ -1,0 +1,54 @@
+"""Libraries are imported without torch's compiler, which is there when something needs it."""
+
+import subprocess
+import sys
+
+COUNTED = """
+import sys
+{before}
+import embed.batching
+from embed.uncompiled import library
+timm, open_clip = library("timm"), library("open_clip")
+model = timm.create_model("resnet18").eval()
+import torch
+with torch.inference_mode():
+    model(torch.zeros(1, 3, 64, 64))
+print("torch._dynamo" in sys.modules)
+"""
+NEEDED = """
+import torch, torchvision
+assert torch.compiler.disable.__module__ == "torch.compiler"
+kept = torchvision.ops.roi_align.__globals__["is_compile_supported"]
+assert kept("cpu") in (True, False)
+import torch._dynamo.utils
+assert kept("cpu") == torch._dynamo.utils.is_compile_supported("cpu")
+assert torch._dynamo.utils.__spec__ is not None
+boxes = torch.tensor([[0.0, 0.0, 0.0, 7.0, 7.0]])
+assert torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), boxes, 2).shape == (1, 1, 2, 2)
+"""
+ASKED_FOR_MORE = """
+import embed.uncompiled
+class Poor(embed.uncompiled._StandIn):
+    def __setattr__(self, name, value):
+        if name != "is_compile_supported":
+            super().__setattr__(name, value)
+embed.uncompiled._StandIn = Poor
+"""
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_compiler_is_loaded_when_it_is_needed_and_not_before():
+    assert run(COUNTED.format(before="") + NEEDED) == "False"
+
+
+def test_a_library_that_asks_for_more_of_the_compiler_gets_it():
+    assert run(COUNTED.format(before=ASKED_FOR_MORE) + NEEDED) == "True"
+
+
+def test_a_compiler_that_is_loaded_already_stays():
+    assert run(COUNTED.format(before="import torch._dynamo") + NEEDED) == "True"
