@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn, optim
 
+from finetune.errors import FinetuneError
 from finetune.model import DistributionModel
-from finetune.targets import FinetuneError
 from store.durable import publish
 from store.errors import StoreError
 from store.tensor_files import TensorFileError, check_tensor_file

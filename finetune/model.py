@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from embed.backbones.loading import Backbone
 from embed.backbones.towers import image_outputs
+from finetune.errors import FinetuneError
 from finetune.settings import Settings
-from finetune.targets import FinetuneError
 
 
 class DistributionModel(nn.Module):
@@ -137,9 +137,7 @@ def parameter_groups(model: DistributionModel, settings: Settings) -> list[dict[
         }
     ]
     if tower:
-        groups.append(
-            {"params": tower, "lr": settings.lr_tower, "weight_decay": settings.weight_decay_tower}
-        )
+        groups.append({"params": tower, "lr": settings.lr_tower, "weight_decay": settings.weight_decay_tower})
     return groups
 
 

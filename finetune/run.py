@@ -9,10 +9,11 @@ import torch
 
 from embed.backbones.loading import Backbone
 from embed.options import Options
+from finetune.errors import FinetuneError
 from finetune.model import build_model
 from finetune.settings import Settings
 from finetune.sources import Source
-from finetune.targets import FinetuneError, Lesson
+from finetune.targets import Lesson
 from finetune.training import Progress, train
 from finetune.tuned import MARK, read_record, save_tuned
 from store import Targets

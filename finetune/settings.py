@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_type_hints
 
-from finetune.targets import FinetuneError
+from finetune.errors import FinetuneError
 
 PRECISIONS = ("float32", "bfloat16")
 OPTIMIZERS = ("sgd", "adam")

@@ -6,14 +6,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from embed.images.datasets import hash_split
+from finetune.errors import FinetuneError
 from store import Targets
 
 N_SCORE_LEVELS = 10
 """Levels of a data set that has scores instead of votes."""
-
-
-class FinetuneError(Exception):
-    """Fine-tuning cannot be done as asked, or went wrong; the message says what to do."""
 
 
 @dataclass(frozen=True)

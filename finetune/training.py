@@ -25,6 +25,7 @@ from finetune.checkpoint import (
     save_tensors,
     save_training,
 )
+from finetune.errors import FinetuneError
 from finetune.loss import emd_r2
 from finetune.model import (
     DistributionModel,
@@ -35,7 +36,7 @@ from finetune.model import (
 )
 from finetune.settings import Settings
 from finetune.sources import RowNumbers, Source
-from finetune.targets import FinetuneError, Lesson
+from finetune.targets import Lesson
 from store.durable import whole_file
 
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"

@@ -14,8 +14,8 @@ from embed.backbones.registry import resolve_backbone
 from embed.backbones.state_dicts import fit_classifier
 from embed.backbones.weights import file_sha256
 from finetune.checkpoint import read_tensors, save_tensors
+from finetune.errors import FinetuneError
 from finetune.model import DistributionModel, head_distribution
-from finetune.targets import FinetuneError
 from store.durable import write_json
 from store.errors import StoreError
 from store.json_files import read_note

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iaa.library.backbones import list_backbones, load_backbone
-    from iaa.library.dataset import Dataset, add_dataset, list_datasets, open_dataset
+    from iaa.library.dataset import Dataset, add_dataset, open_dataset
+    from iaa.library.datasets import list_datasets
     from iaa.library.errors import UsageError
     from iaa.library.probing import ProbeFit
     from iaa.library.ranking import Ranking
@@ -38,7 +39,7 @@ _PLACES = {
     "UsageError": "errors",
     "add_dataset": "dataset",
     "list_backbones": "backbones",
-    "list_datasets": "dataset",
+    "list_datasets": "datasets",
     "load_backbone": "backbones",
     "open_dataset": "dataset",
 }

@@ -17,7 +17,7 @@ def main() -> None:
         signal.signal(number, _stop)
     if sys.argv[1:] == ["--version"] and _tell_version():
         return
-    from iaa.cli.console import prepare_streams
+    from store.system import prepare_streams
 
     prepare_streams()  # before anything is opened that could get the number of a closed one
     from iaa.cli.app import main as run
@@ -27,12 +27,10 @@ def main() -> None:
 
 def _tell_version() -> bool:
     """Answer what needs nothing loaded; False where that cannot be written, which the program explains."""
-    import importlib.metadata
-    import platform
+    from iaa.library.names import told_version
 
-    version = importlib.metadata.version("image-aesthetics-store")
     try:
-        os.write(1, f"iaa {version}, Python {platform.python_version()}\n".encode())
+        os.write(1, f"{told_version()}\n".encode())
     except OSError:
         return False
     return True

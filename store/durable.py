@@ -13,14 +13,15 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from store import system
 from store.errors import SpaceError
 
-Piece = tuple[int, bytes | np.ndarray]
+if TYPE_CHECKING:
+    import numpy as np
+
+Piece = tuple[int, "bytes | np.ndarray"]
 """Where in the file, and what."""
 
 logger = logging.getLogger(__name__)
@@ -193,8 +194,10 @@ def space_error(path: Path, error: OSError) -> SpaceError:
     )
 
 
-def _write_at(descriptor: int, position: int, piece: bytes | np.ndarray) -> None:
-    if isinstance(piece, np.ndarray):
+def _write_at(descriptor: int, position: int, piece: "bytes | np.ndarray") -> None:
+    if not isinstance(piece, bytes | bytearray | memoryview):
+        import numpy as np
+
         view = memoryview(np.ascontiguousarray(piece).view(np.uint8).reshape(-1).data)
     else:
         view = memoryview(piece)

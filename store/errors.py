@@ -71,7 +71,7 @@ class TableError(SchemaError):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """" Did you mean X or Y?" for a mistyped name, up to three known ones, the most alike first; '' where
+    """ " Did you mean X or Y?" for a mistyped name, up to three known ones, the most alike first; '' where
     none is like it."""
     names = {name.casefold(): name for name in known}
     close = get_close_matches(given.casefold(), names, n=3)

@@ -211,3 +211,29 @@ def ended_by(code: int) -> str | None:
 def is_crash(code: int) -> bool:
     """True if an exit code says that native code crashed."""
     return ended_by(code) in _SIGNALS_OF_CRASHES or code in _NATIVE_CRASHES
+
+
+def prepare_streams() -> None:
+    """Make standard streams that can be written to whatever the shell, the locale or a closed pipe left us.
+
+    A closed one is opened on nothing: else the next file that is opened would get its number, and be
+    written into by whoever prints. What cannot be encoded is escaped instead of ending the program.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def let_go(code: int = 141) -> None:
+    """Whoever read the output has left (`| head`): end without a word, as a signal would have done it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 
 
 def accuracy(is_high: Bool[np.ndarray, " n"], predicted_high: Bool[np.ndarray, " n"]) -> float:
@@ -33,6 +32,8 @@ def plcc(y: Float[np.ndarray, " n"], prediction: Float[np.ndarray, " n"]) -> flo
 
 def srcc(y: Float[np.ndarray, " n"], prediction: Float[np.ndarray, " n"]) -> float:
     """Spearman's rank correlation, -1 to 1, ties at their average rank; NaN if either side is constant."""
+    from scipy.stats import rankdata  # it costs more to load than all else that a head needs
+
     return plcc(rankdata(y), rankdata(prediction))
 
 

@@ -1,37 +1,22 @@
 """The command line `iaa`."""
 
-import importlib.metadata
 import logging
 import os
-import platform
 import signal
 import sys
 import traceback
-from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import typer
 
-from iaa.cli import datasets as commands_data
-from iaa.cli import embed as commands_embed
-from iaa.cli import exchange as commands_exchange
-from iaa.cli import finetune as commands_finetune
-from iaa.cli import groups as commands_groups
-from iaa.cli import heads as commands_heads
-from iaa.cli import open as commands_open
-from iaa.cli import probe as commands_probe
-from iaa.cli import prompts as commands_prompts
-from iaa.cli import rank as commands_rank
-from iaa.cli import rate as commands_rate
-from iaa.cli import report as commands_report
-from iaa.cli import store as commands_store
-from iaa.cli import taste as commands_taste
-from iaa.cli import xmp as commands_xmp
-from iaa.cli.console import CleanFormatter, answer_json, note, prepare_streams
-from iaa.library.errors import UsageError, describe_error, is_ours, message_of
+from iaa.cli.console import CleanFormatter, answer_json, finish, note
+from iaa.cli.verbs import Verbs
+from iaa.library.errors import UsageError, describe_error, explain, is_ours, message_of
+from iaa.library.names import told_version
 from iaa.library.plain import clean_lines
-from iaa.library.supervision import INTERRUPTED, crash_folder, how_to_go_on, supervise
+from iaa.library.supervision import INTERRUPTED, how_to_go_on
+from store.system import let_go, prepare_streams
 
 # Typer brings click under different names from version to version; wrong usage is this class in all of them.
 UsageProblem: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -40,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="iaa",
+    cls=Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -62,27 +48,11 @@ app = typer.Typer(
     Your own photographs, in the browser: iaa open FOLDER
     """,
 )
-commands_open.register(app)
-commands_data.register(app)
-commands_embed.register(app)
-commands_finetune.register(app)
-commands_exchange.register(app)
-commands_prompts.register(app)
-commands_probe.register(app)
-commands_heads.register(app)
-commands_rank.register(app)
-commands_rate.register(app)
-commands_taste.register(app)
-commands_xmp.register(app)
-commands_groups.register(app)
-commands_store.register(app)
-commands_report.register(app)
 
 
 def _tell_version(is_asked: bool) -> None:
     if is_asked:
-        version = importlib.metadata.version("image-aesthetics-store")
-        print(f"iaa {version}, Python {platform.python_version()}")
+        print(told_version())
         raise typer.Exit
 
 
@@ -116,12 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
                 error.message = clean_lines(error.message, sys.stderr)
             error.show()
         sys.exit(2)
-    except UsageError as error:
-        if not _answer_error(error, message_of(error), 2, arguments):
-            _tell(error)
-        sys.exit(2)
     except BrokenPipeError:
-        _let_go()
+        let_go()
     except (typer.Abort, KeyboardInterrupt):
         note(f"Interrupted. {how_to_go_on(arguments or sys.argv[1:])}")
         sys.stderr.flush()
@@ -129,22 +95,19 @@ def main(arguments: list[str] | None = None) -> None:
     except typer.Exit as stop:
         code = stop.exit_code
     except Exception as error:
+        code = 2 if isinstance(error, UsageError) else 1
         try:
-            if not is_ours(error) or not _answer_error(error, message_of(error), 1, arguments):
+            if not is_ours(error) or not _answer_error(error, message_of(error), code, arguments):
                 _explain(error)
         except BrokenPipeError:
-            _let_go()
-        sys.exit(1)
-    _finish(code if isinstance(code, int) else 0)
+            let_go()
+        sys.exit(code)
+    finish(code if isinstance(code, int) else 0)
 
 
 def _run(arguments: list[str] | None) -> Any:
-    """Typed at a shell, what decodes images runs in a child process that may crash; all else runs here."""
-    typed = sys.argv[1:] if arguments is None else []
-    command = next((word for word in typed if not word.startswith("-")), "")
-    if command in ("embed", "finetune") and "--help" not in typed and crash_folder() is None:
-        return supervise(typed, note)
-    code = app(arguments, standalone_mode=False, prog_name="iaa")
+    typed = sys.argv[1:] if arguments is None else None  # as what decodes images starts itself (run_apart)
+    code = app(arguments, standalone_mode=False, prog_name="iaa", obj=typed)
     if code == INTERRUPTED:  # typer's newer versions catch the interrupt and return this
         raise KeyboardInterrupt
     return code
@@ -164,43 +127,10 @@ def _answer_error(error: Exception, message: str, code: int, arguments: list[str
     return True
 
 
-def _tell(error: Exception) -> None:
-    """The message, and what to type next in a line of its own."""
-    note(f"error: {message_of(error)}")
-    if hint := getattr(error, "hint", None):
-        note(f"Try: {hint.command}")
-
-
 def _explain(error: Exception) -> None:
-    """Our own errors as one message; anything unforeseen with its traceback."""
-    if is_ours(error):
-        _tell(error)
-    elif isinstance(error, OSError) and error.strerror:  # of the machine, not of the program
-        where = f" {error.filename}" if error.filename is not None else ""
-        note(f"error: cannot use{where or ' a file'}: {error.strerror}. To see where: iaa --verbose ...")
+    """Our own errors as one message and what to type next; anything unforeseen with its traceback."""
+    unforeseen = "This was not foreseen; please report it with the lines above."
+    for line in explain(error) or ["".join(traceback.format_exception(error)), unforeseen]:
+        note(line)
+    if isinstance(error, OSError) and not is_ours(error):
         logger.info("where it was", exc_info=error)
-    elif isinstance(error, MemoryError):
-        note(f"error: there is not enough memory ({error or 'of the machine'}). Close other programs")
-    else:
-        note("".join(traceback.format_exception(error)))
-        note("This was not foreseen; please report it with the lines above.")
-
-
-def _finish(code: int) -> None:
-    """End with this code, if the answer has really gone out."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _let_go()
-    except OSError as error:
-        note(f"error: the answer cannot be written to standard output: {error.strerror}")
-        _let_go(1)
-    sys.exit(code)
-
-
-def _let_go(code: int = 141) -> None:
-    """Whoever read the output has left (`| head`): end without a word, as a signal would have done it."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    sys.exit(code)

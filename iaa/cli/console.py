@@ -5,7 +5,6 @@ from elsewhere, and a terminal obeys what it is sent.
 """
 
 import logging
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -19,6 +18,7 @@ from iaa.library.plain import clean, clean_lines, json_text
 from iaa.library.progress import show_progress
 from iaa.library.table import Table as Found
 from iaa.library.table import column_texts, is_numeric
+from store.system import let_go
 
 _IS_TERMINAL = sys.stdout is not None and sys.stdout.isatty()
 notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -94,22 +94,16 @@ class CleanFormatter(logging.Formatter):
         return clean_lines(super().format(record), sys.stderr)
 
 
-def prepare_streams() -> None:
-    """Make standard streams that can be written to whatever the shell, the locale or a closed pipe left us.
-
-    A closed one is opened on nothing: else the next file that is opened would get its number, and be
-    written into by whoever prints. What cannot be encoded is escaped instead of ending the program.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_RDWR), number)
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+def finish(code: int) -> None:
+    """End with this code, if the answer has really gone out."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        let_go()
+    except OSError as error:
+        note(f"error: the answer cannot be written to standard output: {error.strerror}")
+        let_go(1)
+    sys.exit(code)
 
 
 def _cell(value: Any, text: str) -> Text:

@@ -2,34 +2,20 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Literal
 
 import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer, note, progress
-from iaa.library import embedding
-from iaa.library.embedding import How
 from iaa.library.errors import UsageError
-from iaa.library.layout import Layout
-from iaa.library.next_steps import next_after_prompts, next_step
-from iaa.library.supervision import crash_folder
-from iaa.library.table import Table
-from iaa.library.workers import choose_devices, embed_by_workers, local_device, parse_worker
 
-if TYPE_CHECKING:
-    from embed.pipeline import Outcome
+verbs = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("embed")(embed)
-
-
+@verbs.command("embed")
 def embed(
+    context: typer.Context,
     dataset: options.Dataset = None,
     backbone: options.Backbones = None,
     prompts: Annotated[
@@ -45,12 +31,12 @@ def embed(
     device: options.Device = "auto",
     precision: options.Precision = options.FloatType.float32,
     engine: Annotated[
-        options.Engine,
+        Literal["auto", "torch", "onnxruntime"],
         typer.Option(
             help="What computes; part of what identifies the file. auto: what made the rows that are there, "
             "else on a CPU ONNX Runtime for convolutional networks, and torch."
         ),
-    ] = options.Engine.auto,
+    ] = "auto",
     batch_size: Annotated[
         str,
         typer.Option(
@@ -133,25 +119,40 @@ def embed(
         raise UsageError("--merge finishes a run, --overwrite discards it: give one of them")
     if prompts and (update or merge or devices is not None or worker is not None):
         raise UsageError("--prompts encodes texts in one process: leave --update, --merge and workers out")
+    from iaa.library import backbones
+
+    if not merge:
+        backbones.check_ids(backbone or [])
+    options.run_apart(context)
+    from iaa.library import embedding, next_steps, workers
+    from iaa.library.supervision import crash_folder
+
     layout = options.choose_layout(dataset, data)
     if merge:
-        outcomes = embedding.merge(layout, backbone)
-        if not outcomes and not as_json:
+        joined = embedding.merge(layout, backbone)
+        if not joined and not as_json:
             note(f"Nothing to join: no run is unfinished in {layout.features}")
             return
-        notes = _notes_on(layout, outcomes, [o.backbone for o in outcomes], "")
-        _answer(layout, outcomes, 0.0, as_json, notes)
+        notes = next_steps.notes_on(layout, joined, [each.backbone for each in joined])
+        answer(as_json, embedding.told(layout, joined), embedding.outcome_table(joined), notes=notes)
         return
     ids = embedding.default_backbones(layout.dataset, backbone)
     if prompts:
-        _embed_prompts(layout, backbone, prompts, weights, device, overwrite, as_json)
+        ids = embedding.reading_backbones(layout, backbone)
+        if without := [name for name in backbone or [] if name not in ids]:
+            note(f"no text tower, so no prompts: {', '.join(without)}")
+        files = backbones.weight_files(ids, weights)
+        made = embedding.embed_prompts(layout, ids, prompts, files, device, overwrite, progress)
+        step = next_steps.next_after_prompts(layout, made)
+        value = {"dataset": layout.dataset, "files": made.rows()}
+        answer(as_json, value, made, notes=[f"Next: {step.command}"] if step else [])
         return
-    how = How(
-        weights=options.weight_files(ids, weights),
-        device=local_device(device, os.environ) if worker is None else device,
+    how = embedding.How(
+        weights=backbones.weight_files(ids, weights),
+        device=workers.local_device(device, os.environ) if worker is None else device,
         precision=precision.value,
-        engine=engine.value,
-        batch_size=options.batch_size(batch_size),
+        engine=engine,
+        batch_size=embedding.parse_batch_size(batch_size),
         threads=threads,
         max_failed_share=max_failures,
         max_pixels=max_pixels,
@@ -160,94 +161,22 @@ def embed(
         check_content=check_content,
         thumbnails=thumbnails,
         crash_folder=crash_folder(),
-        worker=None if update or devices else parse_worker(worker, os.environ),
+        worker=None if update or devices else workers.parse_worker(worker, os.environ),
         n_siblings=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if worker is None else 1,
     )
     if devices is not None:
-        _embed_by_workers(layout, ids, devices, how, as_json)
+        made_by = workers.embed_by_workers(layout, ids, workers.choose_devices(devices), how, progress, note)
+        if made_by.n_dead:
+            note(made_by.complaint(layout.dataset))
+            raise typer.Exit(1)
+        notes = next_steps.notes_on(layout, made_by.outcomes, ids, made_by.told(), how.weights)
+        answer(as_json, made_by.to_dict(layout), embedding.outcome_table(made_by.outcomes), notes=notes)
         return
-    on_rows = _print_rows if progress_lines else None
-    done = embedding.embed(layout, ids, how, update, progress, note, on_rows)
-    told = "Nothing to do: every file is finished for exactly this combination."
-    if update:
-        told = "Nothing to embed: every image is the same file as before, or one that cannot be read."
-    notes = _notes_on(layout, done.outcomes, ids, "" if done.n_new else told, how.weights)
-    stages = [done.stages()] if done.n_new else []
-    _answer(layout, done.outcomes, done.rate, as_json, notes, *stages, **done.how, seconds=done.seconds)
-
-
-def _embed_by_workers(layout: Layout, ids: list[str], devices: str, how: How, as_json: bool) -> None:
-    done = embed_by_workers(layout, ids, choose_devices(devices), how, progress, note)
-    if done.n_dead:
-        note(
-            f"error: {done.n_dead} of {done.n_workers} workers did not finish. What is finished is kept: run "
-            f"the same command again to go on (iaa embed --dataset {layout.dataset} ...)."
-        )
-        raise typer.Exit(1)
-    told = "Nothing to do: every file is finished for exactly this combination."
-    if n_new := max((o.n_new for o in done.outcomes), default=0):
-        told = f"{n_new:,} images by {done.n_workers} workers, {done.rate:,.0f} images/s"
-    notes = _notes_on(layout, done.outcomes, ids, told, how.weights)
-    _answer(layout, done.outcomes, done.rate, as_json, notes, workers=done.answers)
-
-
-def _embed_prompts(
-    layout: Layout,
-    backbone: list[str] | None,
-    prompts: list[str],
-    weights: list[str] | None,
-    device: str,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
-    ids = embedding.reading_backbones(layout, backbone)
-    if without := [name for name in backbone or [] if name not in ids]:
-        note(f"no text tower, so no prompts: {', '.join(without)}")
-    files = options.weight_files(ids, weights)
-    made = embedding.embed_prompts(layout, ids, prompts, files, device, overwrite, progress)
-    step = next_after_prompts(layout, made)
-    notes = [f"Next: {step.command}"] if step else []
-    answer(as_json, {"dataset": layout.dataset, "files": made.rows()}, made, notes=notes)
+    done = embedding.embed(layout, ids, how, update, progress, note, _print_rows if progress_lines else None)
+    notes = next_steps.notes_on(layout, done.outcomes, ids, done.told(update), how.weights)
+    answer(as_json, done.to_dict(layout), *done.tables(), notes=notes)
 
 
 def _print_rows(n_rows: int, n_failed: int, is_new: bool) -> None:
     """One line of JSON on stdout for the process that started this worker."""
     print(json.dumps({"n_rows": n_rows, "n_failed": n_failed, "is_new": is_new}), flush=True)
-
-
-def _answer(
-    layout: Layout,
-    outcomes: Sequence["Outcome"],
-    rate: float,
-    as_json: bool,
-    notes: Iterable[str],
-    *stages: Table,
-    **more: Any,
-) -> None:
-    files = [asdict(outcome) for outcome in outcomes]
-    value = {"dataset": layout.dataset, "files": files, "images_per_second": rate, **more}
-    answer(as_json, value, embedding.outcome_table(outcomes), *stages, notes=notes)
-
-
-def _notes_on(
-    layout: Layout,
-    outcomes: Sequence["Outcome"],
-    ids: list[str],
-    told: str,
-    weights: Mapping[str, Path] | None = None,
-) -> Iterator[str]:
-    """Failed rows by reason, what is left to other workers, what was there to do, and what is next."""
-    for path, reasons in embedding.failure_reasons(outcomes).items():
-        yield f"failed rows of {path} by reason (all of them: iaa info {path}):"
-        yield from (f"  {count:>6}  {reason}" for reason, count in reasons.most_common(5))
-    if n_left := max((o.n_left for o in outcomes), default=0):
-        yield (
-            f"{n_left:,} rows are left to other workers, and the last one to finish joins the parts. Start "
-            "one that was stopped again. Should the parts stay apart: "
-            f"iaa embed --dataset {layout.dataset} --merge"
-        )
-        return
-    if told:
-        yield told
-    if step := next_step(layout, ids, weights):
-        yield f"Next: {step.command}"

@@ -1,6 +1,5 @@
 """`iaa export` and `iaa import`: vectors out to other programs, and in from them."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -8,17 +7,12 @@ import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer, at_work
-from iaa.library import exchange
-from iaa.library.layout import Layout, data_root
-from iaa.library.table import facts
+from iaa.exchange import written_formats
+
+verbs = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("export", no_args_is_help=True)(export)
-    app.command("import", no_args_is_help=True)(import_)
-
-
+@verbs.command("export", no_args_is_help=True)
 def export(
     out: Annotated[Path, typer.Argument(help="File to write, or folder for clip-retrieval.")],
     dataset: options.Dataset = None,
@@ -27,7 +21,7 @@ def export(
         str | None,
         typer.Option(
             "--to",
-            metavar=f"[{'|'.join(exchange.written_formats())}]",
+            metavar=f"[{'|'.join(written_formats())}]",
             help="What to write. Default: what the file's ending says, else Parquet.",
         ),
     ] = None,
@@ -48,15 +42,14 @@ def export(
 
     Example: iaa export vectors.parquet --dataset mine --backbone efficientnet_lite0.in1k
     """
+    from iaa.library import exchange
+
     layout = options.choose_layout(dataset, data)
     done = exchange.export(layout, out, to, backbone, output, unit, only_ok, overwrite)
-    value = asdict(done)
-    fate = "left out" if only_ok else "kept as failed rows"
-    rows = f"{done.n_rows:,} rows of {', '.join(done.outputs)}"
-    told = f"wrote {out}: {rows}; {done.n_failed:,} failed images {fate}"
-    answer(as_json, {"out": value.pop("path"), **value}, notes=[told])
+    answer(as_json, done.to_dict(), notes=done.notes())
 
 
+@verbs.command("import", no_args_is_help=True)
 def import_(
     source: Annotated[
         Path, typer.Argument(help="Folder of clip-retrieval (with img_emb/ and metadata/), or a .npy file.")
@@ -89,19 +82,10 @@ def import_(
 
     Example: iaa import embeddings/ --dataset mine --backbone clip-retrieval.vit_b32
     """
+    from iaa.library import exchange
+    from iaa.library.layout import Layout, data_root
+
     layout = Layout(data_root(data), dataset)
     with at_work(f"reading {source}"):
         done = exchange.import_vectors(layout, source, backbone, ids, id_column, output, overwrite)
-    lengths = done.lengths
-    counts = {"n_ok": done.n_ok, "n_failed": done.n_failed, "n_unused": done.n_unused}
-    unit = "of unit length" if lengths["is_unit_length"] else "not of unit length"
-    about = {
-        "file": done.path,
-        "rows": f"{done.n_ok:,} with a vector, {done.n_failed:,} failed",
-        "imported rows without an image": f"{done.n_unused:,}",
-        "matched by": done.matched_by,
-        "vectors": f"{done.dtype}, {unit} ({lengths['length_min']:g} to {lengths['length_max']:g})",
-        "digest": done.digest[:12],
-    }
-    value = {"file": done.path, "digest": done.digest, **counts, **lengths}
-    answer(as_json, value, facts(f"Imported from {source}", about), notes=done.notes)
+    answer(as_json, done.to_dict(), done.table(), notes=done.notes)

@@ -7,25 +7,18 @@ import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer, note, progress
-from iaa.library.dataset import open_dataset
-from iaa.library.groups import check_kinds
-from iaa.library.ranking import check_file_place
 
-N_SHOWN = 10
+verbs = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("groups")(groups)
-
-
+@verbs.command("groups")
 def groups(
     kind: Annotated[
         list[str] | None,
         typer.Option(
             "--kind",
             "-k",
-            help="Look for these alone: copies, near, burst, bracket, panorama (repeatable). Default: all."
+            help="Look for these alone: copies, near, burst, bracket, panorama (repeatable). Default: all.",
         ),
     ] = None,
     dataset: options.Dataset = None,
@@ -44,14 +37,12 @@ def groups(
         ),
     ] = None,
     seconds: Annotated[
-        float | None,
-        typer.Option(help="Bursts and brackets are taken within so many. Default: 10."),
+        float | None, typer.Option(help="Bursts and brackets are taken within so many. Default: 10.")
     ] = None,
     head: Annotated[
-        str | None,
-        typer.Option("--head", help="Suggest the best by this head, then by sharpness."),
+        str | None, typer.Option("--head", help="Suggest the best by this head, then by sharpness.")
     ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="How many groups to show.")] = N_SHOWN,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many groups to show.")] = 10,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write all groups here, a row per photograph.")
     ] = None,
@@ -65,10 +56,12 @@ def groups(
 
     Example: iaa groups --kind copies --csv copies.csv
     """
+    from iaa.library.groups import check_kinds
+    from iaa.library.ranking import check_file_place
+
     check_file_place(csv_file)
     kinds = check_kinds(kind)
-    chosen = open_dataset(options.choose_layout(dataset, data).dataset, data)
-    found = chosen.groups(backbone, output, threshold, seconds, kinds, head, progress)
+    found = options.choose(dataset, data).groups(backbone, output, threshold, seconds, kinds, head, progress)
     if csv_file is not None:
         found.to_csv(csv_file)
         note(f"wrote {len(found):,} photographs: {csv_file}")

@@ -1,21 +1,16 @@
 """`iaa open` and `iaa serve`: a photo library in the browser."""
 
-import re
 import sys
-import threading
-import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer_line, note
-from iaa.library.errors import UsageError
-from iaa.library.layout import Layout, data_root
 
-_TOKEN = re.compile("[A-Za-z0-9_-]+")
-
+if TYPE_CHECKING:
+    from iaa.web.serving import Page
 What = Annotated[
     str,
     typer.Argument(metavar="FOLDER|NAME", help="A folder of photographs, or a data set.", show_default=False),
@@ -37,21 +32,16 @@ Copies = Annotated[
     Path | None,
     typer.Option(help="Where folders of copies are made. Default: DATA/NAME/copies.", show_default=False),
 ]
+Weights = Annotated[Path | None, typer.Option(help="Weights file of the backbone.", show_default=False)]
+verbs = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("open", no_args_is_help=True)(open_)
-    app.command("serve", no_args_is_help=True)(serve)
-
-
+@verbs.command("open", no_args_is_help=True)
 def open_(
     what: What,
     port: Port = None,
     backbone: Backbone = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights file of the backbone.", show_default=False)
-    ] = None,
+    weights: Weights = None,
     device: options.Device = "auto",
     copies: Copies = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
@@ -64,9 +54,13 @@ def open_(
 
     Example: iaa open ~/Pictures/holiday
     """
-    _serve(what, "127.0.0.1", port, None, [], backbone, weights, device, copies, True, browser, data)
+    from iaa.web.serving import Page, settings_of
+
+    settings = settings_of(what, data, backbone, weights, device, copies)
+    _serve(Page(settings, port=port), browser)
 
 
+@verbs.command("serve", no_args_is_help=True)
 def serve(
     what: What,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -88,9 +82,7 @@ def serve(
         ),
     ] = None,
     backbone: Backbone = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights file of the backbone.", show_default=False)
-    ] = None,
+    weights: Weights = None,
     device: options.Device = "auto",
     copies: Copies = None,
     embedding: Annotated[
@@ -102,69 +94,16 @@ def serve(
 
     Example: iaa serve holiday --port 8080
     """
-    _serve(what, host, port, token, name or [], backbone, weights, device, copies, embedding, False, data)
+    from iaa.web.serving import Page, check_token, settings_of
+
+    check_token(host, token)
+    settings = settings_of(what, data, backbone, weights, device, copies, embedding)
+    _serve(Page(settings, host, port, token, name or []))
 
 
-def _serve(
-    what: str,
-    host: str,
-    port: int | None,
-    token: str | None,
-    names: list[str],
-    backbone: str | None,
-    weights: Path | None,
-    device: str,
-    copies: Path | None,
-    is_embedding: bool,
-    opens_browser: bool,
-    data: Path | None,
-) -> None:
-    from iaa.library.gallery.choosing import check_photographs
-    from iaa.library.gallery.gallery import Settings
-    from iaa.web import serving
-
-    _check_token(host, token)
-    folder = _folder_of(what)
-    if folder is None and not (data_root(data) / what / "dataset.toml").is_file():
-        check_photographs(Layout(data_root(data), what))  # it may be built in; else this lists what there is
-    settings = Settings(
-        data_root(data), None if folder is not None else what, folder, backbone, weights, device, copies,
-        is_embedding,
-    )  # fmt: skip
-
-    page = serving.Page(settings, host, port, token, names)
+def _serve(page: "Page", opens_browser: bool = False) -> None:
     answer_line(page.address.url)
     sys.stdout.flush()
-    if not serving.is_loopback(host):
-        note(
-            "others reach this page, too: whoever has the token sees the photographs, and what is sent can "
-            "be read on the way. Better: leave --host out, and come by ssh -L"
-        )
-    note("Ctrl-C ends it; what is finished is kept")
-    if opens_browser:
-        threading.Thread(target=webbrowser.open, args=(page.address.url,), daemon=True).start()
-    page.run()
-
-
-def _folder_of(what: str) -> Path | None:
-    """The folder that is meant; None for the name of a data set. Raises UsageError for neither."""
-    path = Path(what).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise UsageError(f"{what} is a file; give the folder that it lies in")
-    if any(sign in what for sign in "/\\~") or what in (".", ".."):
-        raise UsageError(f"there is no folder {what}")
-    return None
-
-
-def _check_token(host: str, token: str | None) -> None:
-    from iaa.web.serving import is_loopback
-
-    if token is None and not is_loopback(host):
-        raise UsageError(
-            f"--host {host} lets other machines in: choose a token of at least 16 characters and set it as "
-            "IAA_TOKEN, or leave --host out and come by ssh -L"
-        )
-    if token is not None and (len(token) < 16 or not _TOKEN.fullmatch(token)):
-        raise UsageError("a token has at least 16 characters: letters, digits, '-' and '_'")
+    for line in page.notes():
+        note(line)
+    page.run(opens_browser)

@@ -1,15 +1,18 @@
 """Options that several commands share."""
 
 import enum
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from iaa.cli.console import note
-from iaa.library.errors import UsageError
-from iaa.library.layout import Layout, data_root
-from iaa.library.opening import only_dataset
+from iaa.library.supervision import crash_folder, supervise
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset as OpenDataset
+    from iaa.library.layout import Layout
 
 
 class FloatType(enum.StrEnum):
@@ -20,21 +23,11 @@ class FloatType(enum.StrEnum):
     float16 = "float16"
 
 
-class Engine(enum.StrEnum):
-    """What computes images: see embed.backbones.engines."""
-
-    auto = "auto"
-    torch = "torch"
-    onnxruntime = "onnxruntime"
-
-
 Data = Annotated[Path | None, typer.Option("--data", help="Data root. Default: IAA_DATA, else ./data.")]
 Dataset = Annotated[
     str | None,
     typer.Option(
-        "--dataset",
-        "-d",
-        help="Name of a data set (see: iaa dataset list). Default: the only one there is.",
+        "--dataset", "-d", help="Name of a data set (see: iaa dataset list). Default: the only one there is."
     ),
 ]
 Backbones = Annotated[
@@ -92,45 +85,29 @@ Weights = Annotated[
 ]
 
 
-def choose_layout(dataset: str | None, data: Path | None) -> Layout:
+def choose_layout(dataset: str | None, data: Path | None) -> "Layout":
     """The files of the data set asked for, or of the only one there is. Raises UsageError."""
+    from iaa.library.layout import Layout, data_root
+    from iaa.library.opening import only_dataset
+
     root = data_root(data)
     return Layout(root, dataset or only_dataset(root))
+
+
+def choose(dataset: str | None, data: Path | None) -> "OpenDataset":
+    """The data set asked for, or the only one there is. Raises UsageError, DatasetError."""
+    from iaa.library.dataset import open_dataset
+
+    return open_dataset(choose_layout(dataset, data).dataset, data)
+
+
+def run_apart(context: typer.Context) -> None:
+    """Typed at a shell, what decodes images runs in a child process that may crash: this returns there."""
+    if context.obj is not None and crash_folder() is None:
+        sys.exit(supervise(context.obj, note))
 
 
 def note_demo(backbone: str, dataset: str) -> None:
     """Say so where one of the demo's backbones is asked about photographs."""
     if backbone.startswith("demo_") and dataset != "demo":
         note(f"{backbone} knows nothing but a synthetic world: its answers say nothing about photographs")
-
-
-def one_weights_file(backbone: str | None, given: list[str] | None) -> Path | None:
-    """The file of `--weights` for a command that takes one backbone; wrong usage is a UsageError."""
-    if not given:
-        return None
-    name = backbone or given[0].partition("=")[0]
-    return weight_files([name], given).get(name)
-
-
-def weight_files(backbones: list[str], given: list[str] | None) -> dict[str, Path]:
-    """Weights file per backbone id from `--weights`; wrong usage is a UsageError."""
-    files: dict[str, Path] = {}
-    for entry in given or []:
-        name, separator, file = entry.partition("=")
-        if not separator or (len(backbones) == 1 and name not in backbones and Path(entry).is_file()):
-            if len(backbones) != 1:
-                raise UsageError("--weights FILE needs exactly one --backbone; else BACKBONE=FILE")
-            name, file = backbones[0], entry
-        if name not in backbones:
-            raise UsageError(f"--weights names {name}, but the backbones are {', '.join(backbones)}")
-        files[name] = Path(file)
-    return files
-
-
-def batch_size(given: str) -> int | None:
-    """The number given, or None for `auto`; anything else is a UsageError."""
-    if given == "auto":
-        return None
-    if not given.isascii() or not given.isdigit() or int(given) == 0:
-        raise UsageError(f"--batch-size is auto or a number of at least 1, not {given!r}")
-    return int(given)

@@ -1,22 +1,16 @@
 """`iaa probe`: fit on the stored arrays, in seconds."""
 
-from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer
-from iaa.library.opening import embedded_backbones
-from iaa.library.probing import fit_probes
-from iaa.library.results import shown_results
+
+verbs = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("probe")(probe)
-
-
+@verbs.command("probe")
 def probe(
     dataset: options.Dataset = None,
     backbone: options.Embedded = None,
@@ -50,14 +44,9 @@ def probe(
 
     Example: iaa probe -d mine --output pooled --save my-taste
     """
+    from iaa.library.probing import fit_probes
+
     layout = options.choose_layout(dataset, data)
-    names = embedded_backbones(layout, backbone)
-    done = fit_probes(layout, names, output, unit_norm, joint, seed, n_boot, save, save_fit, overwrite)
-    notes = [f"{n} failed rows took no part; see: iaa info {path}" for path, n in done.n_failed.items()]
-    if done.head is not None:
-        notes.append(f"head kept ({save_fit}): {done.head}; use it: iaa rank --head {save} --dataset NAME")
-    asked = "".join(f" --backbone {name}" for name in backbone or [])
-    notes.append(f"Next: iaa report --dataset {layout.dataset}{asked}")
-    results = [asdict(result) for result in done.results]
-    value = {"dataset": layout.dataset, "head": done.head, "results": results}
-    answer(as_json, value, shown_results(done.results), notes=notes)
+    done = fit_probes(layout, backbone, output, unit_norm, joint, seed, n_boot, save, save_fit, overwrite)
+    value = {"dataset": done.dataset, "head": done.head, **done.to_dict()}
+    answer(as_json, value, done.table(), notes=done.notes)

@@ -1,26 +1,24 @@
 """`iaa rank` and `iaa search`: the photographs of a data set in an order, from the stored arrays."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer, note, progress
-from iaa.library.dataset import Dataset, open_dataset
+from iaa.library.backbones import one_weights_file
 from iaa.library.errors import UsageError
-from iaa.library.opening import has_photographs
-from iaa.library.ranking import Ranking, check_file_place
-from iaa.library.scoring import Method
+from iaa.library.names import Method
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset
+    from iaa.library.ranking import Ranking
+
+verbs = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("rank", no_args_is_help=True)(rank)
-    app.command("search", no_args_is_help=True)(search)
-
-
+@verbs.command("rank", no_args_is_help=True)
 def rank(
     head: Annotated[
         str | None, typer.Option("--head", help="Rank by a fitted head: its name, or a path.")
@@ -67,14 +65,17 @@ def rank(
 
     Example: iaa rank --high beautiful --low ugly --sheet ranking.html
     """
+    from iaa.library.ranking import check_file_place
+
     check_file_place(csv_file)
     check_file_place(sheet_file, "--sheet")
-    chosen = open_dataset(options.choose_layout(dataset, data).dataset, data)
-    file = options.one_weights_file(backbone, weights)
+    chosen = options.choose(dataset, data)
+    file = one_weights_file(backbone, weights)
     found = chosen.rank(head, high, low, prompts, method, backbone, file, device, n_boot, seed)
-    _answer(chosen, found, top, worst, csv_file, sheet_file, copy_to, as_json)
+    _answer(chosen, found, top, worst, (csv_file, sheet_file, copy_to), as_json)
 
 
+@verbs.command("search", no_args_is_help=True)
 def search(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="TEXT", help="What to look for, in quotes.")
@@ -111,58 +112,26 @@ def search(
 
     Example: iaa search --like IMG_2041.jpg -d holiday
     """
-    text = _text_of(words)
+    if len(words or []) > 1:  # without quotes; the shell has taken some away
+        raise UsageError(f'put the text in quotes: iaa search "{" ".join(words or [])}"')
+    from iaa.library.ranking import check_file_place
+
     check_file_place(csv_file)
     check_file_place(sheet_file, "--sheet")
-    chosen = open_dataset(options.choose_layout(dataset, data).dataset, data)
-    file = options.one_weights_file(backbone, weights)
+    text = words[0].strip() if words else None
+    chosen = options.choose(dataset, data)
+    file = one_weights_file(backbone, weights)
     found = chosen.search(text, like, backbone, output, file, device)
-    _answer(chosen, found, top, 0, csv_file, sheet_file, copy_to, as_json)
+    _answer(chosen, found, top, 0, (csv_file, sheet_file, copy_to), as_json)
 
 
 def _answer(
-    chosen: Dataset,
-    found: Ranking,
-    top: int,
-    worst: int,
-    csv_file: Path | None,
-    sheet_file: Path | None,
-    copy_to: Path | None,
-    as_json: bool,
+    chosen: "Dataset", found: "Ranking", top: int, worst: int, places: tuple[Path | None, ...], as_json: bool
 ) -> None:
     """One ranking as table, CSV, JSON, contact sheet and copies."""
-    if csv_file is not None:
-        note(f"wrote {len(found):,} rows: {found.to_csv(csv_file)}")
-    if sheet_file is not None:
-        _write_sheet(found, sheet_file, top, worst)
-    if copy_to is not None:
-        copies = found.copy_to(copy_to, top)
-        note(f"copied {len(copies):,} files into {copy_to}; the originals are where they were")
+    csv_file, sheet_file, copy_to = places
+    for line in found.written(csv_file, sheet_file, copy_to, top, worst, progress):
+        note(line)
     options.note_demo(found.asked.backbone, found.asked.dataset)
-    notes = _notes_on(chosen, found, top, worst, sheet_file is not None)
+    notes = found.notes(top, worst, chosen.layout if sheet_file is None else None)
     answer(as_json, found.to_dict(top, worst), found.shown(top, worst), notes=notes)
-
-
-def _notes_on(chosen: Dataset, found: Ranking, top: int, worst: int, has_sheet: bool) -> Iterator[str]:
-    rest = f" and the last {min(worst, len(found) - top):,}" if worst else ""
-    is_cut = top + worst < len(found)
-    yield f"{len(found):,} images ranked" + (f"; shown: the first {top:,}{rest}" if is_cut else "")
-    yield from found.remarks()
-    if not has_sheet and len(found) and has_photographs(chosen.layout):
-        yield "To look at them: the same command with --sheet FILE.html"
-
-
-def _write_sheet(found: Ranking, path: Path, top: int, worst: int) -> None:
-    n_cards = min(top, len(found)) + min(worst, max(0, len(found) - top)) + (found.asked.query is not None)
-    with progress("thumbnails", n_cards, "images") as bar:
-        found.to_html(path, top, worst, bar.update)
-    note(f"wrote a contact sheet of {n_cards:,} images: {path}")
-
-
-def _text_of(words: list[str] | None) -> str | None:
-    """The text; several words without quotes are a UsageError, for the shell has taken some away."""
-    if not words:
-        return None
-    if len(words) > 1:
-        raise UsageError(f'put the text in quotes: iaa search "{" ".join(words)}"')
-    return words[0].strip()

@@ -7,14 +7,11 @@ import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer_json, answer_line, at_work, note
-from iaa.library.reports import make_report
+
+verbs = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("report")(report)
-
-
+@verbs.command("report")
 def report(
     dataset: options.Dataset = None,
     backbone: options.Embedded = None,
@@ -29,6 +26,8 @@ def report(
     as_json: options.Json = False,
 ) -> None:
     """Run the notebooks on what has been embedded and write pages under DATA/DATASET/report/."""
+    from iaa.library.reports import make_report
+
     layout = options.choose_layout(dataset, data)
     started = time.perf_counter()
     with at_work("report") as lines:

@@ -1,15 +1,12 @@
 """`iaa taste`: what somebody's ratings are worth, and photographs in that order."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer_json, answer_table, note
-from iaa.library.rating.ratings import ME
-from iaa.library.table import Table
-from iaa.library.taste import TasteFit, fit_taste
+from iaa.cli.console import answer
+from iaa.library.names import ME
 
 Rater = Annotated[str, typer.Option("--rater", help="Whose taste.")]
 Output = Annotated[
@@ -22,17 +19,10 @@ General = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
+verbs = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    about = "One's own taste, learned from ratings, with what it is worth."
-    taste = typer.Typer(no_args_is_help=True, help=about)
-    taste.command("fit")(fit)
-    taste.command("evaluate")(evaluate)
-    app.add_typer(taste, name="taste")
-
-
+@verbs.command("fit")
 def fit(
     dataset: options.Dataset = None,
     rater: Rater = ME,
@@ -53,21 +43,20 @@ def fit(
 
     Example: iaa taste fit -d mine --save my-taste
     """
+    from iaa.library.taste import fit_taste
+
     layout = options.choose_layout(dataset, data)
     found = fit_taste(layout, rater, backbone, output, head, seed=seed)
     saved = None if save is None else found.save(save, overwrite)
     ranking = found.rank()
-    if as_json:
-        answer_json({**_described(found), "head": saved, "images": ranking.best(top)})
-        return
-    _say(found)
-    names = ("rank", "image_id", "score", "percentile", "stars")
-    columns = {name: ranking.columns[name][:top] for name in names if name in ranking.columns}
-    answer_table(Table(ranking.title, columns))
-    if saved is not None:
-        note(f"head kept: {saved}; use it: iaa rank --head {save} --dataset {layout.dataset}")
+    value = {**found.to_dict(), "head": saved, "images": ranking.best(top)}
+    if not as_json:
+        answer(False, value, *found.shown(), notes=found.notes())
+    use = f"head kept: {saved}; use it: iaa rank --head {save} --dataset {layout.dataset}"
+    answer(as_json, value, found.order(ranking, top), notes=[] if saved is None else [use])
 
 
+@verbs.command("evaluate")
 def evaluate(
     dataset: options.Dataset = None,
     rater: Rater = ME,
@@ -83,37 +72,8 @@ def evaluate(
 ) -> None:
     """Say what a rater's ratings are worth: how well held-back ones are predicted, beside the general head
     and chance."""
+    from iaa.library.taste import fit_taste
+
     layout = options.choose_layout(dataset, data)
     found = fit_taste(layout, rater, backbone, output, head, groups, seed)
-    if as_json:
-        answer_json(_described(found))
-        return
-    _say(found)
-
-
-def _described(found: TasteFit) -> dict[str, object]:
-    worth = found.worth
-    return {
-        "dataset": found.layout.dataset,
-        "rater": found.rater,
-        "about": found.head.about,
-        "worth": None if worth is None else {**asdict(worth), "sentence": worth.sentence},
-    }
-
-
-def _say(found: TasteFit) -> None:
-    table = found.table()
-    if found.worth is None:
-        note("too few ratings to hold some back: from 10 on it is said what they are worth")
-    else:
-        given = table.columns
-        values = [_cell(*each) for each in zip(given["value"], given["low"], given["high"], strict=True)]
-        shown = {"held back": given["question"], "by": given["by"], "value": values, "n": given["n"]}
-        answer_table(Table(table.title, shown))
-        note(f"The taste is {found.worth.sentence}.")
-    if found.n_elsewhere:
-        note(f"{found.n_elsewhere:,} ratings are about photographs that have no features, or are gone")
-
-
-def _cell(value: float, low: float | None, high: float | None) -> str:
-    return f"{value:.3f}" + ("" if low is None or low != low else f" [{low:.3f}, {high:.3f}]")
+    answer(as_json, found.to_dict(), *found.shown(), notes=found.notes())

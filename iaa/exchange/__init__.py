@@ -15,3 +15,8 @@ FORMATS: dict[str, Format] = {
     "npy": npy.FORMAT,
 }
 """Every format by its name; where nothing says which to write, the first."""
+
+
+def written_formats() -> list[str]:
+    """Names of the formats that `iaa export` writes."""
+    return [name for name, format in FORMATS.items() if format.write]

@@ -4,13 +4,41 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iaa.library.errors import UsageError
 from iaa.library.extras import naming_extras
-from iaa.library.opening import is_tuned
 from iaa.library.progress import Say, log
 from iaa.library.table import Table
 
 if TYPE_CHECKING:
     from embed.backbones.loading import Backbone
+
+
+def is_tuned(backbone_id: str) -> bool:
+    """True for ids of fine-tuned backbones, `<backbone>+finetuned.<digest>`."""
+    return "+finetuned." in backbone_id
+
+
+def check_ids(backbones: Sequence[str]) -> None:
+    """Raises UnknownBackbone, with near names, before anything heavy is imported or listed."""
+    for name in backbones:
+        has_text(name)
+
+
+def is_known(backbone_id: str) -> bool:
+    """True for what can be loaded by its id; imported vectors may be of anything."""
+    from embed.backbones.registry import UnknownBackbone, resolve_backbone
+
+    try:
+        return is_tuned(backbone_id) or bool(resolve_backbone(backbone_id))
+    except UnknownBackbone:
+        return False
+
+
+def has_text(backbone_id: str) -> bool:
+    """True if prompts can be encoded; a fine-tuned image tower is no longer what its text tower goes with."""
+    from embed.backbones.registry import resolve_backbone
+
+    return not is_tuned(backbone_id) and resolve_backbone(backbone_id).has_text
 
 
 @naming_extras()
@@ -33,6 +61,15 @@ def list_backbones() -> Table:
             "weights": [reason for _, _, reason in found],
         },
     )
+
+
+def shown(backbones: Table) -> tuple[Table, Table]:
+    """The list for people: what can run here, and what is missing for the others."""
+    names = {"id": "id", "can_run_here": "runs here", "outputs": "outputs", "has_text": "prompts"}
+    columns = {heading: backbones.columns[name] for name, heading in names.items()}
+    missing = {row["id"]: row["weights"] for row in backbones.rows() if not row["can_run_here"]}
+    lacking = Table("What is missing", {"id": list(missing), "weights": list(missing.values())})
+    return Table(backbones.title, columns), lacking
 
 
 def any_other() -> str:
@@ -106,3 +143,26 @@ def load_backbones(
             for remark in loaded[-1].remarks:
                 say(remark)
     return loaded
+
+
+def one_weights_file(backbone: str | None, given: list[str] | None) -> Path | None:
+    """The file of `--weights` for a command that takes one backbone; wrong usage is a UsageError."""
+    if not given:
+        return None
+    name = backbone or given[0].partition("=")[0]
+    return weight_files([name], given).get(name)
+
+
+def weight_files(backbones: list[str], given: list[str] | None) -> dict[str, Path]:
+    """Weights file per backbone id from `--weights`; wrong usage is a UsageError."""
+    files: dict[str, Path] = {}
+    for entry in given or []:
+        name, separator, file = entry.partition("=")
+        if not separator or (len(backbones) == 1 and name not in backbones and Path(entry).is_file()):
+            if len(backbones) != 1:
+                raise UsageError("--weights FILE needs exactly one --backbone; else BACKBONE=FILE")
+            name, file = backbones[0], entry
+        if name not in backbones:
+            raise UsageError(f"--weights names {name}, but the backbones are {', '.join(backbones)}")
+        files[name] = Path(file)
+    return files

@@ -10,6 +10,7 @@ from iaa.library.embedding import Embedded, How
 from iaa.library.errors import UsageError
 from iaa.library.extras import naming_extras
 from iaa.library.layout import Layout, data_root
+from iaa.library.names import Method
 from iaa.library.probing import ProbeFit
 from iaa.library.progress import Progress
 from iaa.library.ranking import Ranking
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from iaa.library.exchange import ExportedFile
     from iaa.library.groups import Groups
     from iaa.library.rating.ratings import DatasetRatings
+    from iaa.library.stored import Verdicts
     from iaa.library.taste import TasteFit
-    from store.verify import Verdict
 
 
 @naming_extras()
@@ -58,15 +59,6 @@ def add_dataset(
         options["ratings"] = ratings
     add(root, name, kind, overwrite=overwrite, images=str(images), **options)
     return Dataset(Layout(root, name))
-
-
-@naming_extras()
-def list_datasets(data: Path | str | None = None) -> Table:
-    """The data sets of a data root, the built-in demo first."""
-    from embed.images.datasets import list_datasets as found_in
-
-    configs = found_in(data_root(None if data is None else Path(data)))
-    return Table("Data sets", {"name": [c.name for c in configs], "kind": [c.kind for c in configs]})
 
 
 @dataclass(frozen=True)
@@ -143,7 +135,7 @@ class Dataset:
         high: Sequence[str] | str | None = None,
         low: Sequence[str] | str | None = None,
         prompts: str | None = None,
-        method: scoring.Method | None = None,
+        method: Method | None = None,
         backbone: str | None = None,
         weights: Path | str | None = None,
         device: str = "auto",
@@ -238,7 +230,7 @@ class Dataset:
 
         return fit_taste(self.layout, rater, backbone, output, head, seed=seed)
 
-    def verify(self) -> "list[Verdict]":
+    def verify(self) -> "Verdicts":
         """Read every stored byte of the data set and compare it with its digest; a verdict per file."""
         from iaa.library.stored import verify_files
 

@@ -2,12 +2,14 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iaa.library.embedding import targets_of
-from iaa.library.layout import Layout
-from iaa.library.opening import check_known
+from iaa.library.errors import UsageError
+from iaa.library.extras import naming_extras
+from iaa.library.layout import Layout, data_root
+from iaa.library.table import Table, facts
 
 if TYPE_CHECKING:
     from embed.images.datasets import ImageTable
@@ -21,6 +23,28 @@ def told_kinds() -> str:
     return ", ".join(f"{name} ({about})" if about else name for name, about in added.items())
 
 
+@naming_extras()
+def list_datasets(data: Path | str | None = None) -> Table:
+    """The data sets of a data root, the built-in demo first."""
+    from embed.images.datasets import list_datasets as found_in
+
+    configs = found_in(data_root(None if data is None else Path(data)))
+    return Table("Data sets", {"name": [c.name for c in configs], "kind": [c.kind for c in configs]})
+
+
+def parse_options(kind: str, given: Sequence[str]) -> dict[str, Any]:
+    """Settings of a kind from KEY=VALUE as typed. Raises UsageError for anything else."""
+    from embed.images.datasets import parse_option
+
+    options: dict[str, Any] = {}
+    for entry in given:
+        key, separator, value = entry.partition("=")
+        if not separator:
+            raise UsageError(f"--option takes KEY=VALUE, got {entry!r}")
+        options[key] = parse_option(kind, key, value)
+    return options
+
+
 def read_table(layout: Layout) -> "ImageTable":
     """The images that a data set lists now; nothing is written. Raises DatasetError."""
     from embed.images.datasets import build_table, load_config
@@ -28,9 +52,33 @@ def read_table(layout: Layout) -> "ImageTable":
     return build_table(load_config(layout.root, layout.dataset))
 
 
-def describe_dataset(layout: Layout, table: "ImageTable") -> dict[str, Any]:
-    """Counts of images, splits and ratings, and of what is missing; values are plain, for people and JSON."""
+class Summary(dict[str, Any]):
+    """Counts of images, splits and ratings, and of what is missing, as plain values."""
+
+    def __init__(self, layout: Layout, values: dict[str, Any], gaps: list[str]) -> None:
+        super().__init__(values)
+        self.layout = layout
+        self.gaps = gaps
+        """What was noticed while listing, one sentence each."""
+
+    def table(self) -> Table:
+        """A row per fact."""
+        return facts(f"Data set {self.layout.dataset}", self)
+
+    def notes_on_added(self) -> list[str]:
+        """What to know about a data set that was just named, and what is next."""
+        return [
+            f"wrote {self.layout.folder / 'dataset.toml'}: {self['n_images']:,} images",
+            *self.gaps,
+            "Other backbones than the default: iaa backbone list, then iaa embed --backbone ID",
+            f"Next: iaa embed --dataset {self.layout.dataset}",
+        ]
+
+
+def describe_dataset(layout: Layout, table: "ImageTable") -> Summary:
+    """Counts of images, splits and ratings, and of what is missing; for people and JSON."""
     from analysis.evidence.labels import high_from_targets
+    from iaa.library.embedding import targets_of
 
     summary: dict[str, Any] = {
         "dataset": layout.dataset,
@@ -53,7 +101,7 @@ def describe_dataset(layout: Layout, table: "ImageTable") -> dict[str, Any]:
             "n_high": n_high,
             "majority_accuracy_of_all": max(n_high, len(high) - n_high) / len(high),
         }
-    return summary
+    return Summary(layout, summary, gaps(table))
 
 
 def gaps(table: "ImageTable") -> list[str]:
@@ -92,6 +140,8 @@ def remove_dataset(layout: Layout) -> list[Path]:
 
     Raises DatasetError for an unknown data set.
     """
+    from iaa.library.opening import check_known
+
     check_known(layout)
     removed = made_files(layout)
     for path in removed:

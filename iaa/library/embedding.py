@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iaa.library.backbones import load_backbones
+from iaa.library.backbones import check_ids, has_text, is_known, load_backbones
 from iaa.library.engines import begun_by, choose_engine, made_by
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
-from iaa.library.opening import embedded_paths, has_text, is_known
+from iaa.library.opening import embedded_paths
 from iaa.library.progress import Bar, Progress, Say, log, show_progress
 from iaa.library.table import Table
 from store import Targets, open_features, write_targets
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 OnRows = Callable[[int, int, bool], None]
 OFFLINE_BACKBONES = ("efficientnet_lite0.in1k",)
 """What runs offline on any machine: what embeds a data set where no backbone is named."""
+NOTHING_TO_DO = "Nothing to do: every file is finished for exactly this combination."
 DEFAULT_SETS = ("paper_fixed", "paper_context")
 
 
@@ -87,12 +88,34 @@ class Embedded:
         stages, seconds = list(self.seconds), [float(s) for s in self.seconds.values()]
         return Table(f"Seconds per stage ({how})", {"stage": stages, "seconds": seconds})
 
+    def tables(self) -> list[Table]:
+        """The files, and the seconds where something was done."""
+        return [self.table(), *([self.stages()] if self.n_new else [])]
+
+    def told(self, update: bool = False) -> str:
+        """That there was nothing to do, where that is so."""
+        if self.n_new:
+            return ""
+        if update:
+            return "Nothing to embed: every image is the same file as before, or one that cannot be read."
+        return NOTHING_TO_DO
+
+    def to_dict(self, layout: Layout) -> dict[str, Any]:
+        """Files, rate and seconds, and what was used, as plain values."""
+        return told(layout, self.outcomes, self.rate, **self.how, seconds=self.seconds)
+
     def to_frame(self) -> Any:
         """The same as a pandas DataFrame."""
         return self.table().to_frame()
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
+
+
+def told(layout: Layout, outcomes: "Sequence[Outcome]", rate: float = 0.0, **more: Any) -> dict[str, Any]:
+    """What a run ended with, as plain values."""
+    files = [asdict(outcome) for outcome in outcomes]
+    return {"dataset": layout.dataset, "files": files, "images_per_second": rate, **more}
 
 
 def outcome_table(outcomes: "Sequence[Outcome]") -> Table:
@@ -112,14 +135,22 @@ def failure_reasons(outcomes: "Sequence[Outcome]") -> dict[Path, Counter[str]]:
     return found
 
 
+def parse_batch_size(given: str) -> int | None:
+    """The number given, or None for `auto`; anything else is a UsageError."""
+    if given == "auto":
+        return None
+    if not given.isascii() or not given.isdigit() or int(given) == 0:
+        raise UsageError(f"--batch-size is auto or a number of at least 1, not {given!r}")
+    return int(given)
+
+
 def default_backbones(dataset: str, given: Sequence[str] | None = None) -> list[str]:
     """The backbones asked for, without repeats, or those that run offline on any machine.
 
     Raises UnknownBackbone with near names, before anything heavy is imported or listed.
     """
     if given:
-        for name in given:
-            has_text(name)  # raises for one that nobody knows
+        check_ids(given)
         return list(dict.fromkeys(given))
     from embed.images.datasets import built_in
 

@@ -29,3 +29,17 @@ def describe_error(error: BaseException, message: str, exit_code: int) -> dict[s
     told = {"kind": type(error).__name__, "message": message, "exit_code": exit_code}
     hint = getattr(error, "hint", None)
     return told | ({"hint": asdict(hint)} if hint else {})
+
+
+def explain(error: BaseException) -> list[str]:
+    """What to tell people about an error, a line each: what went wrong, and what to type next. Nothing for
+    one that nobody foresaw."""
+    if is_ours(error):
+        hint = getattr(error, "hint", None)
+        return [f"error: {message_of(error)}", *([f"Try: {hint.command}"] if hint else [])]
+    if isinstance(error, OSError) and error.strerror:  # of the machine, not of the program
+        where = f" {error.filename}" if error.filename is not None else " a file"
+        return [f"error: cannot use{where}: {error.strerror}. To see where: iaa --verbose ..."]
+    if isinstance(error, MemoryError):
+        return [f"error: there is not enough memory ({error or 'of the machine'}). Close other programs"]
+    return []

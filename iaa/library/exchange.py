@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from iaa.exchange import FORMATS
+from iaa.exchange import FORMATS, written_formats
 from iaa.exchange.formats import Format
 from iaa.library.embedding import prepare_table
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import has_photographs, open_embedded
+from iaa.library.table import Table, facts
 from store import Features, MissingFileError, StoreError, Targets, open_features, open_targets, write_targets
 from store.system import flush_folder
 
@@ -37,12 +38,25 @@ class ExportedFile:
     n_rows: int
     n_failed: int
     """Failed rows: in the file as such, or left out where that was asked for."""
+    only_ok: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        names = ("format", "outputs", "n_rows", "n_failed")
+        return {"out": self.path, **{name: getattr(self, name) for name in names}}
+
+    def notes(self) -> list[str]:
+        """What was written, and what became of failed images."""
+        fate = "left out" if self.only_ok else "kept as failed rows"
+        rows = f"{self.n_rows:,} rows of {', '.join(self.outputs)}"
+        return [f"wrote {self.path}: {rows}; {self.n_failed:,} failed images {fate}"]
 
 
 @dataclass(frozen=True)
 class ImportedFile:
     """A feature file made of vectors that another program gave."""
 
+    source: Path
     path: Path
     digest: str
     n_ok: int
@@ -54,6 +68,25 @@ class ImportedFile:
     lengths: dict[str, Any]
     """Smallest and largest Euclidean length, and whether all are of unit length."""
     notes: list[str]
+
+    def table(self) -> Table:
+        """A row per fact."""
+        low, high = (f"{self.lengths[name]:g}" for name in ("length_min", "length_max"))
+        unit = "of unit length" if self.lengths["is_unit_length"] else "not of unit length"
+        about = {
+            "file": self.path,
+            "rows": f"{self.n_ok:,} with a vector, {self.n_failed:,} failed",
+            "imported rows without an image": f"{self.n_unused:,}",
+            "matched by": self.matched_by,
+            "vectors": f"{self.dtype}, {unit} ({low} to {high})",
+            "digest": self.digest[:12],
+        }
+        return facts(f"Imported from {self.source}", about)
+
+    def to_dict(self) -> dict[str, Any]:
+        """File, counts and lengths as plain values."""
+        names = ("digest", "n_ok", "n_failed", "n_unused")
+        return {"file": self.path, **{name: getattr(self, name) for name in names}, **self.lengths}
 
 
 def export(
@@ -85,7 +118,7 @@ def export(
         paths = _image_paths(layout, features)
         with _replacing(path, chosen) if overwrite else nullcontext(path) as place:
             n_rows = chosen.write(features, place, names, unit_norm, paths, **more)
-        return ExportedFile(path, wanted, names, n_rows, int((~features.ok).sum()))
+        return ExportedFile(path, wanted, names, n_rows, int((~features.ok).sum()), only_ok)
 
 
 @contextmanager
@@ -115,11 +148,6 @@ def _replacing(path: Path, format: Format) -> Iterator[Path]:
 
 def _remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def written_formats() -> list[str]:
-    """Names of the formats that `export` writes."""
-    return [name for name, format in FORMATS.items() if format.write]
 
 
 def format_of(path: Path, to: str | None) -> str:
@@ -180,6 +208,7 @@ def import_vectors(
         digest = write_imported(found, path, backbone, output or found.output or "embedding", **more)
     with open_features(path) as features:
         return ImportedFile(
+            source,
             path,
             digest,
             int(features.ok.sum()),

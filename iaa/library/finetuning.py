@@ -1,13 +1,15 @@
 """A backbone trained end to end on the votes; its predictions go back into the store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from iaa.library.embedding import log_run, prepare_table
 from iaa.library.layout import Layout
-from iaa.library.progress import Progress, show_progress
+from iaa.library.opening import next_report
+from iaa.library.progress import Progress, Say, show_progress
 from iaa.library.results import metric_text
 from iaa.library.table import Table
 from store import Features, open_features, open_targets
@@ -35,6 +37,42 @@ class Watch:
     on_epoch: Callable[[dict[str, float]], None]
     on_pixels: Callable[[int, int], None]
     """Bytes that the pixel cache will take, and bytes that are free."""
+
+
+@contextmanager
+def watching(progress: Callable[..., AbstractContextManager[Any]], say: Say) -> Iterator[Watch]:
+    """Progress within each epoch with loss and time left, and a line for each epoch that is done."""
+    shown = ExitStack()
+    bar: Any = None
+
+    def on_begin(run: "Run", n_fitted: int, n_held_out: int, is_finished: bool) -> None:
+        counts = f"{n_fitted:,} images to learn from, {n_held_out:,} held out"
+        say(f"{run.id} is finished: {run.folder}" if is_finished else f"{run.id}: {counts}; {run.folder}")
+
+    def on_step(step: "training.Progress") -> None:
+        nonlocal bar
+        if bar is None:
+            done = step.step - 1
+            opened = progress(f"epoch {step.epoch}", step.n_steps, "steps", initial=done, stays=False)
+            bar = shown.enter_context(opened)
+        bar.update(1)
+        bar.set_postfix_str(f"emd_r2 {step.loss:.4f}")
+
+    def on_epoch(entry: dict[str, float]) -> None:
+        nonlocal bar
+        shown.close()
+        bar = None
+        say(
+            f"epoch {entry['epoch']:.0f}: emd_r2 {entry['train_loss']:.4f} train, "
+            f"{entry['held_out_loss']:.4f} held out, SRCC {entry['held_out_srcc']:.4f} held out, "
+            f"{entry['seconds']:,.0f} s"
+        )
+
+    def on_pixels(n_bytes: int, n_free: int) -> None:
+        say(f"pixel cache: {n_bytes / 1e9:.2f} GB will be written, {n_free / 1e9:.1f} GB are free")
+
+    with shown:
+        yield Watch(on_begin, on_step, on_epoch, on_pixels)
 
 
 @dataclass(frozen=True)
@@ -70,6 +108,14 @@ def runs_table(dataset: str, done: "Sequence[Finetuned]") -> Table:
             "seconds": [round(record["seconds"]) for record in records],
         },
     )
+
+
+def notes_on(dataset: str, done: Sequence[Finetuned], backbones: Sequence[str] | None) -> Iterator[str]:
+    """Images that took no part, and what is next."""
+    for each in done:
+        if n_failed := len(each.record["failures"]):
+            yield f"{n_failed} images could not be read and took no part; see {each.folder}/run.json"
+    yield next_report(dataset, backbones)
 
 
 def finetune(

@@ -1,13 +1,12 @@
 """Heads: fitted probes as files of the data root, and those that others have fitted."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout, head_path, named_head
 from iaa.library.opening import check_new_head, existing_head, head_base, open_embedded
-from iaa.library.table import Table
+from iaa.library.table import Table, facts
 
 
 def list_heads(root: Path) -> Table:
@@ -27,24 +26,42 @@ def list_heads(root: Path) -> Table:
     return Table(f"Heads in {root / 'heads'} and of the project", cells)
 
 
-def describe_head(root: Path, head: str) -> dict[str, Any]:
-    """What a head expects and where it comes from. Raises MissingFileError, HeadError."""
+class Described(dict[str, Any]):
+    """What a head expects and where it comes from, as plain values; and as people read it."""
+
+    dataset: str | None = None
+    """Of which the importance of the dimensions was measured."""
+
+    def table(self) -> Table:
+        """A row per fact; the layers by their widths, from features to the one score."""
+        layers = self["layers"]
+        widths = " -> ".join(map(str, [layers[0][1], *(shape[0] for shape in layers)]))
+        told = {**self, "layers": widths, **self["about"]}
+        for key, value in told.pop("importance", {}).items():
+            told[f"Figure 3 on {self.dataset}: {key}"] = value
+        return facts(f"Head {self['name']}", {key: value for key, value in told.items() if key != "about"})
+
+
+def describe_head(root: Path, head: str, dataset: str | None = None) -> Described:
+    """What a head expects and where it comes from; with a data set, how concentrated its importance is there.
+
+    Raises MissingFileError, HeadError.
+    """
     from analysis.probing.heads import load_head
 
     loaded = load_head(existing_head(root, head))
-    return {
-        "name": loaded.name,
-        "backbone": loaded.backbone,
-        "output": loaded.output,
-        "unit_norm": loaded.unit_norm,
-        "layers": [list(weight.shape) for weight, _ in loaded.layers],
-        "about": loaded.about,
-    }
-
-
-def widths(layers: Sequence[Sequence[int]]) -> list[int]:
-    """From features to the one score: (in, ..., out) of layers given as (out, in)."""
-    return [layers[0][1], *(shape[0] for shape in layers)]
+    described = Described(
+        name=loaded.name,
+        backbone=loaded.backbone,
+        output=loaded.output,
+        unit_norm=loaded.unit_norm,
+        layers=[list(weight.shape) for weight, _ in loaded.layers],
+        about=loaded.about,
+    )
+    if dataset is not None:
+        described.dataset = dataset
+        described["importance"] = measure_importance(Layout(root, dataset), head)
+    return described
 
 
 def measure_importance(layout: Layout, head: str) -> dict[str, Any]:

@@ -1,15 +1,20 @@
 """What can be done next with a data set, as a value: for the command line's last line, and for others."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from iaa.library.embedding import DEFAULT_SETS
+from iaa.library.backbones import has_text
+from iaa.library.embedding import DEFAULT_SETS, failure_reasons
 from iaa.library.layout import Layout
-from iaa.library.opening import has_text, open_embedded
+from iaa.library.opening import open_embedded
 from iaa.library.table import Table
 from store import open_prompts, open_targets
 from store.errors import Hint
+
+if TYPE_CHECKING:
+    from embed.pipeline import Outcome
 
 
 def next_step(
@@ -56,3 +61,27 @@ def next_after_prompts(layout: Layout, made: Table) -> Hint | None:
             f"iaa rank --prompts {first['prompts']} {asked}", f"{opened}.rank(prompts={first['prompts']!r})"
         )
     return None
+
+
+def notes_on(
+    layout: Layout,
+    outcomes: "Sequence[Outcome]",
+    backbones: Sequence[str],
+    told: str = "",
+    weights: Mapping[str, Path] | None = None,
+) -> Iterator[str]:
+    """Failed rows by reason, what is left to other workers, what was there to do, and what is next."""
+    for path, reasons in failure_reasons(outcomes).items():
+        yield f"failed rows of {path} by reason (all of them: iaa info {path}):"
+        yield from (f"  {count:>6}  {reason}" for reason, count in reasons.most_common(5))
+    if n_left := max((o.n_left for o in outcomes), default=0):
+        yield (
+            f"{n_left:,} rows are left to other workers, and the last one to finish joins the parts. Start "
+            "one that was stopped again. Should the parts stay apart: "
+            f"iaa embed --dataset {layout.dataset} --merge"
+        )
+        return
+    if told:
+        yield told
+    if step := next_step(layout, backbones, weights):
+        yield f"Next: {step.command}"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iaa.library.backbones import is_known, is_tuned
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from store import Features, MissingFileError, open_features
@@ -12,28 +13,6 @@ from store.targets import images_of_targets
 
 if TYPE_CHECKING:
     from iaa.library.photographs import Photographs
-
-
-def is_tuned(backbone_id: str) -> bool:
-    """True for ids of fine-tuned backbones, `<backbone>+finetuned.<digest>`."""
-    return "+finetuned." in backbone_id
-
-
-def is_known(backbone_id: str) -> bool:
-    """True for what can be loaded by its id; imported vectors may be of anything."""
-    from embed.backbones.registry import UnknownBackbone, resolve_backbone
-
-    try:
-        return is_tuned(backbone_id) or bool(resolve_backbone(backbone_id))
-    except UnknownBackbone:
-        return False
-
-
-def has_text(backbone_id: str) -> bool:
-    """True if prompts can be encoded; a fine-tuned image tower is no longer what its text tower goes with."""
-    from embed.backbones.registry import resolve_backbone
-
-    return not is_tuned(backbone_id) and resolve_backbone(backbone_id).has_text
 
 
 def only_dataset(root: Path) -> str:
@@ -182,6 +161,11 @@ def check_new_head(path: Path, overwrite: bool) -> None:
 def head_base(path: Path) -> Path:
     """A head's path without the ending of either of its files."""
     return path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
+
+
+def next_report(dataset: str, backbones: Sequence[str] | None) -> str:
+    """The line that comes after something was measured: a report of the same backbones."""
+    return " --backbone ".join([f"Next: iaa report --dataset {dataset}", *(backbones or [])])
 
 
 def _several(layout: Layout, opened: list[Features]) -> UsageError:

@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 # Control characters (C0, DEL, C1), what turns the direction of text or is invisible, line ends of other
 # alphabets, halves of surrogate pairs (bytes that are no UTF-8). Joiners stay: words and emoji need them.
 _UNSAFE = re.compile(
@@ -49,10 +47,10 @@ def _escaped(found: re.Match[str]) -> str:
 
 def _finite(value: Any) -> Any:
     """NaN and infinities, which JSON does not have, as null."""
+    if hasattr(value, "tolist"):  # of numpy
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _finite(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout, head_path
-from iaa.library.opening import check_new_head, open_embedded
-from iaa.library.results import results_table, shown_results
+from iaa.library.opening import check_new_head, embedded_backbones, next_report, open_embedded
+from iaa.library.results import Results, results_table, shown_results
 from iaa.library.table import Table
 from store import Features, open_targets
 
@@ -23,14 +23,13 @@ Kind = Literal["ridge", "ols"]
 
 
 @dataclass(frozen=True)
-class Probed:
-    """What the probes of several outputs reach, and the head that was kept of the only one."""
+class Probed(Results):
+    """What the probes of several outputs reach (the majority baseline, then both probes of each output), and
+    the head that was kept of the only one."""
 
-    results: "list[MethodResult]"
-    """The majority baseline, then both probes of each output."""
     head: Path | None
-    n_failed: dict[Path, int]
-    """Failed rows, which took no part, of the feature files that have some."""
+    notes: list[str]
+    """Failed rows, which took no part; how to use the head; what is next."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def fit_probe(
 
 def fit_probes(
     layout: Layout,
-    backbones: Sequence[str],
+    backbones: Sequence[str] | None = None,
     output: str | None = None,
     unit_norm: bool = False,
     joint: bool = False,
@@ -104,13 +103,13 @@ def fit_probes(
     save_fit: Kind = "ridge",
     overwrite: bool = False,
 ) -> Probed:
-    """The probes of one output, or of every one, of several backbones; with `unit_norm` also on unit length,
-    with `joint` also of one output of each side by side. `save` keeps the only one as a head, that on unit
-    length where it was asked for.
+    """The probes of one output, or of every one, of several backbones (default: all that are embedded); with
+    `unit_norm` also on unit length, with `joint` also of one output of each side by side. `save` keeps the
+    only one as a head, that on unit length where it was asked for.
 
     Raises RatingsError, and UsageError for a head of several outputs or a name that is taken.
     """
-    opened = [open_embedded(layout, name) for name in backbones]
+    opened = [open_embedded(layout, name) for name in embedded_backbones(layout, backbones)]
     if save is not None:
         n_outputs = sum(1 if output else len(file.outputs) for file in opened)
         if n_outputs != 1:
@@ -123,7 +122,11 @@ def fit_probes(
     measured = measure(fit_all(layout, opened, output, scales, seed, joint), n_boot, layout.root)
     results = [measured[0].results[0], *(result for each in measured for result in each.results[1:])]
     head = None if save is None else measured[len(scales) - 1].save(save, save_fit, overwrite)
-    return Probed(results, head, {f.path: len(f.failures) for f in opened if f.failures})
+    failed = {file.path: len(file.failures) for file in opened if file.failures}
+    notes = [f"{n} failed rows took no part; see: iaa info {path}" for path, n in failed.items()]
+    if head is not None:
+        notes.append(f"head kept ({save_fit}): {head}; use it: iaa rank --head {save} --dataset NAME")
+    return Probed(layout.dataset, results, head, [*notes, next_report(layout.dataset, backbones)])
 
 
 def fit_all(

@@ -1,32 +1,39 @@
 """Prompt sets of a data set: checked before they are encoded, listed, removed, evaluated as in the paper."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import check_known, open_clip_features
+from iaa.library.results import Results
 from iaa.library.scoring import no_prompts, prepare_maxima
 from iaa.library.table import Table, facts
 from store import MissingFileError, open_prompts, open_targets
 from store.errors import did_you_mean
 
-if TYPE_CHECKING:
-    from analysis.results.methods import MethodResult
-
 
 @dataclass(frozen=True)
-class Evaluated:
+class Evaluated(Results):
     """The paper's methods on the test images, and what stood beside them."""
 
     backbone: str
-    results: "list[MethodResult]"
     majority: float
     """Accuracy of always the commoner class of train, 0 to 1."""
     missing: tuple[str, ...]
     """The paper's sets that are not encoded, so that their methods are left out."""
     n_failed: int
+
+    def notes(self) -> Iterator[str]:
+        """What the results are to be compared with, what is missing among them, and what is next."""
+        asked = f"--dataset {self.dataset} --backbone {self.backbone}"
+        yield f"always the commoner class of train: accuracy {self.majority:.4f}"
+        for name in self.missing:
+            yield f"{name} is not encoded here; for its methods: iaa embed --prompts {name} {asked}"
+        if self.n_failed:
+            yield f"{self.n_failed} failed rows took no part"
+        yield f"Next: iaa report {asked}"
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,10 @@ class Checked:
     remarks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def table(self) -> Table:
-        """What is encoded, a row per fact, with the first of what is many."""
+    def tables(self) -> list[Table]:
+        """What is encoded, a row per fact, with the first of what is many; nothing for an unreadable file."""
+        if not self.name:
+            return []
         sides = {"high": self.high, "low": self.low, "neutral": self.neutral}
         about: dict[str, object] = {"name": self.name}
         about |= {f"{side} ({len(words)})": ", ".join(words) for side, words in sides.items() if words}
@@ -59,7 +68,13 @@ class Checked:
         last = ["...", self.texts[-1]] if len(self.texts) > 3 else []
         about[f"texts ({len(self.texts):,})"] = (*self.texts[:3], *last)
         longest = f"{self.longest_tokens} of {self.context_length} tokens: {self.longest_text}"
-        return facts(f"What {self.file} encodes", about | {"longest": longest})
+        return [facts(f"What {self.file} encodes", about | {"longest": longest})]
+
+    def notes(self, backbone: str) -> list[str]:
+        """Remarks and problems; without problems how it is encoded by this backbone."""
+        said = [f"note: {remark}" for remark in self.remarks] + [f"wrong: {each}" for each in self.problems]
+        encode = f"For a data set: iaa embed --prompts {self.file} --backbone {backbone} --dataset NAME"
+        return said if self.problems else [*said, encode]
 
 
 def check_prompts(file: str, backbone: str) -> Checked:
@@ -176,8 +191,9 @@ def evaluate_prompts(
         is_high = rated.is_high[rated.test]
         always = majority_prediction(rated.is_high[rated.train], len(is_high))
         return Evaluated(
-            features.backbone,
+            layout.dataset,
             evaluation.results,
+            features.backbone,
             float(np.mean(always == is_high)),
             tuple(name for name in paths if name not in found),
             len(features.failures),

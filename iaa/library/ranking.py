@@ -1,6 +1,6 @@
 """Images in an order, best first: one value that tables, files, contact sheets and notebooks show."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from iaa.library.errors import UsageError
 from iaa.library.photographs import Photographs
+from iaa.library.progress import Progress, show_progress
 from iaa.library.results import metric_text
 from iaa.library.sheets import Section, page, strip
 from iaa.library.table import Table
@@ -16,6 +17,7 @@ from store.durable import whole_file
 
 if TYPE_CHECKING:
     from analysis.prompting.scores import ImageRanking
+    from iaa.library.layout import Layout
 
 N_PICTURES = 12
 
@@ -128,6 +130,40 @@ class Ranking(Table):
             "worst": self.rows(max(top, len(self) - worst)) if worst else [],
             "result": None if self.result is None else asdict(self.result),
         }
+
+    def written(
+        self,
+        csv_file: Path | None,
+        sheet_file: Path | None,
+        copy_to: Path | None,
+        top: int,
+        worst: int = 0,
+        progress: Progress = show_progress,
+    ) -> Iterator[str]:
+        """Write the files that are asked for, of the first `top` and the last `worst`; a sentence each."""
+        if csv_file is not None:
+            yield f"wrote {len(self):,} rows: {self.to_csv(csv_file)}"
+        if sheet_file is not None:
+            n_cards = min(top, len(self)) + min(worst, max(0, len(self) - top))
+            n_cards += self.asked.query is not None
+            with progress("thumbnails", n_cards, "images") as bar:
+                self.to_html(sheet_file, top, worst, bar.update)
+            yield f"wrote a contact sheet of {n_cards:,} images: {sheet_file}"
+        if copy_to is not None:
+            n_copies = len(self.copy_to(copy_to, top))
+            yield f"copied {n_copies:,} files into {copy_to}; the originals are where they were"
+
+    def notes(self, top: int, worst: int = 0, layout: "Layout | None" = None) -> Iterator[str]:
+        """What to say below a table of the first `top` and the last `worst` images; with its data set's files
+        also how to look at them."""
+        from iaa.library.opening import has_photographs
+
+        rest = f" and the last {min(worst, len(self) - top):,}" if worst else ""
+        is_cut = top + worst < len(self)
+        yield f"{len(self):,} images ranked" + (f"; shown: the first {top:,}{rest}" if is_cut else "")
+        yield from self.remarks()
+        if layout is not None and len(self) and has_photographs(layout):
+            yield "To look at them: the same command with --sheet FILE.html"
 
     def remarks(self) -> list[str]:
         """What should be known about the order, a sentence each: how it agrees with the ratings, whether it

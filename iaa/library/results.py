@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from iaa.library.table import Table
@@ -10,6 +11,22 @@ if TYPE_CHECKING:
     from analysis.results.methods import MethodResult, Metric
 
 _METRICS = ("accuracy", "srcc", "plcc")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What methods reach on the test images of a data set."""
+
+    dataset: str
+    results: "list[MethodResult]"
+
+    def table(self) -> Table:
+        """A row per method, for people."""
+        return shown_results(self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"dataset": self.dataset, "results": [asdict(result) for result in self.results]}
 
 
 def results_table(results: "Sequence[MethodResult]") -> Table:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
+from iaa.library.names import Method
 from iaa.library.opening import existing_head, open_clip_features, open_embedded, open_photographs
 from iaa.library.ranking import Asked, Ranking
 from iaa.library.searching import encode_words
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Method = Literal[
-    "fixed", "context", "context_max", "ensemble_mean_of_raw", "ensemble_mean_of_unit", "clip_iqa"
-]
 #: Cosines below which the CPU needs no help and torch is not worth loading.
 _FEW_COSINES = 100_000_000
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from iaa.library.backbones import load_backbones
+from iaa.library.backbones import has_text, load_backbones
 from iaa.library.engines import choose_engine
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
-from iaa.library.opening import has_text, open_clip_features, open_embedded, open_photographs
+from iaa.library.opening import open_clip_features, open_embedded, open_photographs
 from iaa.library.ranking import Asked, Ranking
 from store import Features, IdentityError, StoreError, open_targets
 from store.identity import complete

@@ -1,7 +1,7 @@
 """One person's taste, learned from her ratings of a data set, with what it is worth."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout, head_path
+from iaa.library.names import ME
 from iaa.library.opening import check_new_head, existing_head, open_embedded, open_photographs
 from iaa.library.probing import before_projection
 from iaa.library.ranking import Asked, Ranking
 from iaa.library.rating.contents import stored_contents
 from iaa.library.rating.placing import Placed, Places
-from iaa.library.rating.ratings import ME
 from iaa.library.table import Table
 from store import Features, open_targets
 from store.errors import did_you_mean
@@ -85,11 +85,46 @@ class TasteFit:
             {name: [row[at] for row in worth_rows(self.worth)] for at, name in enumerate(_COLUMNS)},
         )
 
+    def shown(self) -> list[Table]:
+        """The same for people: each value with its interval in one cell; none without measurements."""
+        if self.worth is None:
+            return []
+        table = self.table()
+        given = table.columns
+        values = map(_with_bounds, given["value"], given["low"], given["high"])
+        shown = {"held back": given["question"], "by": given["by"], "value": [*values], "n": given["n"]}
+        return [Table(table.title, shown)]
+
+    def order(self, ranking: Ranking, top: int) -> Table:
+        """The first `top` photographs of its ranking, for people."""
+        names = ("rank", "image_id", "score", "percentile", "stars")
+        columns = {name: ranking.columns[name][:top] for name in names if name in ranking.columns}
+        return Table(ranking.title, columns)
+
+    def notes(self) -> list[str]:
+        """What it is worth in a sentence, and which ratings it could not use."""
+        said = "too few ratings to hold some back: from 10 on it is said what they are worth"
+        if self.worth is not None:
+            said = f"The taste is {self.worth.sentence}."
+        n = f"{self.n_elsewhere:,}"
+        more = [f"{n} ratings are about photographs that have no features, or are gone"]
+        return [said, *(more if self.n_elsewhere else [])]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Whose it is, what it was learned from and what it is worth, as plain values."""
+        worth = None if self.worth is None else {**asdict(self.worth), "sentence": self.worth.sentence}
+        about = self.head.about
+        return {"dataset": self.layout.dataset, "rater": self.rater, "about": about, "worth": worth}
+
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
 
 
 _COLUMNS = ("question", "by", "value", "low", "high", "n")
+
+
+def _with_bounds(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.3f}" + ("" if low is None or low != low else f" [{low:.3f}, {high:.3f}]")
 
 
 def worth_rows(worth: "Worth | None") -> list[list[Any]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from iaa.library.embedding import NOTHING_TO_DO, told
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.progress import Progress, Say, log, show_progress
@@ -187,6 +188,23 @@ class WorkersDone:
     n_dead: int
     rate: float
     """Images per second, all together."""
+
+    def told(self) -> str:
+        """How many images they made, or that there was nothing to do."""
+        n_new = max((o.n_new for o in self.outcomes), default=0)
+        made = f"{n_new:,} images by {self.n_workers} workers, {self.rate:,.0f} images/s"
+        return made if n_new else NOTHING_TO_DO
+
+    def complaint(self, dataset: str) -> str:
+        """What to tell people where some did not finish."""
+        return (
+            f"error: {self.n_dead} of {self.n_workers} workers did not finish. What is finished is kept: run "
+            f"the same command again to go on (iaa embed --dataset {dataset} ...)."
+        )
+
+    def to_dict(self, layout: Layout) -> dict[str, Any]:
+        """Files, rate and each worker's answer, as plain values."""
+        return told(layout, self.outcomes, self.rate, workers=self.answers)
 
 
 def worker_arguments(layout: Layout, backbones: Sequence[str], how: "How") -> list[str]:

@@ -5,7 +5,8 @@ a person gave, in whatever program, is never replaced: what this program wrote i
 in a namespace of its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,15 +15,15 @@ import numpy as np
 
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
-from iaa.library.rating.ratings import ME, DatasetRatings
+from iaa.library.names import ME, STARS_FROM
+from iaa.library.rating.ratings import DatasetRatings
 from iaa.library.table import Table
 from store.ratings import Rating
 
 if TYPE_CHECKING:
     from iaa.exchange.xmp.files import Naming, Sidecars
 
-STARS_FROM = (20.0, 50.0, 80.0, 95.0)
-"""Percentiles from which on a photograph has two, three, four and five stars."""
+_N_SHOWN = 20
 What = Literal["new", "changed", "same", "kept", "problem"]
 
 
@@ -56,6 +57,68 @@ class Read:
     """Ratings that are not known yet, or are others than before."""
     act: int = 0
     """By which they can be undone."""
+
+    def notes(self, dataset: str, rater: str, is_dry: bool = False) -> Iterator[str]:
+        """What was found, what was added of it and what was not, and how it can be taken back."""
+        by_value = Counter(value for value, _ in self.found.values())
+        said = [f"{n:,} {'rejected' if v < 0 else f'with {v:g}'}" for v, n in sorted(by_value.items())]
+        yield f"{len(self.found):,} photographs are rated: {', '.join(said) or 'none'}"
+        verb = "would be added" if is_dry else "were added"
+        yield f"{self.n_new:,} of them are new and {verb} as ratings of {rater}"
+        if self.n_ours:
+            yield f"{self.n_ours:,} were written by this program from scores, and are nobody's"
+        for name, places in self.conflicts[:_N_SHOWN]:
+            yield f"{name}: " + "; ".join(f"{value:g} in {place}" for value, place in places)
+        if n := len(self.conflicts):
+            yield f"{n:,} are said to be two things and were left out: --newest takes the newest"
+        for place, why in self.problems[:_N_SHOWN]:
+            yield f"{place}: {why}"
+        if self.act:
+            yield f"To take it back: iaa rate undo -d {dataset} --rater {rater} --act {self.act}"
+
+
+class Writing(list[Written]):
+    """What becomes of the sidecars of a data set; of each that is concerned."""
+
+    def __init__(self, dataset: str, written: Sequence[Written], is_written: bool) -> None:
+        super().__init__(written)
+        self.dataset = dataset
+        self.is_written = is_written
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many sidecars are new, changed, the same, kept, or a problem."""
+        return Counter(each.what for each in self)
+
+    def table(self) -> Table:
+        """A row per sidecar."""
+        columns: dict[str, list[Any]] = {
+            "image_id": [each.image_id for each in self],
+            "what": [each.what for each in self],
+            "stars": [each.stars for each in self],
+            "sidecar": [str(each.sidecar) for each in self],
+            "why": [each.why for each in self],
+        }
+        return Table(f"{self.dataset}: sidecars", columns)
+
+    def shown(self) -> Table:
+        """The first of those that are not the same as before, for people."""
+        changed = Writing(self.dataset, [e for e in self if e.what != "same"][:_N_SHOWN], self.is_written)
+        columns = changed.table().columns
+        names = {"photograph": columns["image_id"], "what": columns["what"], "stars": columns["stars"]}
+        sidecars = [each.sidecar.name for each in changed]
+        return Table(f"{self.dataset}: sidecars", {**names, "sidecar": sidecars, "why": columns["why"]})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts and a dictionary per sidecar."""
+        told = {"dataset": self.dataset, "written": self.is_written, "counts": dict(self.counts)}
+        return told | {"sidecars": self.table().rows()}
+
+    def notes(self) -> Iterator[str]:
+        """Counts, and how to do it where it was only said."""
+        yield ", ".join(f"{n:,} {what}" for what, n in self.counts.items()) or "nothing to write"
+        if not self.is_written and self.counts["new"] + self.counts["changed"]:
+            yield "Nothing was written. To do it: the same again with --write"
 
 
 def read_xmp(layout: Layout, rater: str = ME, newest: bool = False, is_added: bool = True) -> Read:
@@ -126,6 +189,14 @@ def _said(
     return found
 
 
+def parse_percentiles(text: str) -> list[float]:
+    """Percentiles from text. Raises UsageError."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--stars-from takes four numbers, such as 20,50,80,95; not {text!r}") from None
+
+
 def stars_of_head(
     layout: Layout, head: str, stars_from: Sequence[float] = STARS_FROM
 ) -> dict[str, dict[str, Any]]:
@@ -179,7 +250,7 @@ def write_xmp(
     by_person: bool,
     is_written: bool = False,
     naming: "Naming" = "full",
-) -> list[Written]:
+) -> Writing:
     """Put stars into sidecars (by image_id, as `stars_of_head` and `stars_of_rater` give them), or only say
     what would become of each (`is_written` False).
 
@@ -192,7 +263,7 @@ def write_xmp(
     for name, photograph, each in zip(contents, photographs, sidecars, strict=True):
         if name in stars:
             found.append(_write_one(name, photograph, each, stars[name], by_person, is_written))
-    return found
+    return Writing(layout.dataset, found, is_written)
 
 
 def _write_one(
@@ -244,20 +315,6 @@ def _write_one(
         return Written(name, target, ("new" if is_new else "changed") if is_changed else "same", wanted)
     except XmpError as error:
         return Written(name, target, "problem", wanted, f"{place}: {error}. It is left as it is")
-
-
-def written_table(layout: Layout, found: Sequence[Written]) -> Table:
-    """What became of each sidecar, or would."""
-    return Table(
-        f"{layout.dataset}: sidecars",
-        {
-            "image_id": [each.image_id for each in found],
-            "what": [each.what for each in found],
-            "stars": [each.stars for each in found],
-            "sidecar": [str(each.sidecar) for each in found],
-            "why": [each.why for each in found],
-        },
-    )
 
 
 def _photographs(ratings: DatasetRatings, naming: "Naming") -> tuple[list[str], list[Path], "list[Sidecars]"]:

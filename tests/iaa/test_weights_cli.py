@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from embed.backbones.registry import DEMO_WEIGHTS
-from iaa.cli.options import weight_files
+from iaa.library.backbones import weight_files
 from store import open_features
 
 

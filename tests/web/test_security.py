@@ -5,10 +5,10 @@ import zlib
 
 import pytest
 
-from iaa.cli.open import _check_token
 from iaa.library.errors import UsageError
 from iaa.library.gallery.gallery import Settings
 from iaa.web.security import MAX_BODY, Door
+from iaa.web.serving import check_token
 from tests.web.conftest import HOSTILE, TOKEN
 
 PATHS = ["/", "/api/library", "/api/photographs", "/static/main.js", "/docs", "/openapi.json", "/nothing"]
@@ -162,13 +162,13 @@ def test_hostile_names_are_data_and_nothing_else(client):
 
 def test_another_host_needs_a_token_and_says_so():
     with pytest.raises(UsageError, match=r"--host 0\.0\.0\.0 lets other machines in: choose a token"):
-        _check_token("0.0.0.0", None)
+        check_token("0.0.0.0", None)
     with pytest.raises(UsageError, match="at least 16"):
-        _check_token("0.0.0.0", "short")
+        check_token("0.0.0.0", "short")
     with pytest.raises(UsageError, match="letters"):
-        _check_token("127.0.0.1", "with a space and more")
-    _check_token("0.0.0.0", TOKEN)
-    _check_token("127.0.0.1", None)
+        check_token("127.0.0.1", "with a space and more")
+    check_token("0.0.0.0", TOKEN)
+    check_token("127.0.0.1", None)
 
 
 def test_on_all_addresses_any_address_is_its_name_but_no_foreign_name(open_page, embedded):

@@ -95,7 +95,7 @@ def embedded_or_begun(layout: Layout) -> list[str]:
 def reads_words(backbone: str) -> bool:
     """True for a registered backbone with a text tower."""
     from embed.backbones.registry import BackboneError
-    from iaa.library.opening import has_text
+    from iaa.library.backbones import has_text
 
     try:
         return has_text(backbone)

@@ -13,8 +13,8 @@ from iaa.library.gallery.jobs import Job
 from iaa.library.gallery.orders import Order, order_by
 from iaa.library.gallery.questions import Questions
 from iaa.library.gallery.vectors import Matrix
+from iaa.library.names import ME
 from iaa.library.rating.placing import Placed, Places
-from iaa.library.rating.ratings import ME
 from iaa.library.taste import as_opinions, worth_rows
 from store import StoreError
 from store.ratings import UNKNOWN, Rating, RatingError, Ratings

@@ -1,13 +1,14 @@
 """The ratings of a data set, as Python calls them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
+from iaa.library.names import ME
 from iaa.library.rating.contents import Contents, contents_of
 from iaa.library.rating.placing import Placed, Places
 from iaa.library.table import Table
@@ -17,8 +18,35 @@ from store.ratings import Rating, Ratings
 if TYPE_CHECKING:
     import pandas as pd
 
-ME = "me"
-"""Who rates, where nobody else is named."""
+
+class Said(Table):
+    """Ratings, a row each: image_id, rater, kind (stars, flag, pair), value, the other photograph of a pair,
+    whether the file was changed since, time, source."""
+
+    def shown(self) -> Table:
+        """The same for people: each rating in words."""
+        shown = {
+            "photograph": self.columns["image_id"],
+            "rater": self.columns["rater"],
+            "rating": [_in_words(row) for row in self.rows()],
+            "time (UTC)": [time[:19].replace("T", " ") for time in self.columns["time"]],
+            "by": self.columns["source"],
+        }
+        return Table(self.title, shown)
+
+    def notes(self) -> list[str]:
+        """How many are about files that are not what they were."""
+        n = sum(self.columns["is_changed"])
+        told = f"{n:,} are about files that were changed since: edited, or replaced by others"
+        return [told] if n else []
+
+    def notes_on_undone(self, rater: str) -> list[str]:
+        """What a rater has taken back, if these are it."""
+        if not len(self):
+            return [f"nothing of {rater} is left to take back"]
+        first = self.rows(0, 1)[0]
+        more = f" and {len(self) - 1:,} more" if len(self) > 1 else ""
+        return [f"taken back: {_in_words(first)} of {first['image_id']}{more}"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +109,7 @@ class DatasetRatings:
         with Ratings(self.path) as file:
             return file.add(ratings, rater, source)
 
-    def undo(self, rater: str = ME, act: int | None = None, source: str = "python") -> Table:
+    def undo(self, rater: str = ME, act: int | None = None, source: str = "python") -> Said:
         """Take back what a rater did last, or an act by its number; what that was."""
         if not self.path.exists():
             return _table(self, "nothing to undo", [])
@@ -101,9 +129,8 @@ class DatasetRatings:
         with Ratings(self.path) as file:
             return self.places.place(file.standing(rater))
 
-    def present(self, rater: str | None = None) -> Table:
-        """What holds now about the photographs that are there: image_id, rater, kind (stars, flag, pair),
-        value, the other photograph of a pair, whether the file was changed since, time, source."""
+    def present(self, rater: str | None = None) -> Said:
+        """What holds now about the photographs that are there."""
         return _table(self, "ratings", self.placed(rater))
 
     def to_frame(self, rater: str | None = None) -> "pd.DataFrame":
@@ -129,13 +156,23 @@ class DatasetRatings:
         return f"<ratings of {self.layout.dataset!r} in {self.path}>"
 
 
-def _table(ratings: DatasetRatings, what: str, placed: Sequence[Placed]) -> Table:
+def _in_words(row: Mapping[str, Any]) -> str:
+    value = float(row["value"])
+    if row["kind"] == "stars":
+        return f"{value:g} stars"
+    if row["kind"] == "flag":
+        return "picked" if value == 1 else "rejected"
+    said = "equal to" if value == 0 else "better than" if value > 0 else "worse than"
+    return f"{said} {row['other_id']}"
+
+
+def _table(ratings: DatasetRatings, what: str, placed: Sequence[Placed]) -> Said:
     ids = ratings.contents.image_id
 
     def name(row: int, said: str) -> str:
         return ids[row] if row >= 0 else said
 
-    return Table(
+    return Said(
         f"{ratings.layout.dataset}: {what}",
         {
             "image_id": [name(each.row, each.event.image_id) for each in placed],

@@ -1,13 +1,14 @@
 """Ratings as tables: read from what people and programs wrote, and written for them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iaa.library.errors import UsageError
-from iaa.library.rating.ratings import ME, DatasetRatings
+from iaa.library.names import ME
+from iaa.library.rating.ratings import DatasetRatings
 from iaa.library.table import Table
 from store.matching import match_names
 from store.ratings import MAX_STARS, Kind, Rating
@@ -23,6 +24,7 @@ FILES = (
 STARS = ("stars", "star", "rating", "score", "value", "vote", "aestheticscore")
 FLAGS = ("flag", "pick", "picked")
 RATERS = ("rater", "raterid", "user", "userid", "worker", "workerid", "annotator", "participant", "subject")
+_N_NAMED = 5
 _EMPTY = {"", "na", "n/a", "nan", "null", "none", "-"}
 _FLAGS = {
     "pick": 1, "picked": 1, "yes": 1, "1": 1, "reject": -1, "rejected": -1, "no": -1, "-1": -1, "0": 0,
@@ -46,6 +48,20 @@ class Imported:
     n_again: int = 0
     """Ratings of a photograph that the same rater had rated above in the table: the last one holds."""
     notes: list[str] = field(default_factory=list)
+
+    def told(self, ratings: DatasetRatings) -> Iterator[str]:
+        """What was added to these ratings and what was not, and how it can be taken back."""
+        yield from self.notes
+        who = ", ".join(self.acts) if len(self.acts) <= _N_NAMED else f"{len(self.acts)} raters"
+        yield f"{self.n_added:,} ratings of {self.n_rated:,} photographs by {who or 'nobody'}: {ratings.path}"
+        if self.unknown:
+            named = ", ".join(self.unknown[:_N_NAMED]) + (", ..." if len(self.unknown) > _N_NAMED else "")
+            yield f"{len(self.unknown):,} names mean no photograph of {ratings.layout.dataset}: {named}"
+        if self.n_again:
+            n = f"{self.n_again:,}"
+            yield f"{n} were about a photograph that the same rater had rated above: the last holds"
+        for rater, act in self.acts.items() if len(self.acts) == 1 else ():
+            yield f"To take it back: iaa rate undo --rater {rater} --act {act}"
 
 
 def import_ratings(
