@@ -120,6 +120,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     complete or not at all, and of what fails nothing stays. Raises SpaceError for the body's OSError."""
     partial = path.with_name(path.name + ".partial")
     try:
+        if partial.is_symlink():  # put there by somebody: neither written through nor waited for
+            partial.unlink()
         with sole_writer(partial):
             try:
                 yield partial

@@ -1,6 +1,9 @@
 """Images in an order, best first: one value that tables, files, contact sheets and notebooks show."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +14,9 @@ from iaa.library.errors import UsageError
 from iaa.library.photographs import Photographs
 from iaa.library.progress import Progress, show_progress
 from iaa.library.results import metric_text
-from iaa.library.sheets import Section, page, strip
+from iaa.library.sheets import MAX_INSIDE, PICTURE, Section, beside, page, strip
 from iaa.library.table import Table
-from store.durable import whole_file
+from store.durable import whole_file, whole_folder
 
 if TYPE_CHECKING:
     from analysis.prompting.scores import ImageRanking
@@ -35,6 +38,17 @@ class Asked:
     """Method, prompt set, head, query: whatever else identifies the ranking."""
     query: Mapping[str, Any] | None = None
     """image_id and file of the picture that was looked for, if it is one of the data set."""
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raises UsageError for a folder that has other files than a sheet's pictures, or a file of that name."""
+    names = os.listdir(folder) if folder.is_dir() else [folder.name] if folder.exists() else []
+    other = next((name for name in names if not PICTURE.fullmatch(name)), None)
+    if other is not None:
+        raise UsageError(
+            f"{folder} is where the pictures of the sheet are to lie, and has other files: {other}. Choose "
+            "another name"
+        )
 
 
 def check_file_place(path: Path | None, option: str = "--csv") -> None:
@@ -194,11 +208,12 @@ class Ranking(Table):
         worst: int = 0,
         on_done: Callable[[int], Any] | None = None,
     ) -> Path:
-        """Write a contact sheet of the first `top` and the last `worst` images, one HTML file with the
-        thumbnails in it that needs no network, complete or not at all; returns its path.
+        """Write a contact sheet of the first `top` and the last `worst` images: HTML that needs no network
+        and no script, complete or not at all; returns its path. Of more than `sheets.MAX_INSIDE` images, the
+        thumbnails lie beside it, in the folder STEM_pictures, which a sheet of that name made anew replaces.
 
         An image that cannot be read is a placeholder with the reason. Raises UsageError where there are no
-        photographs, SpaceError where the file cannot be written.
+        photographs or that folder has other files, SpaceError where the file cannot be written.
         """
         path = Path(path)
         sections: list[Section] = [("Best" if self.score_name == "score" else "Closest", self.best(top))]
@@ -211,12 +226,20 @@ class Ranking(Table):
         asked = self.asked
         about = ", ".join([f"{asked.backbone}/{asked.output}", *map(str, asked.facts.values())])
         facts = [f"{about}; {len(self):,} images ranked"]
-        with (
-            whole_file(path) as partial,
-            partial.open("w", encoding="utf-8", errors="backslashreplace") as handle,
-        ):
-            thumbnails = photographs.thumbnails(rows, on_done)
-            handle.writelines(page(self.title, facts, sections, thumbnails, self.score_name))
+        pictures = path.with_name(f"{path.stem}_pictures")
+        with ExitStack() as places:
+            partial = places.enter_context(whole_file(path))
+            address = None
+            if len(rows) > MAX_INSIDE:
+                _check_replaceable(pictures)
+                kept = places.enter_context(whole_folder(pictures))
+                kept.mkdir()
+                address = beside(kept, pictures.name)
+            with partial.open("w", encoding="utf-8", errors="backslashreplace") as handle:
+                thumbnails = photographs.thumbnails(rows, on_done)
+                handle.writelines(page(self.title, facts, sections, thumbnails, self.score_name, address))
+            if address is not None and pictures.exists():
+                shutil.rmtree(pictures)
         return path
 
     def copy_to(self, folder: Path | str, top: int) -> list[Path]:

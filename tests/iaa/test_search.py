@@ -5,11 +5,14 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from hashlib import sha256
+from html import unescape
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -356,6 +359,31 @@ def test_a_page_that_fails_leaves_the_old_one(run, tmp_path, monkeypatch):
     code, _, err = run("search", "--like", "turned", "-d", "mine", "-b", "plain", "--sheet", sheet)
     assert code == 1 and "in the middle" in err
     assert sheet.read_text() == "old" and not list(tmp_path.glob("*.partial"))
+
+
+def test_pictures_of_a_large_sheet_lie_beside_it(run, tmp_path, monkeypatch):
+    search = ("search", TEXT, "-d", "mine", "--sheet", tmp_path / "a sheet #1.html")
+    assert run(*search)[0] == 0
+    cards = read_page(search[-1]).cards
+    inside = {card["alt"]: card["picture"].tobytes() for card in cards if card["alt"]}
+    monkeypatch.setattr("iaa.library.ranking.MAX_INSIDE", 3)
+    beside = tmp_path / "a sheet #1_pictures"
+    for _ in range(2):  # a sheet made anew replaces its pictures
+        assert run(*search)[0] == 0
+        text = search[-1].read_text()
+        assert "data:image" not in text
+        picture = r'<img src="([^"]+)" width="(\d+)" height="(\d+)" loading="lazy" alt="([^"]+)"'
+        found = re.findall(picture, text)
+        assert len(found) == len(inside) == 7
+        for address, width, height, name in found:
+            with Image.open(tmp_path / unquote(address)) as picture:
+                assert picture.size == (int(width), int(height))
+                assert picture.tobytes() == inside[unescape(name)]
+        assert len(list(beside.iterdir())) == len({address for address, *_ in found})
+    (beside / "mine.txt").write_text("a file of somebody's")
+    code, _, err = run(*search)
+    assert code == 2 and "has other files: mine.txt" in err and search[-1].read_text() == text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a sheet #1.html", beside.name, "data"]
 
 
 def test_the_picture_asked_about_stands_above_those_like_it(run, tmp_path):
