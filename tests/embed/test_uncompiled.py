@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 COUNTED = """
 import sys
 {before}
@@ -50,5 +52,6 @@ def test_a_library_that_asks_for_more_of_the_compiler_gets_it():
     assert run(COUNTED.format(before=ASKED_FOR_MORE) + NEEDED) == "True"
 
 
+@pytest.mark.slow
 def test_a_compiler_that_is_loaded_already_stays():
     assert run(COUNTED.format(before="import torch._dynamo") + NEEDED) == "True"

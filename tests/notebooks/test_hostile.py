@@ -194,7 +194,7 @@ def test_hostile_names_reach_the_pages_as_text_and_nothing_else(pages: list[Path
 
 
 def find_browser() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if found is None:
         pytest.skip("no Chromium here: install chromium, or name it in CHROMIUM=/path/to/chromium")

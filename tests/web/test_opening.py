@@ -121,6 +121,7 @@ def test_names_of_folders(tmp_path):
         ("§§", "photographs"),
         ("heads", "photographs-heads"),
         ("ü" * 100, "ü" * 54),
+        ("Images", "p-Images"),
     ):
         (tmp_path / "p" / name).mkdir(parents=True, exist_ok=True)
         assert new_name(tmp_path / "data", tmp_path / "p" / name) == expected

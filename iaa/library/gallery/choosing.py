@@ -14,6 +14,7 @@ from store.file_names import MAX_BYTES, check_name, dataset_folder
 WITH_WORDS = "vit_b32.openai"
 OFFLINE = "efficientnet_lite0.in1k"
 _OTHERS = re.compile(r"[^\w.+-]+")
+_SAY_NOTHING = {"dcim", "image", "images", "img", "jpeg", "jpg", "photo", "photos", "picture", "pictures", "raw"}
 _ROOM = 12
 """Bytes of a name that are left for a number."""
 
@@ -33,9 +34,16 @@ def dataset_of(root: Path, folder: Path) -> str | None:
     return None
 
 
+def name_of(folder: Path) -> str:
+    """What people call a folder."""
+    whole = folder.resolve()
+    return f"{whole.parent.name} {whole.name}".strip() if whole.name.lower() in _SAY_NOTHING else whole.name
+
+
 def new_name(root: Path, folder: Path) -> str:
-    """A name for the data set of a folder, made of the folder's own; one that no other data set has."""
-    letters = unicodedata.normalize("NFC", folder.resolve().name)
+    """A name for the data set of a folder, made of the folder's own (of "images" and the like, which say
+    nothing, with its parent's); one that no other data set has."""
+    letters = unicodedata.normalize("NFC", name_of(folder))
     stem = _OTHERS.sub("-", letters).strip("-.+") or "photographs"
     while len(stem.encode()) > MAX_BYTES - _ROOM:
         stem = stem[:-1].rstrip("-.+")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from iaa.library.gallery.choosing import why_no_words
+from iaa.library.gallery.choosing import name_of, why_no_words
 from iaa.library.gallery.encoding import MadeBy
 from iaa.library.gallery.listing import Listing
 from iaa.library.gallery.processes import HelperDied, Helpers
@@ -95,7 +95,7 @@ class Gallery:
     def title(self) -> str:
         """What people call it."""
         if self.settings.folder is not None:
-            return self.settings.folder.resolve().name or str(self.settings.folder)
+            return name_of(self.settings.folder) or str(self.settings.folder)
         return self.settings.name or ""
 
     @property

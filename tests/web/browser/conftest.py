@@ -20,11 +20,15 @@ AXE = "axe-core@4.14.1"
 Open = Callable[..., Any]
 
 
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""Any will do. The first has no window to draw around the page, which takes as much of a processor as the page."""
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium; the tests are skipped where it or Playwright is missing."""
     api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
     if chromium is None:
         pytest.skip("no Chromium here: apt-get install chromium")
     with api.sync_playwright() as playwright:

@@ -564,8 +564,15 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [
+        ("light", 390),
+        ("dark", 1440),
+        pytest.param("light", 1440, marks=pytest.mark.slow),
+        pytest.param("dark", 390, marks=pytest.mark.slow),
+    ],
+)
 def test_axe_finds_nothing_serious(open_page: Open, library: Fake, axe: str, scheme: str, width: int) -> None:
     library.stars = {row: 1.0 + row % 5 for row in range(0, 60, 4)}
     library.flags = {57: -1, 58: 1}
