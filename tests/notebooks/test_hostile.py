@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from analysis.figures.probing import plot_distributions
 from analysis.results.markup import literal, to_markdown, visible
-from iaa.library.photographs import Thumbnail
+from iaa.library.photographs import Thumbnail, encode_thumbnail
 from iaa.library.sheets import page
 from notebooks.run import POLICY, _markdown_to_html, report_notebooks, run_report
 from store import Targets, write_targets
@@ -161,7 +162,8 @@ def pages(hostile_world: Path) -> list[Path]:
         {"image_id": name, "file": f"{name}/{name}", "rank": i + 1, ELEMENTS[2]: 0.5, "percentile": 50.0}
         for i, name in enumerate(ALL)
     ]
-    thumbnails = [Thumbnail(None if i % 2 else b"\xff\xd8", name) for i, name in enumerate(ALL)]
+    jpeg = encode_thumbnail(Image.new("RGB", (8, 6)))
+    thumbnails = [Thumbnail(None if i % 2 else jpeg, name) for i, name in enumerate(ALL)]
     sections = [(ELEMENTS[4], rows)]
     text = "".join(page(ELEMENTS[4], [*ALL], sections, thumbnails, ELEMENTS[2]))
     (report / "sheet.html").write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -14,7 +14,7 @@ from store.file_names import MAX_BYTES, check_name, dataset_folder
 WITH_WORDS = "vit_b32.openai"
 OFFLINE = "efficientnet_lite0.in1k"
 _OTHERS = re.compile(r"[^\w.+-]+")
-_SAY_NOTHING = {"dcim", "image", "images", "img", "jpeg", "jpg", "photo", "photos", "picture", "pictures", "raw"}
+_SAY_NOTHING = {"dcim", "images", "img", "jpeg", "jpg", "photos", "pictures", "raw"}
 _ROOM = 12
 """Bytes of a name that are left for a number."""
 
