@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from store.rows import first_of_equal
+from store.shapes import Float, Int
 
 _ROWS_AT_ONCE = 2048
 

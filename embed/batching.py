@@ -4,12 +4,12 @@ import logging
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from embed.backbones.device import free_memory, is_out_of_memory
 from embed.backbones.loading import Backbone
 from embed.images.geometry import scale_pixels
+from store.shapes import Float, UInt8
 
 logger = logging.getLogger(__name__)
 

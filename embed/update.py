@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from embed.backbones.loading import Backbone
 from embed.images.changes import Changes
@@ -40,6 +39,7 @@ from store.identity import complete, differences
 from store.joined import write_joined
 from store.locks import lock_path, write_lock
 from store.parts import Plan, begun_plan, discard
+from store.shapes import Int
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
 """The loss: distance between predicted and real distributions of votes."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from store.shapes import Float
 
 
 def emd_r2(

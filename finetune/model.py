@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -12,6 +11,7 @@ from embed.backbones.loading import Backbone
 from embed.backbones.towers import image_outputs
 from finetune.errors import FinetuneError
 from finetune.settings import Settings
+from store.shapes import Float
 
 
 class DistributionModel(nn.Module):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
 
 from embed.backbones.loading import Backbone
 from embed.crashes import crash_notes
@@ -27,6 +26,7 @@ from store.identity import check_identity
 from store.parts import Plan, open_part
 from store.run import Run, claimed
 from store.sealed import SealedFile, write_sealed
+from store.shapes import Bool, Int, UInt8
 
 logger = logging.getLogger(__name__)
 

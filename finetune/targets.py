@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
 
 from embed.images.datasets import hash_split
 from finetune.errors import FinetuneError
 from store import Targets
+from store.shapes import Float, Float32, Int
 
 N_SCORE_LEVELS = 10
 """Levels of a data set that has scores instead of votes."""

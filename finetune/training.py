@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from scipy.stats import pearsonr, spearmanr
 from tensorboardX import SummaryWriter
 from torch import Tensor, optim
@@ -38,6 +37,7 @@ from finetune.settings import Settings
 from finetune.sources import RowNumbers, Source
 from finetune.targets import Lesson
 from store.durable import whole_file
+from store.shapes import Float
 
 LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.jsonl"
 CHECKPOINT_SECONDS = 300.0

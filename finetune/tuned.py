@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from embed.backbones.architectures import build_architecture
@@ -19,6 +18,7 @@ from finetune.model import DistributionModel, head_distribution
 from store.durable import write_json
 from store.errors import StoreError
 from store.json_files import read_note
+from store.shapes import Float
 from store.tensor_files import TensorFileError
 
 MARK = "+finetuned."

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Float32
 
 from store.errors import MissingFileError, StoreError
 from store.features import FEATURES_SCHEMA
@@ -21,6 +20,7 @@ from store.identity import check_identity
 from store.parts import Plan, begun_plan, open_part
 from store.rows import Selection, read_rows
 from store.sealed import SealedFile, write_sealed
+from store.shapes import Float32
 
 LIST_SCHEMA = "iaa/list"
 LIST_NOTE = "list.h5"

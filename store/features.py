@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
 
 from store.digests import block_bounds
 from store.errors import IdentityError, SchemaError, did_you_mean, hinting
 from store.identity import check_identity
 from store.rows import Selection, read_rows
 from store.sealed import SealedFile
+from store.shapes import Bool, Float32, UInt8
 
 FEATURES_SCHEMA = "iaa/features"
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 from store.digests import digest_of_strings
 from store.errors import SchemaError, StoreError
@@ -20,6 +19,7 @@ from store.features import FEATURES_SCHEMA, Status
 from store.file_names import check_name, file_stem
 from store.matching import match_names
 from store.sealed import write_sealed
+from store.shapes import Float32
 
 UNIT_TOLERANCE = {"float16": 2e-3, "float32": 1e-5}
 """How far a length may be from 1, by the type the vectors came in."""

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from store.digests import block_bounds, digest_block
 from store.errors import SchemaError
 from store.parts import Plan
 from store.sealed import SealedFile, Streamed, write_sealed
+from store.shapes import Int
 
 
 def write_joined(

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int
 
 from store.csv_files import unsafe_cell
+from store.shapes import Int
 
 _ENDING = re.compile(r"(?<=[^/])\.[A-Za-z]{2,4}[23]?$")
 _NUMBER = re.compile(r"([0-9]+)\.0+")

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from store.digests import BLOCK_ROWS, block_bounds, digest_block, digest_of_json
 from store.durable import remove_folder, space_error, write_json
@@ -32,6 +31,7 @@ from store.identity import check_identity, complete, differences
 from store.json_files import read_json
 from store.rows import first_of_equal
 from store.sealed import SealedFile, Streamed, write_sealed
+from store.shapes import Int
 
 logger = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Float32, Int8
 
 from store.identity import check_identity
 from store.rows import Selection, read_rows
 from store.sealed import SealedFile
+from store.shapes import Float32, Int8
 
 PROMPTS_SCHEMA = "iaa/prompts"
 

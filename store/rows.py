@@ -3,10 +3,10 @@
 from collections.abc import Hashable, Iterable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
 
 from store.errors import StoreError
 from store.sealed import SealedFile
+from store.shapes import Float, Float32, Int
 
 Selection = slice | np.ndarray | None
 

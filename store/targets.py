@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
 
 from store.sealed import SealedFile, write_sealed
+from store.shapes import Float64, Int64
 
 TARGETS_SCHEMA = "iaa/targets"
 

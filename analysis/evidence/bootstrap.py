@@ -13,11 +13,11 @@ from itertools import combinations, islice
 from threading import Lock
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Int32
 
 from analysis.evidence import metrics
 from analysis.parallel import map_threads, n_workers
 from analysis.results.methods import METRICS, Metric
+from store.shapes import Bool, Float, Float64, Int, Int32
 
 SMALLEST_P = 0.005
 """Comparisons take so many resamples that a corrected p-value can be as small as this."""

@@ -1,9 +1,9 @@
 """Which fold an image belongs to: a matter of its id and the seed alone."""
 
 import numpy as np
-from jaxtyping import Int, UInt64
 
 from analysis.evidence.labels import RatingsError
+from store.shapes import Int, UInt64
 
 _FNV_OFFSET, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 

@@ -3,8 +3,8 @@
 from fractions import Fraction
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
+from store.shapes import Bool, Float, Int
 from store.targets import Targets
 
 

@@ -1,7 +1,8 @@
 """The figures of merit: one function, one quantity."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+
+from store.shapes import Bool, Float
 
 
 def accuracy(is_high: Bool[np.ndarray, " n"], predicted_high: Bool[np.ndarray, " n"]) -> float:

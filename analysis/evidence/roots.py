@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from analysis.probing.gram import Block
+from store.shapes import Float
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
@@ -15,6 +14,7 @@ from analysis.probing.importance import TopCurve
 from analysis.probing.probes import ProbeFit
 from analysis.results.markup import visible
 from analysis.results.methods import MethodResult, Metric
+from store.shapes import Float
 
 METRIC_NAMES = {"accuracy": "accuracy", "srcc": "SRCC", "plcc": "PLCC"}
 

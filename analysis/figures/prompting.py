@@ -7,7 +7,6 @@ from typing import ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.patches import Rectangle
@@ -18,6 +17,7 @@ from analysis.prompting.groups import GroupResult
 from analysis.prompting.pairs import PairMetric, PairTable
 from analysis.results.markup import visible
 from analysis.results.methods import Metric
+from store.shapes import Bool, Float
 
 HIGH, LOW, NEUTRAL = COLOURS[0], COLOURS[1], REFERENCE
 RIGHT, WRONG = "#2e7d32", "#c62828"

@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from analysis.grouping.leaders import Like, find_leaders
 from analysis.grouping.overlap import find_overlap
+from store.shapes import Float, Int
 
 Kind = Literal["copies", "near", "burst", "bracket", "panorama"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

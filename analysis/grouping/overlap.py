@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float
 from scipy import fft
 from scipy.ndimage import gaussian_filter
+
+from store.shapes import Float
 
 EDGE = 96
 """Pixels of the long edge that pictures are compared at."""

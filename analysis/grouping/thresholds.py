@@ -29,9 +29,9 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from analysis.grouping.groups import Thresholds
+from store.shapes import Float
 
 MEASURED: dict[tuple[str, str], dict[str, float]] = {
     ("efficientnet_lite0.in1k", "pooled"): {"near": 0.825, "burst": 0.75, "bracket": 0.51, "later": 0.92},

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from analysis.evidence import labels
 from analysis.evidence.bootstrap import Prediction, bootstrap_metrics, interval, resample_counts
@@ -12,6 +11,7 @@ from analysis.probing.probes import Features, ProbeFit, predict_rows, probe_of
 from analysis.probing.spectrum import gcv_error
 from analysis.results.methods import METRICS, MethodResult, Metric
 from analysis.twins import product
+from store.shapes import Float, Int
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from analysis.evidence.bootstrap import Difference, Prediction
 from analysis.evidence.labels import majority_prediction
@@ -23,6 +22,7 @@ from analysis.probing.probes import (
 )
 from analysis.probing.spectrum import RidgePath, gcv_error, gram_basis, gram_path, root_path
 from analysis.results.predictions import Predicted, compare_methods
+from store.shapes import Float, Int
 from store.targets import Targets
 
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from analysis.parallel import map_threads, n_workers
+from store.shapes import Float, Int
 
 Block = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Features (m, dim), targets (m, n_targets) and group (m,) of some rows; a negative group is left out."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from safetensors.numpy import save as save_tensors
 
 from analysis.evidence.bootstrap import Prediction, bootstrap_metrics
@@ -27,6 +26,7 @@ from store.durable import whole_file, write_json
 from store.errors import StoreError
 from store.features import Features
 from store.json_files import read_note
+from store.shapes import Float
 from store.targets import Targets
 from store.tensor_files import read_safetensors
 

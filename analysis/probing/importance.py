@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from analysis.evidence import bootstrap
 from analysis.evidence.bootstrap import Prediction, bootstrap_replicates, interval
@@ -13,6 +12,7 @@ from analysis.probing.probes import Probe
 from analysis.probing.spectrum import RidgePath, residual_variance
 from analysis.results.methods import Metric
 from analysis.twins import product
+from store.shapes import Bool, Float, Int
 
 
 def feature_importance(probe: Probe) -> Float[np.ndarray, " dim"]:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32
 
 from store.digests import digest_of_json
 from store.features import Features
 from store.rows import Selection, align
+from store.shapes import Bool, Float32
 
 
 class Joint:

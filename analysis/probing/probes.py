@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from analysis.evidence import labels, metrics
 from analysis.evidence.bootstrap import Prediction, bootstrap_metrics
@@ -44,6 +43,7 @@ from analysis.twins import first_equal_rows, product, tie
 from store.digests import BLOCK_ROWS
 from store.file_names import cache_stem
 from store.rows import Selection, align
+from store.shapes import Bool, Float, Int
 from store.targets import Targets
 
 logger = logging.getLogger(__name__)

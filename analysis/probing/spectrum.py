@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from analysis.evidence.roots import Root, merge_roots, root_squared_error
 from analysis.probing.gram import Block, Moments, merge, squared_error
+from store.shapes import Float
 
 LARGEST_GRAM_CONDITION = 1e6
 """Condition number of the standardised features beyond which Gram matrices are not trusted."""

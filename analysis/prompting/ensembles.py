@@ -6,11 +6,11 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
 
 from analysis.prompting.pairs import PairTable, VoteRanks
 from analysis.prompting.scores import LabelScores
 from analysis.twins import product
+from store.shapes import Bool, Float, Float64
 
 GreedyMetric = Literal["accuracy", "srcc"]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from analysis.evidence.bootstrap import Prediction, bootstrap_metrics
 from analysis.evidence.labels import high_from_targets, targets_mos
@@ -29,6 +28,7 @@ from analysis.prompting.scores import (
 from analysis.results.methods import METRICS, MethodResult
 from analysis.twins import first_equal_rows
 from store import Features, Prompts, Targets, align
+from store.shapes import Bool, Float
 
 #: Pairs averaged by CLIP-IQA here: the best on train that share no label.
 N_CLIP_IQA_PAIRS = 5

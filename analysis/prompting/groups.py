@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from analysis.evidence.bootstrap import Prediction, bootstrap_metrics
 from analysis.results.methods import Metric
+from store.shapes import Bool, Float
 
 _NUMBERED = re.compile(r"(.+)_\d+")
 _NONE = ("", "0")

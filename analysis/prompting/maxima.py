@@ -17,13 +17,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int32
 from threadpoolctl import threadpool_limits
 
 from analysis.prompting.scores import LabelIndex, LabelScores, index_labels, label_means, row_norms
 from analysis.twins import first_equal_rows, tie
 from store import Features, Prompts, load_derived, save_derived
 from store.rows import first_of_equal
+from store.shapes import Float32, Int32
 from store.system import n_cores
 
 #: Part of the cache's key: raise it when the meaning or the rounding of the arrays changes.

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
 from analysis.prompting.scores import LabelScores
+from store.shapes import Bool, Float, Float32, Float64, Int32, Int64
 from store.system import n_cores
 
 PairMetric = Literal["accuracy", "srcc", "plcc"]

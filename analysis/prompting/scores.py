@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
 from threadpoolctl import threadpool_limits
 
 from analysis.twins import first_equal_rows, tie
 from store.rows import unit_rows
+from store.shapes import Bool, Float, Float32, Int
 from store.system import n_cores
 
 EnsembleMode = Literal["mean_of_raw", "mean_of_unit"]

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
 
 from analysis.prompting.scores import cosines, unit_directions
+from store.shapes import Float, Float32, Int
 
 
 def cosines_with(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from analysis.evidence.bootstrap import Difference, Prediction, bootstrap_metrics, paired_differences
 from analysis.evidence.metrics import emd_r2
@@ -21,6 +20,7 @@ from store.errors import StoreError
 from store.features import Features
 from store.json_files import parse_json, read_note
 from store.rows import align
+from store.shapes import Float, Int
 from store.targets import Targets
 
 DISTRIBUTION = "distribution"

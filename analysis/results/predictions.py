@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from analysis.evidence.bootstrap import Difference, Prediction, paired_differences
 from analysis.results.methods import MethodResult
 from store.durable import whole_file
 from store.rows import align
+from store.shapes import Bool, Float
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
 from scipy.stats import t as student
 
 from analysis.evidence.bootstrap import interval, resample_counts
 from analysis.results.methods import Metric
+from store.shapes import Float, Int
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ photographs become more certain by: "total". "single" takes the one with the lar
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from analysis.parallel import one_blas_thread
+from store.shapes import Bool, Float, Int
 
 MAX_POOL = 1500
 """Photographs that are looked at; of larger libraries so many are drawn."""

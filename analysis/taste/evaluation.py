@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from analysis.evidence.bootstrap import interval
 from analysis.evidence.metrics import srcc
@@ -21,6 +20,7 @@ from analysis.taste.agreement import Agreement, accuracy, of_pairs, over_folds, 
 from analysis.taste.fitting import Taste, fit_taste
 from analysis.taste.gram import Gram
 from analysis.taste.opinions import Opinions
+from store.shapes import Bool, Float, Int
 
 FEWEST = 10
 """Opinions from which on something is held back and measured."""

@@ -23,13 +23,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
 from scipy.linalg import LinAlgError, lapack
 from scipy.special import expit
 
 from analysis.parallel import one_blas_thread
 from analysis.taste.gram import Gram
 from analysis.taste.opinions import Opinions
+from store.shapes import Float
 
 ALPHAS = (*np.logspace(0, 6, 25).tolist(), 1e9)
 """Penalties tried: 25 from 1 to 1e6, as for probes, and one that leaves the general head as it is."""

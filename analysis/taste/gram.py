@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+
+from store.shapes import Float, Int
 
 _ROWS_AT_ONCE = 4096
 

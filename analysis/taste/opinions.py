@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+
+from store.shapes import Bool, Float, Int
 
 
 def _none(kind: type) -> np.ndarray:

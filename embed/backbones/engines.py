@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from embed.backbones.families import family
@@ -35,6 +34,7 @@ from embed.images.geometry import scale_pixels
 from store.digests import digest_of_json
 from store.durable import make_folder, publish, sole_writer, write_pieces
 from store.file_names import cache_stem, file_stem
+from store.shapes import Float
 
 if TYPE_CHECKING:
     from embed.backbones.loading import Backbone

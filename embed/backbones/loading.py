@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from embed.backbones.architectures import (
@@ -43,6 +42,7 @@ from embed.backbones.weights import (
     library_versions,
     locate_weights,
 )
+from store.shapes import Float, Int
 
 __all__ = [
     "PRECISIONS",

@@ -5,11 +5,11 @@ Plain functions on the libraries' modules, without inference mode, so that train
 
 from collections.abc import Iterator
 
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from embed.backbones.families import Model, Texts, family_of
 from embed.backbones.spec import BackboneError
+from store.shapes import Float, Int
 
 
 def image_outputs(

@@ -18,10 +18,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
 from PIL import Image
 
 from embed.demo.scenes import SUBJECTS, draw_scene, expose
+from store.shapes import Float, Int
 from store.system import n_cores
 
 #: Seed of the world that is shown, and of the other one, in which the demo backbones were trained.

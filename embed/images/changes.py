@@ -15,13 +15,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from embed.images.datasets import ImageTable
 from embed.images.decode import ImageError, read_bytes
 from store import system
 from store.durable import space_error
 from store.sealed import SealedFile
+from store.shapes import Bool, Int
 
 _N_READERS = 16
 _GONE = (-1, 0)

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped
 
 from embed.images.errors import DatasetError
 from embed.images.sources import ImageFile, RemoteSource, TarSource
 from store.digests import digest_of_strings
+from store.shapes import Shaped
 
 TEST_SHARE = 0.10
 

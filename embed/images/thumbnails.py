@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from jaxtyping import UInt8
 from PIL import Image, ImageCms, ImageOps
 from PIL.Image import Resampling, Transpose
 
 from embed.images.decode import MAX_PIXELS, ImageError, decode_image, open_image
 from embed.images.facts import read_facts
 from store.looks import Look
+from store.shapes import UInt8
 
 LONG_EDGE = 480
 SHARPNESS_EDGE = 1024

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 
 from embed.backbones.architectures import build_tokenizer, check_architecture, text_context_length
 from embed.backbones.loading import Backbone, PromptTooLong, token_counts, tokenize_uncut
@@ -17,6 +16,7 @@ from store import open_prompts
 from store.parts import Plan
 from store.prompts import PROMPTS_SCHEMA
 from store.run import claimed
+from store.shapes import Float32
 
 TEXT_BATCH = 256
 TOKEN_CHUNK = 4096

@@ -1,7 +1,8 @@
 """A gallery as points in a plane: the two directions in which its vectors differ most (PCA)."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+
+from store.shapes import Bool, Float, Float32
 
 _ROWS_AT_ONCE = 4096
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from analysis.prompting.scores import rank_images
+from store.shapes import Float
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
 
 from analysis.twins import first_equal_rows, tie
 from store.rows import unit_rows
+from store.shapes import Bool, Float32, Int
 
 _ROWS_AT_ONCE = 2048
 
