@@ -47,7 +47,7 @@ def measure(url: str, repeats: int) -> list[tuple[str, str, str]]:
     """Rows of the table: what, measured, wanted."""
     from playwright.sync_api import sync_playwright
 
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         raise SystemExit("no Chromium here: apt-get install chromium")
     with sync_playwright() as playwright:
