@@ -147,7 +147,6 @@ class Learning:
         from analysis.taste.evaluation import FEWEST
 
         count = self._count()
-        n_said = count["n_stars"] + count["n_pairs"] + count["n_flags"]
         empty = {
             "rows": [],
             "sentence": "",
@@ -169,7 +168,7 @@ class Learning:
         if made is None:
             return {**about, "phase": "working"}
         phase = "ready" if made["key"] == learned.key else "working"
-        return {**about, **{name: made[name] for name in empty}, "phase": phase, "n_said": n_said}
+        return {**about, **{name: made[name] for name in empty}, "phase": phase}
 
     def close(self) -> None:
         """Close the file."""
