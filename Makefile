@@ -66,9 +66,12 @@ AVX2 := MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY
 SSE4 := MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Nehalem \
   NPY_DISABLE_CPU_FEATURES=X86_V3
 
+# Pages run the same functions as the other tests, for minutes.
+BARE := -m 'not slow and not gpu and not weights and not notebook'
+
 test-numerics: $(READY) ## the tests of computed numbers, as on two other processors (one with three threads)
-	$(AVX2) OMP_NUM_THREADS=3 $(BIN)/python -m pytest $(NUMERICS)
-	$(SSE4) $(PYTEST) $(NUMERICS)
+	$(AVX2) OMP_NUM_THREADS=3 $(BIN)/python -m pytest $(BARE) $(NUMERICS)
+	$(SSE4) $(PYTEST) $(BARE) $(NUMERICS)
 
 test-slow: $(READY) ## the long tests
 	$(PYTEST) -m slow
