@@ -47,7 +47,8 @@ def measure(url: str, repeats: int) -> list[tuple[str, str, str]]:
     """Rows of the table: what, measured, wanted."""
     from playwright.sync_api import sync_playwright
 
-    chromium = shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("google-chrome")
+    names = ("chromium-headless-shell", "chromium", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
     if chromium is None:
         raise SystemExit("no Chromium here: apt-get install chromium")
     with sync_playwright() as playwright:
