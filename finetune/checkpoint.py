@@ -12,8 +12,8 @@ from torch import Tensor, nn, optim
 
 from finetune.errors import FinetuneError
 from finetune.model import DistributionModel
-from store.durable import publish
-from store.errors import StoreError
+from store.durable import whole_file
+from store.errors import SpaceError, StoreError
 from store.tensor_files import TensorFileError, check_tensor_file
 
 
@@ -37,20 +37,18 @@ class State:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
-    """Write tensors and a JSON note under a temporary name, fsync, rename."""
-    partial = path.with_name(path.name + ".partial")
+    """Write tensors and a JSON note, complete or not at all. Raises FinetuneError where that cannot be done."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        # One key only: the order of several is not fixed, and equal content is to give equal bytes.
-        partial.touch(0o644)
-        mode = partial.stat().st_mode & 0o777  # what the user's umask leaves of it
-        save_file(on_cpu, partial, {"note": json.dumps(note, sort_keys=True)})
-        partial.chmod(mode)  # save_file gives them to their owner alone
-        publish(partial, path)
-    except (OSError, SafetensorError) as error:
+        with whole_file(path) as partial:
+            mode = partial.stat().st_mode & 0o777  # what the user's umask leaves of it
+            # One key only: the order of several is not fixed, and equal content is to give equal bytes.
+            save_file(on_cpu, partial, {"note": json.dumps(note, sort_keys=True)})
+            partial.chmod(mode)  # save_file gives them to their owner alone
+    except (SpaceError, SafetensorError) as error:
         raise FinetuneError(
-            f"cannot write {path}: {error}. Free some space, then run the same command again: it goes on "
-            "from the last checkpoint"
+            f"cannot write {path}: {error.__cause__ or error}. Free some space, then run the same command "
+            "again: it goes on from the last checkpoint"
         ) from error
 
 

@@ -71,8 +71,8 @@ class TableError(SchemaError):
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """ " Did you mean X or Y?" for a mistyped name, up to three known ones, the most alike first; '' where
-    none is like it."""
+    """A sentence for a mistyped name, " Did you mean X or Y?": up to three known ones, the most alike first;
+    '' where none is like it."""
     names = {name.casefold(): name for name in known}
     close = get_close_matches(given.casefold(), names, n=3)
     return f" Did you mean {' or '.join(names[each] for each in close)}?" if close else ""

@@ -102,13 +102,18 @@ class SealedFile:
         return descriptor
 
     def _check_name(self) -> None:
-        """Raise ReplacedError where the name is another file's by now."""
+        """Raise ReplacedError where the name is another file's by now, or nobody's."""
         try:
-            is_same = _who(os.stat(self.path)) == self._is
+            self._check_same(os.stat(self.path))
         except FileNotFoundError:
-            is_same = False
-        if not is_same:
-            raise ReplacedError(f"{self.path} was replaced while it was read. Open it again")
+            raise self._replaced() from None
+
+    def _check_same(self, found: os.stat_result) -> None:
+        if _who(found) != self._is:
+            raise self._replaced()
+
+    def _replaced(self) -> ReplacedError:
+        return ReplacedError(f"{self.path} was replaced while it was read. Open it again")
 
     def _begin(self, schema: str | None) -> None:
         try:
@@ -269,9 +274,11 @@ class SealedFile:
         if self._held is not None:
             return os.dup(self._held)
         descriptor = self._opened()
-        if _who(os.fstat(descriptor)) != self._is:
+        try:
+            self._check_same(os.fstat(descriptor))
+        except ReplacedError:
             os.close(descriptor)
-            raise ReplacedError(f"{self.path} was replaced while it was read. Open it again")
+            raise
         return descriptor
 
     def _check_block(self, name: str, index: int) -> None:

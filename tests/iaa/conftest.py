@@ -1,8 +1,18 @@
 """Fixtures of the command line's tests."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from iaa.cli.app import main
+
+
+def run_python(code):
+    """A Python program in a process of its own, which finds this project's modules."""
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture

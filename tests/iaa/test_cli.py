@@ -18,6 +18,7 @@ from embed.images.kinds import KINDS
 from iaa.library.backbones import any_other
 from iaa.library.datasets import told_kinds
 from store import MissingFileError
+from tests.iaa.conftest import run_python
 
 
 @pytest.fixture
@@ -151,8 +152,7 @@ def test_a_mistyped_backbone_is_told_before_anything_is_loaded_or_listed(tmp_pat
         "try:\n    main(arguments)\nexcept SystemExit as stop:\n"
         "    print(stop.code, [name for name in ('torch', 'timm', 'pandas') if name in sys.modules])\n"
     )
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = run_python(code)
     assert done.stdout == "1 []\n" and "Did you mean vit_b32.openai" in done.stderr
     assert done.stderr.endswith("Try: iaa backbone list\n") and not list(tmp_path.iterdir())
 

@@ -2,14 +2,12 @@
 
 import importlib
 import inspect
-import os
-import subprocess
-import sys
 
 import pytest
 import typer
 
 from iaa.cli import verbs
+from tests.iaa.conftest import run_python
 
 HEAVY = (
     "torch", "torchvision", "timm", "open_clip", "onnx", "onnxruntime", "transformers", "sklearn", "scipy",
@@ -29,8 +27,7 @@ def loaded_by(*arguments):
         f"atexit.register(tell); sys.argv = ['iaa', *{arguments!r}]\n"
         "from iaa.__main__ import main\nmain()"
     )
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = run_python(code)
     return done.stdout, set(done.stderr.splitlines()[-1].split())
 
 
@@ -50,8 +47,7 @@ def test_help_loads_nothing_that_computes(verb):
         "    with contextlib.suppress(SystemExit):\n        main(words)\n"
         "print(*sorted({m.partition('.')[0] for m in sys.modules}), file=sys.stderr)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = run_python(code)
     loaded = set(done.stderr.splitlines()[-1].split())
     assert done.stdout.count("Usage: iaa") == len(asked)
     assert not loaded.intersection(HEAVY)
@@ -64,8 +60,7 @@ def test_the_help_of_all_verbs_loads_the_module_of_none():
         "with contextlib.suppress(SystemExit):\n    main(['--help'])\n"
         "print(*sorted(m for m in sys.modules if m.startswith('iaa.cli.')), file=sys.stderr)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = run_python(code)
     assert done.stderr.split() == ["iaa.cli.app", "iaa.cli.console", "iaa.cli.verbs"]
     assert all(f" {verb} " in done.stdout for verb in verbs.LINES)
 
@@ -128,8 +123,7 @@ def test_a_mistyped_backbone_is_answered_by_the_first_process_without_arrays(tmp
         f"sys.argv = 'iaa embed -d demo -b vit_b23.openai --data'.split() + [{str(tmp_path)!r}]\n"
         "from iaa.__main__ import main\nmain()"
     )
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = run_python(code)
     assert done.returncode == 1 and done.stderr.endswith("Try: iaa backbone list\n"), done.stderr
     assert not set(done.stdout.split()).intersection(HEAVY + ARRAYS)
 
@@ -144,8 +138,7 @@ def test_the_version_is_told_by_the_standard_library_alone():
 @pytest.mark.parametrize("package", ["iaa", "store", "iaa.library.names"])
 def test_a_package_is_there_at_once(package):
     code = f"import sys, {package}; print(*{{m.partition('.')[0] for m in sys.modules}})"
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = run_python(code)
     assert done.returncode == 0 and not set(done.stdout.split()).intersection(HEAVY + ARRAYS)
 
 

@@ -3,7 +3,7 @@ the page's policy forbids (a script, a style, a foreign address) is one."""
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,44 @@ def axe() -> str:
         if done.returncode or not source.is_file():
             pytest.skip(f"axe-core is not here, and npm cannot get it: {done.stderr.strip()[-200:]}")
     return source.read_text(encoding="utf-8")
+
+
+SIGHTS = pytest.mark.parametrize(
+    ("scheme", "width"),
+    [
+        ("dark", 390),
+        ("light", 1440),
+        pytest.param("dark", 1440, marks=pytest.mark.slow),
+        pytest.param("light", 390, marks=pytest.mark.slow),
+    ],
+)
+
+
+def assert_accessible(
+    open_page: Open,
+    library: Fake,
+    axe: str,
+    states: Mapping[str, tuple[str, list[str]]],
+    wait: str,
+    scheme: str,
+    width: int,
+) -> None:
+    """Axe finds nothing serious in any of these states: an address of the page, and keys that are pressed."""
+    found = {}
+    for name, (address, keys) in states.items():
+        size = {"width": width, "height": 844}
+        page = open_page(library, address, wait=wait, viewport=size, color_scheme=scheme)
+        page.wait_for_timeout(400)
+        for key in keys:
+            page.keyboard.press(key)
+        page.wait_for_timeout(300)
+        page.evaluate(axe)
+        for violation in page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                nodes = violation["nodes"][:3]
+                found[name, violation["id"]] = [n["html"][:150] + n["failureSummary"][:200] for n in nodes]
+        page.context.close()
+    assert not found, "\n".join(f"{where}: {what}" for where, what in found.items())
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.web.browser.conftest import Open
+from tests.web.browser.conftest import SIGHTS, Open, assert_accessible
 from tests.web.browser.fake import Fake, drawn
 
 pytestmark = pytest.mark.browser
@@ -831,36 +831,7 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("scheme", "width"),
-    [
-        ("dark", 390),
-        ("light", 1440),
-        pytest.param("dark", 1440, marks=pytest.mark.slow),
-        pytest.param("light", 390, marks=pytest.mark.slow),
-    ],
-)
+@SIGHTS
 def test_axe_finds_nothing_serious(open_page: Open, library: Fake, axe: str, scheme: str, width: int) -> None:
     library.states[3], library.phase = "failed", "embedding"
-    found = {}
-    for name, (address, keys) in STATES.items():
-        page = open_page(
-            library,
-            address,
-            wait="#rail .choice",
-            viewport={"width": width, "height": 844},
-            color_scheme=scheme,
-        )
-        page.wait_for_timeout(400)
-        for key in keys:
-            page.keyboard.press(key)
-        page.wait_for_timeout(200)
-        page.evaluate(axe)
-        result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        for violation in result["violations"]:
-            if violation["impact"] in ("serious", "critical"):
-                found[name, violation["id"]] = [
-                    node["html"][:150] + " " + node["failureSummary"][:200] for node in violation["nodes"][:3]
-                ]
-        page.context.close()
-    assert not found, "\n".join(f"{where}: {what}" for where, what in found.items())
+    assert_accessible(open_page, library, axe, STATES, "#rail .choice", scheme, width)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.web.browser.conftest import Open
+from tests.web.browser.conftest import SIGHTS, Open, assert_accessible
 from tests.web.browser.fake import Fake
 from tests.web.browser.test_page import count_is, first_is, hash_of, label
 
@@ -564,30 +564,8 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("scheme", "width"),
-    [
-        ("light", 390),
-        ("dark", 1440),
-        pytest.param("light", 1440, marks=pytest.mark.slow),
-        pytest.param("dark", 390, marks=pytest.mark.slow),
-    ],
-)
+@SIGHTS
 def test_axe_finds_nothing_serious(open_page: Open, library: Fake, axe: str, scheme: str, width: int) -> None:
     library.stars = {row: 1.0 + row % 5 for row in range(0, 60, 4)}
     library.flags = {57: -1, 58: 1}
-    found = {}
-    for name, (address, keys) in STATES.items():
-        size = {"width": width, "height": 844}
-        page = open_page(library, address, wait="#rail .choice.rated", viewport=size, color_scheme=scheme)
-        page.wait_for_timeout(300)
-        for key in keys:
-            page.keyboard.press(key)
-        page.wait_for_timeout(300)
-        page.evaluate(axe)
-        for violation in page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]:
-            if violation["impact"] in ("serious", "critical"):
-                nodes = violation["nodes"][:3]
-                found[name, violation["id"]] = [n["html"][:150] + n["failureSummary"][:200] for n in nodes]
-        page.context.close()
-    assert not found, "\n".join(f"{where}: {what}" for where, what in found.items())
+    assert_accessible(open_page, library, axe, STATES, "#rail .choice.rated", scheme, width)
