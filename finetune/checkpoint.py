@@ -37,7 +37,7 @@ class State:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
-    """Write tensors and a JSON note, complete or not at all. Raises FinetuneError where that cannot be done."""
+    """Write tensors and a JSON note, complete or not at all. Raises FinetuneError where that fails."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         with whole_file(path) as partial:
