@@ -14,7 +14,7 @@ Her own repeat (first against last scores of photographs that she scored again) 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import rankdata
@@ -47,13 +47,13 @@ class PeopleResult:
     n_rated: Int[np.ndarray, " n_people"]
     """Photographs that each scored and that have features."""
     n_others: int
-    """People behind the generic model who are not tested, at most."""
+    """People behind each generic model, at most."""
     n_left_out: int
     """People who scored too few photographs, or all alike."""
     covered: float
     """Share of the tested people's photographs that somebody else scored, too."""
     srcc: dict[str, Float[np.ndarray, "n_shots n_people n_draws"]]
-    """NaN where a person scored too few photographs for a k."""
+    """NaN where all of the photographs tested have one score."""
     repeat: Float[np.ndarray, " n_people"]
     """SRCC of a person's first scores with her last; NaN where she scored nothing again."""
 
@@ -63,7 +63,7 @@ class PeopleResult:
         return self.protocol.shots
 
     def per_person(self, method: str, k: int) -> Float[np.ndarray, " n_people"]:
-        """Mean over draws; NaN for a person with too few photographs."""
+        """Mean over draws."""
         return _mean(self.srcc[method][self.shots.index(k)])
 
     def metric(self, method: str, k: int) -> Metric:
@@ -76,6 +76,13 @@ class PeopleResult:
         ahead = self.per_person(method, k) - self.per_person(other, k)
         ahead = ahead[np.isfinite(ahead)]
         return over_people(ahead), int((ahead > 0).sum()), len(ahead)
+
+    def of_each(self, method: str, k: int) -> list[Metric]:
+        """Each person's own SRCC. The interval is what answers at random leave: 1.96 / root(n - 1) of the n
+        photographs tested, as of one draw, since draws share them."""
+        reach = 1.96 / np.sqrt(np.maximum(self.n_rated - k - 1, 1))
+        values = self.per_person(method, k)
+        return [Metric(float(v), float(v - r), float(v + r)) for v, r in zip(values, reach, strict=True)]
 
     def n_people(self, k: int) -> int:
         """People who were tested with k."""
@@ -111,11 +118,13 @@ def evaluate_people(
     """
     has_features = np.isfinite(features).all(axis=1)
     everybody = people_of(raters.take(has_features[raters.row]), len(features))
-    tested, n_left_out = _tested(everybody, protocol, people, np.random.default_rng([seed, 0]))
+    tested, shots, n_left_out = _tested(everybody, protocol, people, np.random.default_rng([seed, 0]))
+    protocol = replace(protocol, shots=shots)
     scaling = scaling_of(np.where(has_features[:, None], features, np.nan))
     shift, scale = scaling.mean.astype(np.float32), scaling.scale.astype(np.float32)
     standard = np.where(has_features[:, None], (features - shift) / scale, np.float32(0.0))
-    generic = _generic_scores(standard, everybody, tested, protocol.n_folds)
+    n_folds = protocol.n_folds or len(tested)
+    generic = _generic_scores(standard, everybody, tested, n_folds)
     total, n_said = total_of(everybody, len(features))
     shape = (len(protocol.shots), len(tested), protocol.n_draws)
     found = {method: np.full(shape, np.nan) for method in METHODS}
@@ -142,7 +151,7 @@ def evaluate_people(
         seed,
         tuple(everybody[at].name for at in tested),
         np.array([len(everybody[at].row) for at in tested]),
-        sum(1 for person in everybody if len(person.row)) - len(tested),
+        sum(1 for person in everybody if len(person.row)) - len(tested) // min(n_folds, len(tested)),
         n_left_out,
         float(np.mean(covered)),
         found,
@@ -152,45 +161,45 @@ def evaluate_people(
 
 def _tested(
     everybody: Sequence[Person], protocol: Protocol, people: Sequence[str] | None, rng: np.random.Generator
-) -> tuple[list[int], int]:
-    """Places of the people who are tested, and how many scored too few photographs or all alike."""
-    fewest = protocol.shots[0] + protocol.fewest_tested
-    is_enough = [len(p.row) >= fewest and float(np.ptp(p.score)) > 0 for p in everybody]
+) -> tuple[list[int], tuple[int, ...], int]:
+    """Places of the people who are tested, the same with every k: those who scored enough for the largest k
+    that half of them reach who reach the smallest. These k, and how many people scored too few or all alike."""
     if people is not None:
         place = {person.name: at for at, person in enumerate(everybody)}
         if unknown := [name for name in people if name not in place]:
             raise ValueError(f"nobody is called {unknown[0]!r}; there are {', '.join(list(place)[:5])}, ...")
         wanted = sorted({place[name] for name in people})
     else:
-        wanted = list(range(len(everybody)))
-    chosen = [at for at in wanted if is_enough[at]]
-    n_left_out = sum(1 for at in wanted if len(everybody[at].row)) - len(chosen)
-    if not chosen:
-        most = max((len(everybody[at].row) for at in wanted), default=0)
+        wanted = [at for at, person in enumerate(everybody) if len(person.row)]
+    varied = [at for at in wanted if len(everybody[at].row) > 1 and np.ptp(everybody[at].score) > 0]
+    able = [
+        [at for at in varied if len(everybody[at].row) >= k + protocol.fewest_tested] for k in protocol.shots
+    ]
+    if not able[0]:
+        k, most = protocol.shots[0], max((len(everybody[at].row) for at in varied), default=0)
         raise ValueError(
-            f"nobody scored the {fewest} photographs that {protocol.name} needs ({protocol.shots[0]} to learn "
-            f"from, {protocol.fewest_tested} to be tested on); the most is {most}"
+            f"nobody scored the {k + protocol.fewest_tested} photographs that {protocol.name} needs at least "
+            f"({k} to learn from, {protocol.fewest_tested} to be tested on); the most is {most}"
         )
+    last = max(at for at, those in enumerate(able) if 2 * len(those) >= len(able[0]))
+    chosen = able[last]
+    n_left_out = len(wanted) - len(chosen)
     if people is None and protocol.n_people is not None and len(chosen) > protocol.n_people:
-        # Those who can be tested with every k first.
-        most = protocol.shots[-1] + protocol.fewest_tested
-        order = rng.permutation(len(chosen)).tolist()
-        order.sort(key=lambda at: len(everybody[chosen[at]].row) < most)
-        chosen = sorted(chosen[at] for at in order[: protocol.n_people])
-    return chosen, n_left_out
+        chosen = sorted(rng.choice(chosen, protocol.n_people, replace=False).tolist())
+    return chosen, protocol.shots[: last + 1], n_left_out
 
 
 def _generic_scores(
     standard: Float[np.ndarray, "n_images dim"],
     everybody: Sequence[Person],
     tested: Sequence[int],
-    n_folds: int | None,
+    n_folds: int,
 ) -> list[Float[np.ndarray, " n_rated"]]:
     """For each tested person the generic model's scores of her photographs: of the people of other parts,
     and of those who are not tested."""
     n_images = len(standard)
     total, n_said = total_of(everybody, n_images)
-    n_folds = min(n_folds or len(tested), len(tested))
+    n_folds = min(n_folds, len(tested))
     by_rows: dict[bytes, list[tuple[int, np.ndarray, np.ndarray]]] = {}
     for fold in range(n_folds):
         out = [everybody[at] for at in tested[fold::n_folds]]
@@ -225,36 +234,28 @@ def _measure(
     rows = standard[person.row]
     found = {method: np.full((len(protocol.shots), protocol.n_draws), np.nan) for method in METHODS}
     fits: list[tuple[int, int, np.ndarray]] = []
-    weights, slopes = [], []
+    weights = []
     for draw in range(protocol.n_draws):
         order = np.random.default_rng([*seed, draw]).permutation(n)
-        longest = max((k for k in protocol.shots if k + protocol.fewest_tested <= n), default=0)
-        known = rows[order[:longest]].astype(np.float64)
+        known = rows[order[: protocol.shots[-1]]].astype(np.float64)
         gram = known @ known.T
         for at, k in enumerate(protocol.shots):
-            if k > longest:
-                continue
             rated, rest = order[:k], order[k:]
             fits.append((at, draw, rest))
-            for start in (None, starts[GENERIC], starts[OTHERS]):
-                unshrunk = np.ones((k, 1)) if start is None else np.stack([np.ones(k), start[rated]], axis=1)
-                path = StarsPath(gram[:k, :k], unshrunk, _ALPHAS)
-                stars = person.score[rated][:, None]
-                dual, free = path.fit(stars, path.choose(stars))
-                weights.append(known[:k].T @ dual[:, 0])
-                slopes.append(0.0 if start is None else float(free[1, 0]))
-    if not fits:
-        return found
-    learned = rows @ np.stack(weights, axis=1).astype(np.float32)
+            path = StarsPath(gram[:k, :k], np.ones((k, 1)), _ALPHAS)
+            left = person.score[rated]
+            stars = np.stack([left, left - starts[GENERIC][rated], left - starts[OTHERS][rated]], axis=1)
+            weights.append(known[:k].T @ path.fit(stars, path.choose(stars))[0])
+    learned = rows @ np.concatenate(weights, axis=1).astype(np.float32)
     for number, (at, draw, rest) in enumerate(fits):
         own, residual, both = (learned[rest, 3 * number + which].astype(np.float64) for which in range(3))
         generic, others = starts[GENERIC][rest], starts[OTHERS][rest]
         scores = {
             GENERIC: generic,
             PERSONAL: own,
-            RESIDUAL: residual + slopes[3 * number + 1] * generic,
+            RESIDUAL: generic + residual,
             OTHERS: others,
-            BOTH: both + slopes[3 * number + 2] * others,
+            BOTH: others + both,
         }
         for method, value in zip(scores, _srcc(person.score[rest], list(scores.values())), strict=True):
             found[method][at, draw] = value
