@@ -5,7 +5,8 @@ her others is compared with her scores (SRCC). The methods see the same photogra
 
 - generic: ridge on the mean scores of other people, of whom she is none, always without the photograph asked
 - personal: ridge on her k scores
-- generic + residual: the generic score, and ridge for what she differs in
+- generic + residual: the generic score, and ridge for what she differs in (the formulas of
+  analysis.taste.fitting; the weight b1 of the start is 1 where leaving out does not prefer another)
 - others' mean: what everybody else really said of the photograph (her mean of it where nobody did)
 - others' mean + residual: the same as a start
 
@@ -34,6 +35,8 @@ GENERIC, PERSONAL, RESIDUAL = "generic", "personal", "generic + residual"
 OTHERS, BOTH, REPEAT = "others' mean", "others' mean + residual", "own repeat"
 METHODS = (GENERIC, PERSONAL, RESIDUAL, OTHERS, BOTH)
 _ALPHAS = np.array(ALPHAS)
+START_SHARE = 0.03
+"""How much of all features' variance the start counts for, where its weight is shrunk towards 1."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,7 @@ def _measure(
     rows = standard[person.row]
     found = {method: np.full((len(protocol.shots), protocol.n_draws), np.nan) for method in METHODS}
     fits: list[tuple[int, int, np.ndarray]] = []
-    weights = []
+    weights, slopes = [], []
     for draw in range(protocol.n_draws):
         order = np.random.default_rng([*seed, draw]).permutation(n)
         known = rows[order[: protocol.shots[-1]]].astype(np.float64)
@@ -242,24 +245,40 @@ def _measure(
         for at, k in enumerate(protocol.shots):
             rated, rest = order[:k], order[k:]
             fits.append((at, draw, rest))
-            path = StarsPath(gram[:k, :k], np.ones((k, 1)), _ALPHAS)
-            left = person.score[rated]
-            stars = np.stack([left, left - starts[GENERIC][rated], left - starts[OTHERS][rated]], axis=1)
-            weights.append(known[:k].T @ path.fit(stars, path.choose(stars))[0])
-    learned = rows @ np.concatenate(weights, axis=1).astype(np.float32)
+            stars = person.score[rated]
+            for start in (None, starts[GENERIC][rated], starts[OTHERS][rated]):
+                dual, slope = _fit(gram[:k, :k], stars, start)
+                weights.append(known[:k].T @ dual)
+                slopes.append(slope)
+    learned = rows @ np.stack(weights, axis=1).astype(np.float32)
     for number, (at, draw, rest) in enumerate(fits):
         own, residual, both = (learned[rest, 3 * number + which].astype(np.float64) for which in range(3))
         generic, others = starts[GENERIC][rest], starts[OTHERS][rest]
         scores = {
             GENERIC: generic,
             PERSONAL: own,
-            RESIDUAL: generic + residual,
+            RESIDUAL: slopes[3 * number + 1] * generic + residual,
             OTHERS: others,
-            BOTH: others + both,
+            BOTH: slopes[3 * number + 2] * others + both,
         }
         for method, value in zip(scores, _srcc(person.score[rest], list(scores.values())), strict=True):
             found[method][at, draw] = value
     return found
+
+
+def _fit(
+    gram: Float[np.ndarray, "k k"], stars: Float[np.ndarray, " k"], start: Float[np.ndarray, " k"] | None
+) -> tuple[Float[np.ndarray, " k"], float]:
+    """Dual coefficients, and the weight of the start: y - g = b0 + b g + w'z, b shrunk as w is."""
+    if start is None:
+        path = StarsPath(gram, np.ones((len(stars), 1)), _ALPHAS)
+        return path.fit(stars[:, None], path.choose(stars[:, None]))[0][:, 0], 0.0
+    away = start - start.mean()
+    square = START_SHARE * np.trace(gram) / max(float(away @ away), 1e-12)
+    path = StarsPath(gram + square * np.outer(away, away), np.ones((len(stars), 1)), _ALPHAS)
+    left = (stars - start)[:, None]
+    dual = path.fit(left, path.choose(left))[0][:, 0]
+    return dual, 1.0 + square * float(away @ dual)
 
 
 def _srcc(
