@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from analysis.taste.raters import Raters
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -60,3 +64,14 @@ PROTOCOLS = {
     )
 }
 """By name. The lists of people that publications test are part of the data sets: give them by name."""
+
+
+def testable(raters: Raters, protocol: Protocol) -> bool:
+    """True where there are two people, and somebody scored enough photographs, not all alike."""
+    n_people = len(np.unique(raters.person))
+    fewest = protocol.shots[0] + protocol.fewest_tested
+    for person in range(len(raters.names) if n_people > 1 else 0):
+        of_person = raters.person == person
+        if len(np.unique(raters.row[of_person])) >= fewest and np.ptp(raters.score[of_person]) > 0:
+            return True
+    return False

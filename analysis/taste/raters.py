@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.evidence.metrics import srcc
+from store.raters import StoredRaters
 from store.shapes import Float, Int
 
 
@@ -50,6 +51,16 @@ class Person:
 
 
 FEWEST_REPEATED = 10
+
+
+def raters_on(stored: StoredRaters, image_id: np.ndarray) -> Raters:
+    """A file's scores on the rows of a matrix of features, joined by id; photographs that it has not are
+    left out."""
+    place = {name: row for row, name in enumerate(image_id.tolist())}
+    rows = np.array([place.get(name, -1) for name in stored.image_id.tolist()], dtype=int)
+    row = rows[stored.image]
+    names = tuple(stored.name.tolist())
+    return Raters(names, np.asarray(stored.person), row, np.asarray(stored.score)).take(row >= 0)
 
 
 def people_of(raters: Raters, n_images: int) -> list[Person]:

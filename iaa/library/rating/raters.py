@@ -55,6 +55,27 @@ def raters_of(
     )
 
 
+def keep_raters(layout: Layout, features: Features) -> bool:
+    """Write the data set's scores of single people for the report; False where there are not two people, and
+    nothing is left of an earlier report."""
+    from store.raters import StoredRaters, write_raters
+
+    try:
+        scored = raters_of(layout, features)
+    except UsageError:
+        scored = None
+    if scored is None or len(np.unique(scored.raters.person)) < 2:
+        layout.raters.unlink(missing_ok=True)
+        return False
+    said = scored.raters
+    names = np.array(said.names, dtype=str)
+    source = Path(scored.source).name
+    stored = StoredRaters(features.image_id, names, said.person, said.row, said.score, source)
+    layout.derived.mkdir(parents=True, exist_ok=True)
+    write_raters(layout.raters, stored)
+    return True
+
+
 def _own_table(layout: Layout) -> tuple[Path, dict[str, str]] | None:
     """The data set's own table and its settings, where a column of it says who rated."""
     from embed.images.datasets import load_config
