@@ -27,6 +27,8 @@ FEWEST = 10
 """Opinions from which on something is held back and measured."""
 N_FOLDS = 5
 _MOST_MORE = 2000
+STEPS = (5, 10, 15, 20, 30, 40, 50, 70, 100, 150, 200, 300, 400, 500, 700, 1000, 1500, 2000)
+"""Numbers of missing ratings that are told: finer ones would claim more than is known."""
 TASTE, GENERAL = "taste", "general head"
 
 
@@ -309,5 +311,5 @@ def _n_more(n: int, halfway: float, value: float, rival: float, ahead: Metric) -
     for more in range(1, _MOST_MORE):
         expected = 0.5 + 1 / (1 / grown + steep * (1 / (n + more) - 1 / n))
         if expected - rival > 1.96 * error * math.sqrt(n / (n + more)):
-            return more if more < 10 else round(more, -1)
+            return next(step for step in STEPS if step >= more)
     return None

@@ -66,7 +66,7 @@ PROTOCOLS = {
 """By name. The lists of people that publications test are part of the data sets: give them by name."""
 
 
-def testable(raters: Raters, protocol: Protocol) -> bool:
+def can_be_tested(raters: Raters, protocol: Protocol) -> bool:
     """True where there are two people, and somebody scored enough photographs, not all alike."""
     n_people = len(np.unique(raters.person))
     fewest = protocol.shots[0] + protocol.fewest_tested

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from analysis.taste.choosing import choose_next, choose_pair
+from analysis.taste.choosing import choose_next, choose_pairs
 from analysis.taste.evaluation import GENERAL, TASTE, evaluate_taste
 from analysis.taste.fitting import fit_taste
 from analysis.taste.gram import Gram, Scaling, scaling_of
@@ -222,8 +222,10 @@ def test_what_is_asked_next_is_of_every_kind_and_no_moment_twice() -> None:
     assert len(chosen) == 49 and len(set(group[chosen])) == 49 and 0 not in group[chosen]
     everybody[20:] = False
     assert set(choose_next(rows, np.array([], dtype=int), 30, everybody)) == set(range(20))
-    assert choose_pair(rows, np.array([3, 4, 5]), np.array([0, 0, 0, 1, 9, 1.1])) == (3, 5)
-    assert choose_pair(rows, np.array([3]), np.zeros(100)) is None
+    score = np.array([0, 0, 0, 1, 9, 1.1, np.nan])
+    assert choose_pairs(np.array([3, 4, 5]), score) == [(3, 5)]
+    assert choose_pairs(np.array([6, 3, 4, 5]), score) == [(6, 3), (4, 5)]
+    assert choose_pairs(np.array([3]), np.zeros(100)) == []
 
 
 def test_a_thousand_ratings_are_learned_anew_in_no_time() -> None:
