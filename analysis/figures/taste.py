@@ -52,8 +52,8 @@ def plot_people_curve(result: PeopleResult) -> Figure:
 
 
 def plot_people(result: PeopleResult, k: int, most: int = 60) -> Figure:
-    """Each person: what her own scores, the generic model with her residual, and the others' mean reach with k
-    photographs, best on top; the bar is what answers at random would leave of the first."""
+    """Each person: what her own scores, the generic model with her residual, and the others' mean reach with
+    k photographs, best on top; the bar is what answers at random would leave of the first."""
     own = result.of_each(PERSONAL, k)
     values = np.array([metric.value for metric in own])
     order = np.argsort(np.where(np.isfinite(values), values, -np.inf))[-most:]
@@ -67,9 +67,8 @@ def plot_people(result: PeopleResult, k: int, most: int = 60) -> Figure:
         axes.plot(values[order], rows, "o", color=tone, markersize=4.5, label=PERSONAL)
         for method, marker in shown:
             reached = result.per_person(method, k)[order]
-            style = {"fillstyle": "none"} if marker == "o" else {}
-            tone = colour(METHODS.index(method))
-            axes.plot(reached, rows, marker, color=tone, markersize=6, label=method, **style)
+            tone, fill = colour(METHODS.index(method)), "none" if marker == "o" else "full"
+            axes.plot(reached, rows, marker, color=tone, markersize=6, label=method, fillstyle=fill)
         axes.axvline(0, color=REFERENCE, linestyle=":", linewidth=1)
         axes.set_yticks(rows, [visible(result.names[at]) for at in order])
         axes.grid(axis="y", visible=False)

@@ -37,7 +37,7 @@ def srcc_cells(result: PeopleResult) -> tuple[list[str], list[list[str]]]:
 
 
 def difference_cells(result: PeopleResult) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: differences of methods, person by person, and for how many people they are positive."""
+    """Header and rows: differences of methods, person by person, and for how many they are positive."""
     rows = []
     for method, other in QUESTIONS:
         cells = []
@@ -77,13 +77,15 @@ def sentences(result: PeopleResult) -> list[str]:
         far = f"{reached:.2f}, {100 * max(0.0, reached) / repeat:.0f} % of the {repeat:.2f}"
         told = "reaches" if reached < repeat else "is above"
         said.append(
-            f"With {last} photographs {best} {told} {far} at which people agree with themselves when asked again."
+            f"With {last} photographs {best} {told} {far} at which people agree with themselves when asked "
+            "again."
         )
     own = [metric for metric in result.of_each(PERSONAL, last) if metric.value == metric.value]
     n_sure = sum(metric.low > 0 for metric in own)
     rest = len(own) - n_sure
     if not rest:
-        said.append(f"All {len(own)} people are predictable from {last} of their own scores (intervals above 0).")
+        n = len(own)
+        said.append(f"All {n} people are predictable from {last} of their own scores (intervals above 0).")
     else:
         said.append(
             f"{n_sure} of {len(own)} people are predictable from {last} of their own scores; of the other "

@@ -2,8 +2,8 @@
 
 What it says of a photograph is always from a fit without that photograph. With Z the standardised rows less
 their mean, Z'Z = V S V' and U = Z V, the fit for alpha predicts row i as the mean + U_i (S + alpha)^-1 U'y,
-and has leverage h_i = 1/n + U_i^2 . 1 / (S + alpha); without row i it predicts y_i - (y_i - fit_i) / (1 - h_i).
-alpha is the one that predicts left-out rows best.
+and has leverage h_i = 1/n + U_i^2 . 1 / (S + alpha); without row i it predicts y_i - (y_i - fit_i) /
+(1 - h_i). alpha is the one that predicts left-out rows best.
 """
 
 import numpy as np

@@ -166,7 +166,7 @@ def _tested(
     everybody: Sequence[Person], protocol: Protocol, people: Sequence[str] | None, rng: np.random.Generator
 ) -> tuple[list[int], tuple[int, ...], int]:
     """Places of the people who are tested, the same with every k: those who scored enough for the largest k
-    that half of them reach who reach the smallest. These k, and how many people scored too few or all alike."""
+    that half of them reach who reach the smallest. These k, and how many scored too few or all alike."""
     if people is not None:
         place = {person.name: at for at, person in enumerate(everybody)}
         if unknown := [name for name in people if name not in place]:

@@ -37,15 +37,15 @@ PROTOCOLS = {
     for protocol in (
         Protocol(
             "curve",
-            "everybody who scored enough, 10, 25, 50 and 100 photographs, 10 draws; each person is left out of "
-            "the generic model that she is tested with",
+            "everybody who scored enough, 10, 25, 50 and 100 photographs, 10 draws; each person is left out "
+            "of the generic model that she is tested with",
             (10, 25, 50, 100),
             10,
         ),
         Protocol(
             "flickr-aes",
-            "as on FLICKR-AES: 37 people, 100 photographs each (and 10), 10 draws; the generic model is of all "
-            "other people",
+            "as on FLICKR-AES: 37 people, 100 photographs each (and 10), 10 draws; the generic model is of "
+            "all other people",
             (10, 100),
             10,
             37,

@@ -26,7 +26,7 @@ class Raters:
     def __post_init__(self) -> None:
         if len({len(self.person), len(self.row), len(self.score)}) > 1:
             raise ValueError("person, row and score have different lengths")
-        if len(self.person) and not (0 <= self.person.min() and self.person.max() < len(self.names)):
+        if len(self.person) and not (self.person.min() >= 0 and self.person.max() < len(self.names)):
             raise ValueError(f"people are numbered 0 to {len(self.names) - 1}")
         if not np.isfinite(self.score).all():
             raise ValueError("scores are finite numbers")
@@ -71,8 +71,9 @@ def people_of(raters: Raters, n_images: int) -> list[Person]:
     found = []
     for name, start, stop in zip(raters.names, bounds[:-1], bounds[1:], strict=True):
         of_person, said = row[start:stop], score[start:stop]
-        if len(of_person) and not (0 <= of_person[0] and of_person[-1] < n_images):
-            raise ValueError(f"{name} scored rows {of_person[0]} to {of_person[-1]} of {n_images} photographs")
+        if len(of_person) and not (of_person[0] >= 0 and of_person[-1] < n_images):
+            rows_of = f"{of_person[0]} to {of_person[-1]}"
+            raise ValueError(f"{name} scored rows {rows_of} of {n_images} photographs")
         rows, first, count = np.unique(of_person, return_index=True, return_counts=True)
         mean = np.add.reduceat(said, first) / count if len(rows) else said
         again = count > 1

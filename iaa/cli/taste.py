@@ -70,8 +70,8 @@ def evaluate(
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="Many people instead of one: curve (10 to 100 photographs of everybody), flickr-aes (37 people, "
-            "10 and 100), para (40 people, 10 and 100).",
+            help="Many people instead of one: curve (10 to 100 photographs of everybody), flickr-aes (37 "
+            "people, 10 and 100), para (40 people, 10 and 100).",
             show_default=False,
         ),
     ] = None,

@@ -49,7 +49,7 @@ class PeopleTaste:
         return _table(f"{self._title}: SRCC", ("k", "method", "srcc", "low", "high", "n_people"), rows)
 
     def differences(self) -> Table:
-        """A row per k and pair of methods: the difference person by person, and for how many it is positive."""
+        """A row per k and pair of methods: the difference person by person, for how many it is positive."""
         from analysis.taste.findings import QUESTIONS
 
         rows: list[list[Any]] = []
@@ -73,10 +73,9 @@ class PeopleTaste:
                 if own.value == own.value:
                     cells = [reached[method][at] for method in METHODS]
                     repeat = float(found.repeat[at])
-                    rows.append(
-                        [found.names[at], k, int(found.n_rated[at]), *cells, own.low, own.high]
-                        + [None if repeat != repeat else repeat]
-                    )
+                    told = None if repeat != repeat else repeat
+                    n = int(found.n_rated[at])
+                    rows.append([found.names[at], k, n, *cells, own.low, own.high, told])
         names = ("person", "k", "n_rated", *METHODS, "personal_low", "personal_high", "own repeat")
         return _table(f"{self._title}: people", names, rows)
 

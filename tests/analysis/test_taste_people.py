@@ -67,8 +67,6 @@ def test_the_generic_score_is_of_a_fit_without_the_photograph(features) -> None:
     rows, y = np.arange(5, 105), planted(features, 1.0, 0.5)[5:105, :1]
     standard = features.astype(np.float64)
     scores = fit_generic(standard, rows, y)[:, 0]
-    moved = y.copy()
-    moved[40] += 50.0  # and nothing changes for it but through the penalty: none is chosen by one of a hundred
     linear = pytest.importorskip("sklearn.linear_model")
     alphas = np.array(ALPHAS)
     left = []
@@ -105,7 +103,7 @@ def test_nobody_is_in_the_generic_model_that_she_is_tested_with(features) -> Non
     turned = said.copy()
     turned[:, 2] *= -1
     before, after = (evaluate_people(features, say(some), PROTOCOL) for some in (said, turned))
-    for method in (GENERIC, OTHERS):  # of her alone the sign turns, and the others' means change for the others
+    for method in (GENERIC, OTHERS):  # hers turn, the others' change
         np.testing.assert_allclose(after.srcc[method][:, 2], -before.srcc[method][:, 2], atol=1e-9)
         assert not np.allclose(after.srcc[method][:, 3], before.srcc[method][:, 3])
 

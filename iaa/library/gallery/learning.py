@@ -112,7 +112,7 @@ class Learning:
 
     def next(self, n: int, turn: int = 0) -> dict[str, Any]:
         """Photographs to rate next, no two of one group, and pairs of them to compare, none of them twice.
-        Another `turn` begins with another pair: who passes one over, or rates in another window, gives one."""
+        Another `turn` begins with another pair: who passes one over, or rates elsewhere, gives one."""
         from analysis.taste.choosing import choose_next, choose_pairs
 
         matrix = self._matrix()

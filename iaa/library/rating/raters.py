@@ -1,4 +1,4 @@
-"""Scores of many people about the photographs of a feature file: from a table, or from the data set's ratings."""
+"""Scores of many people about the photographs of a feature file: from a table, or the data set's ratings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
