@@ -94,8 +94,10 @@ def turn(path: Path) -> Iterator[None]:
 
 
 def holders(path: Path) -> list[Holder]:
-    """Who wrote themselves into the lock file `path` or those of its workers. No lock is tried for it, so that
-    looking disturbs nobody; a run alone that is over has left its name there."""
+    """Who wrote themselves into the lock file `path` or those of its workers.
+
+    No lock is tried for it: looking disturbs nobody. A run alone that is over has left its name there.
+    """
     found = [_holder(file) for file in sorted(path.parent.glob(f"{escape(path.name)}.*-of-*"))]
     return [holder for holder in found or [_holder(path)] if holder is not None]
 

@@ -197,7 +197,7 @@ def is_parent(pid: int) -> bool:
 
 
 def is_running(pid: int) -> bool | None:
-    """True if a process of this machine runs; None where the system cannot be asked without harm (Windows)."""
+    """True if a process of this machine runs; None where asking might harm it (Windows)."""
     if not has_groups():
         return None
     try:

@@ -78,7 +78,8 @@ def _set_up(
     if is_json:
         os.environ[LOG_FORMAT] = log_format  # for the processes that this one starts
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if is_json else CleanFormatter("%(levelname)s %(name)s: %(message)s"))
+    plain = CleanFormatter("%(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if is_json else plain)
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 

@@ -97,7 +97,7 @@ def embed(
     metrics: Annotated[
         Path | None,
         typer.Option(
-            help="Write counts, rate and seconds here at the end, as Prometheus' text files: for node_exporter."
+            help="Write counts, rate and seconds here at the end, as Prometheus' collectors read them."
         ),
     ] = None,
     data: options.Data = None,

@@ -1,4 +1,4 @@
-"""`iaa info`, `iaa status`, `iaa verify`: what a stored file is, how far it is, whether it is still what was written."""
+"""`iaa info`, `iaa status`, `iaa verify`: what a stored file is, how far, and still whole."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +31,7 @@ def status(
 ) -> None:
     """Say how far runs are: parts done, failures, rate, time left, and who is at work.
 
-    Asked anywhere that the data root can be seen from, beside the run or after it; nothing is locked or written.
+    Asked on any machine that sees the data root, beside the run or after it; nothing is locked or written.
 
     Example: watch iaa status -d ava
     """

@@ -36,7 +36,8 @@ def write_metrics(path: Path | None, told: Mapping[str, Any], now: float | None 
     for file in told["files"]:
         for name, metric in counts.items():
             metric.labels(dataset, file["backbone"]).set(file[name])
-    gauge("images_per_second", "Rows made per second of the run").labels(dataset).set(told["images_per_second"])
+    rate = gauge("images_per_second", "Rows made per second of the run")
+    rate.labels(dataset).set(told["images_per_second"])
     stages = gauge("stage_seconds", "Seconds per stage; read to resize summed over threads", "stage")
     for stage, seconds in told.get("seconds", {}).items():
         stages.labels(dataset, stage).set(seconds)

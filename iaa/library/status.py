@@ -1,4 +1,4 @@
-"""How far runs are: parts done, rate, failures, who works, time left. From any machine that sees the folder."""
+"""How far runs are: parts done, rate, failures, who works, time left; asked from anywhere."""
 
 import time
 from collections.abc import Sequence
@@ -77,7 +77,8 @@ class Status(list[RunState]):
         if any(run.state == "stopped" for run in self):
             told.append("What is stopped goes on with its own command; whole parts are kept.")
         if not self:
-            told.append(f"Nothing is embedded or begun in {self.layout.features}. Next: iaa embed --dataset {self.layout.dataset}")
+            what = f"Nothing is embedded or begun in {self.layout.features}"
+            told.append(f"{what}. Next: iaa embed --dataset {self.layout.dataset}")
         return told
 
 

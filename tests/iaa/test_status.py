@@ -87,7 +87,8 @@ def test_workers_are_named_and_those_of_other_machines_are_not_judged(layout, pl
         code, out, _ = run("status", "--dataset", "mine", "--json")
         told = json.loads(out)["runs"][0]
         assert code == 0 and [h["host"] for h in told["who"]][1] == "another-machine.example"
-        assert "worker 3/3, process 4242 on another-machine.example" in " ".join(run("status", "-d", "mine")[1].split())
+        shown = " ".join(run("status", "-d", "mine")[1].split())
+        assert "worker 3/3, process 4242 on another-machine.example" in shown
     lock_path(plan.path).write_text(OTHER)
     assert run_states(layout)[0].state == "elsewhere"
 
