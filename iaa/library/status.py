@@ -50,7 +50,7 @@ class Status(list[RunState]):
 
     def table(self) -> Table:
         """A row per feature file."""
-        columns = {
+        columns: dict[str, list[Any]] = {
             "backbone": [run.backbone for run in self],
             "state": [run.state for run in self],
             "images": [f"{run.n_done:,} of {run.n_rows:,}" for run in self],
