@@ -5,6 +5,8 @@ import time
 import numpy as np
 import pytest
 
+from analysis.results.methods import Metric
+from analysis.taste.chance import under_chance, widen
 from analysis.taste.choosing import choose_next, choose_pairs
 from analysis.taste.evaluation import GENERAL, TASTE, evaluate_taste
 from analysis.taste.fitting import fit_taste
@@ -238,3 +240,13 @@ def test_a_thousand_ratings_are_learned_anew_in_no_time() -> None:
     after = fit_taste(gram, Opinions(np.arange(1001), stars), alphas=(before.alpha,))
     assert time.process_time() - started < 1.0  # a tenth of that on an idle machine
     assert after.n_stars == 1001
+
+
+def test_no_interval_is_narrower_than_chance(world) -> None:
+    gram, rng = gram_of(world[0]), np.random.default_rng(6)
+    rows, stars = np.arange(30), rng.integers(1, 6, 30).astype(float)
+    chance = under_chance(gram.of(rows), stars, [rng.permutation(30) % 5], None, None, rng)
+    assert len(chance.srcc) == 200 and abs(chance.srcc.mean()) < 0.1 and chance.srcc.std() > 0.1
+    reach = np.quantile(chance.srcc, 0.975)
+    narrow = Metric(0.9 * reach, 0.8 * reach, reach)
+    assert widen(narrow, chance.srcc).low < 0 and widen(Metric(1.5, 1.4, 1.6), chance.srcc).low > 0
