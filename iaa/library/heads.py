@@ -11,17 +11,18 @@ from iaa.library.table import Table, facts
 
 def list_heads(root: Path) -> Table:
     """The heads of a data root and those that come with the project: name, backbone and output they belong
-    to, and what they were fitted on. One that cannot be read has the reason in the last column."""
+    to, what they were fitted on and what that was measured to reach. One that cannot be read has the reason
+    there."""
     from analysis.probing.heads import HeadError, head_files, load_head
 
     rows = []
     for path in head_files(root / "heads"):
         try:
             head = load_head(path)
-            rows.append([path.stem, head.backbone, head.output, head.origin])
+            rows.append([path.stem, head.backbone, head.output, head.origin, head.reaches])
         except HeadError as error:
-            rows.append([path.stem, "", "", f"cannot be read: {error}"])
-    columns = ("head", "backbone", "output", "fitted_on")
+            rows.append([path.stem, "", "", f"cannot be read: {error}", ""])
+    columns = ("head", "backbone", "output", "fitted_on", "reaches")
     cells = {name: [row[i] for row in rows] for i, name in enumerate(columns)}
     return Table(f"Heads in {root / 'heads'} and of the project", cells)
 

@@ -45,7 +45,7 @@ def test_there_is_one():
 def test_an_unrated_library_is_ranked(holiday, invoke):
     code, out, _ = invoke("rank", "--data", holiday, "-d", "holiday", "--head", "oasis-beauty", "--json")
     answer = json.loads(out)
-    assert code == 0 and answer["n_ranked"] > 30 and answer["fitted_on"].startswith("oasis, split all")
+    assert code == 0 and answer["n_ranked"] > 30 and answer["fitted_on"].startswith("oasis, all 484")
 
 
 def test_found_after_those_of_the_data_root(holiday):
