@@ -229,6 +229,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, exceptions.Timeout):
         return f"no answer within {SILENT_SECONDS:g} seconds"
     if isinstance(error, exceptions.ConnectionError):
-        asked = error.request.url if error.request is not None and error.request.url else ""
+        asked = "" if error.request is None else str(error.request.url)
         return f"no connection to {urlsplit(asked).hostname or 'its server'}"
     return str(error)[:300]

@@ -29,10 +29,10 @@ def list_heads(root: Path) -> Table:
         except HeadError as error:
             rows.append([path.stem, "", "", f"cannot be read: {error}", ""])
     here = {row[0] for row in rows}
-    for head in PUBLISHED.values():
-        if head.name not in here:
-            how = f"fetched on first use ({head.trust})" if head.is_fetched else f"not fetched: {head.url}"
-            rows.append([head.name, head.backbone, head.output, f"{head.what}; {head.licence}; {how}", ""])
+    for each in PUBLISHED.values():
+        if each.name not in here:
+            how = f"fetched on first use ({each.trust})" if each.is_fetched else f"not fetched: {each.url}"
+            rows.append([each.name, each.backbone, each.output, f"{each.what}; {each.licence}; {how}", ""])
     columns = ("head", "backbone", "output", "fitted_on", "reaches")
     cells = {name: [row[i] for row in rows] for i, name in enumerate(columns)}
     return Table(f"Heads in {root / 'heads'}, of the project, and published by others", cells)
