@@ -98,6 +98,7 @@ def write(
         stars = xmp.stars_of_rater(layout, str(rater))
     marks = xmp_marks.marks_of(layout, stars, labels, words, group, head=head)
     found = xmp.write_xmp(layout, stars, head is None, is_written, naming, marks)
-    answer(as_json, found.to_dict(), found.shown(), notes=found.notes())
+    shown = found.shown()
+    answer(as_json, found.to_dict(), *([shown] if len(shown) else []), notes=found.notes())
     if found.counts["problem"]:
         raise typer.Exit(1)
