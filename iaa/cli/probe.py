@@ -48,8 +48,9 @@ def probe(
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
-    """Linear probes: OLS (the paper) and ridge on every output, measured on photographs they did not see:
-    those of the test split, or with few ratings each one by a fit on the others (--fit-on).
+    """Linear probes: OLS (the paper) and ridge on every output, measured on photographs they did not see.
+
+    Those are the test split's; below 500 ratings each one, by a fit on the others (--fit-on).
 
     Example: iaa probe -d mine --output pooled --save my-taste
     """
