@@ -1,5 +1,6 @@
 """Linear probes fitted on the stored arrays, with what they reach on the test images."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from analysis.probing import probes
     from analysis.results.methods import MethodResult
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["ridge", "ols"]
 FitOn = Literal["all", "train"]
@@ -201,17 +204,21 @@ def _by_file(asked: Sequence[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:
 
 
 def _together(layout: Layout, features: Features) -> dict[str, str]:
-    """By image_id the first photograph of its group, for those that belong together (`iaa groups`).
-
-    Where the photographs cannot be read, only what their vectors and hashes tell is known, and nothing is
-    looked for in large libraries.
-    """
+    """By image_id the first photograph of its group, for those that belong together (`iaa groups`); nothing
+    is looked for in large libraries. Where the photographs are not to be found only exact copies are told."""
+    from embed.images.errors import DatasetError
     from iaa.library.groups import group_photographs
 
     if features.n_images > _GROUPED_UP_TO:
         return {}
+    try:
+        groups = group_photographs(layout, features.backbone).groups
+    except DatasetError as error:
+        logger.warning("only exact copies are held back together, the photographs are not here: %s", error)
+        has_hashes = "source_sha256" in features.file.arrays
+        groups = group_photographs(layout, features.backbone, kinds="copies").groups if has_hashes else []
     found: dict[str, str] = {}
-    for group in group_photographs(layout, features.backbone).groups:
+    for group in groups:
         members = features.image_id[group.rows].tolist()
         found |= dict.fromkeys(members, min(members))
     return found

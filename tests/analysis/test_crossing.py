@@ -80,9 +80,9 @@ def test_folds_are_even_whole_and_not_by_order(rng: np.random.Generator) -> None
     assert set(np.bincount(fold)) == {10, 11} and (fold != deal_folds(ids, {}, 10, seed=1)).any()
     order = rng.permutation(103)
     np.testing.assert_array_equal(deal_folds(ids[order], {}, 10), fold[order])
-    together = {f"{number}.jpg": str(number // 7) for number in range(70)}
+    together = {f"{number}.jpg": str(number // 7) for number in range(35)}
     fold = deal_folds(ids, together, 10)
-    assert all(len(set(fold[start : start + 7])) == 1 for start in range(0, 70, 7))
+    assert all(len(set(fold[start : start + 7])) == 1 for start in range(0, 35, 7))
     assert np.bincount(fold).max() <= 11
     with pytest.raises(RatingsError, match="1 after counting those that belong together as one"):
         deal_folds(ids, dict.fromkeys(ids.tolist(), "one"), 2)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import iaa
+from embed.images.errors import DatasetError
 from iaa.library.heads import list_heads
 from iaa.library.progress import show_progress
 from store import MissingFileError, open_features
@@ -188,6 +189,16 @@ def test_few_ratings_are_all_fitted_on_and_measured_by_folds(mine):
     assert found["all"].endswith("by folds") and found["oasis-beauty"].endswith("by folds")
     with pytest.raises(iaa.UsageError, match="on all or on train, not on 'test'"):
         mine.fit_probe(output="embedding", fit_on="test")
+
+
+def test_photographs_that_are_not_here_do_not_keep_a_probe_from_being_fitted(mine, monkeypatch, caplog):
+    def gone(*_):
+        raise DatasetError("the disk is not there")
+
+    monkeypatch.setattr("iaa.library.groups.open_photographs", gone)
+    (ridge,) = [r for r in mine.fit_probe(output="embedding", n_boot=20).results if r.key == "probe.ridge"]
+    assert ridge.detail["n_folds"] == 10 and ridge.detail["is_grouped"], "the copy is known by its bytes"
+    assert "only exact copies are held back together" in caplog.text
 
 
 def test_chosen_files_are_copied_and_nothing_is_moved(mine, photos, tmp_path):
