@@ -123,7 +123,6 @@ def _fetched(head: PublishedHead, folder: Path, on_bytes: Callable[[int], object
             raise HeadUnavailable(f"{head.name}: {error}. Remove it, then ask again: {path}") from error
     else:
         try:
-            shutil.rmtree(scratch, ignore_errors=True)  # of a fetch that was killed
             got = _download(head, expected, scratch, on_bytes)
             read_head(got)
             with whole_file(path) as partial:
@@ -131,7 +130,7 @@ def _fetched(head: PublishedHead, folder: Path, on_bytes: Callable[[int], object
         except (OSError, ValueError, LaionHeadError, StoreError) as error:
             raise HeadUnavailable(_unavailable(head, path, record, expected, there, error)) from error
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)  # with what fetches that were killed have left
         there = file_sha256(path)
     if not expected:
         with whole_file(record) as partial:
