@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from iaa.library import embedding, opening, probing, scoring, searching
 from iaa.library.embedding import Embedded, How
@@ -172,10 +172,15 @@ class Dataset:
         unit_norm: bool = False,
         seed: int = 0,
         n_boot: int = 1000,
+        fit_on: Literal["all", "train"] | None = None,
     ) -> ProbeFit:
         """Least squares (the paper's probe) and ridge on the ratings of the train images, with what they
-        reach on the test images. Default: the only backbone, its output before the projection."""
-        return probing.fit_probe(self.layout, backbone, output, unit_norm, seed, n_boot)
+        reach on the test images. Default: the only backbone, its output before the projection.
+
+        `fit_on="all"`, the default below 500 ratings: fitted on all of them, and what is said to be reached
+        comes from folds that were left out in turn. `fit_on="train"`: by the split, the default above.
+        """
+        return probing.fit_probe(self.layout, backbone, output, unit_norm, seed, n_boot, fit_on)
 
     def groups(
         self,
