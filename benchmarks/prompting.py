@@ -292,7 +292,7 @@ def main() -> None:
         if options.only in (None, "pairs"):
             numbers |= apart(time_pair_search, folder / "ava_size", N_TRAIN)
             numbers["times_faster_than_scipy"] = numbers["scipy_pairs_s"] / numbers["pair_search_s"]
-            # Where other things run: a search that has the cores to itself takes its processor time over them.
+            # On a busy machine: with the cores to itself, the search takes its processor time over them.
             of_each = numbers["pair_search_cpu_s"] / numbers["cores"]
             numbers["times_faster_by_processor_time"] = numbers["scipy_pairs_cpu_s"] / of_each
         some = folder / "ava_size"

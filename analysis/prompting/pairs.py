@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
+from analysis.evidence.metrics import average_ranks
 from analysis.prompting.scores import LabelScores
 from analysis.prompting.sorting import faster_sort
 from store.shapes import Bool, Float, Float32, Float64, Int32, Int64
@@ -207,7 +207,7 @@ class VoteRanks:
     """Ranks of the mean votes, made once, to correlate many scores with."""
 
     def __init__(self, mos: Float[np.ndarray, " n_images"]) -> None:
-        self.payload: Int64[np.ndarray, " n_images"] = np.rint(2 * rankdata(mos)).astype(np.int64)
+        self.payload: Int64[np.ndarray, " n_images"] = np.rint(2 * average_ranks(mos)).astype(np.int64)
         """Twice the mean rank: an exact integer below 2**32 also for ties."""
         centred = self.payload.astype(np.float64) - (len(mos) + 1)
         self.sum_of_squares = float(centred @ centred)

@@ -2,15 +2,15 @@
 
 numpy sorts 64-bit integers several times faster with vector instructions than without, but not with every
 kind of them: on some processors its AVX-512 sort takes four times as long as its AVX2 one, and elsewhere
-there is neither. What needs none of them: a counting sort by a coarse score, after which nearly everything is in
-its place, and a merge sort, which is short where that is so. Both give the same array, so the faster one is taken.
+there is neither. What needs none of them: a counting sort by a coarse score, after which nearly everything
+is in its place, and a merge sort, which is short where that is so. Both give the same array, so the faster
+one is taken.
 """
 
 import time
 from collections.abc import Callable
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from store.shapes import Float, Int64
 
@@ -40,6 +40,8 @@ def sort_by_buckets(keys: Int64[np.ndarray, " n"], score: Float[np.ndarray, " n"
         coarse = np.multiply(score - low, score.dtype.type(scale))
     if not 0 < scale < np.inf or not np.isfinite(coarse).all():
         return sort_whole(keys, score)
+    from scipy.sparse import csr_array  # not where the other sort is taken without a trial
+
     # One sparse row by columns: scipy's conversion is a counting sort, and lets other threads run meanwhile.
     # It does not look where it writes, so that no column may be outside.
     column = np.clip(coarse, 0, n_buckets - 1).astype(np.int32)
