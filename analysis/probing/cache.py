@@ -121,13 +121,10 @@ def _save_cross(key: CacheKey | None, folds: list[Moments]) -> None:
 
 
 def _unpack_bases(arrays: dict[str, np.ndarray]) -> list[Basis]:
-    ends = np.cumsum(arrays["bases/rank"])
+    values, vectors = arrays["bases/values"], arrays["bases/vectors"]
+    stops = np.cumsum(arrays["bases/rank"])
+    each = zip(*(arrays[f"bases/{part}"] for part in ("n", "mean", "scale", "rank")), stops, strict=True)
     return [
-        Basis(
-            int(n), mean, scale, arrays["bases/values"][start:stop], arrays["bases/vectors"][start:stop].T, "gram"
-        )
-        for n, mean, scale, start, stop in zip(
-            arrays["bases/n"], arrays["bases/mean"], arrays["bases/scale"],
-            ends - arrays["bases/rank"], ends, strict=True,
-        )
-    ]  # fmt: skip
+        Basis(int(n), mean, scale, values[stop - rank : stop], vectors[stop - rank : stop].T, "gram")
+        for n, mean, scale, rank, stop in each
+    ]
