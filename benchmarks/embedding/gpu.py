@@ -59,7 +59,7 @@ def show(title: str, found: dict[str, Any]) -> None:
 
 
 def measure_run(table: ImageTable, backbones: list[Backbone], out: Path) -> dict[str, Any]:
-    """One run of several backbones to durable files: images/s, beside reading alone and bare forward passes."""
+    """One run of several backbones to durable files: images/s, beside reading alone and bare passes."""
     n, device = len(table), backbones[0].device
     size = largest_batch(backbones)
     decode_limit = n / seconds_of(lambda: _decode(table, backbones, size), device)

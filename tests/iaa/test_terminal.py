@@ -77,11 +77,14 @@ def test_tables_and_json_in_any_encoding(root, encoding):
         "import sys\nfrom iaa.cli.app import main\n"
         f"for words in {asked!r}:\n"
         "    try:\n        main(words)\n    except SystemExit as end:\n        assert not end.code, words\n"
-        f"    for stream in (sys.stdout, sys.stderr):\n        print({mark!r}, end='', file=stream, flush=True)\n"
+        "    for stream in (sys.stdout, sys.stderr):\n"
+        f"        print({mark!r}, end='', file=stream, flush=True)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, timeout=120, cwd=root,
-        env={**os.environ, "IAA_DATA": str(root), "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": encoding},
+        env={
+            **os.environ, "IAA_DATA": str(root), "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": encoding,
+        },
     )  # fmt: skip
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
     out, err = (stream.decode(name).split(mark)[:-1] for stream in (done.stdout, done.stderr))
