@@ -120,6 +120,12 @@ def find_problems(prompt_set: PromptSet) -> list[str]:
     return problems
 
 
+def find_problems_of(labels: Sequence[Label], templates: Sequence[str]) -> list[str]:
+    """Everything wrong with labels and templates that name a content."""
+    once = [f"template {t!r} must have {{content}} once" for t in templates if t.count("{content}") != 1]
+    return _label_problems(labels) + (_template_problems(templates, has_contents=True) or once)
+
+
 def _label_problems(labels: Sequence[Label]) -> list[str]:
     problems = [
         f"label {label.text!r} is empty or has spaces at its ends"
