@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -54,6 +54,12 @@ class Captions:
     def n_images(self) -> int:
         """Number of images, captioned or not."""
         return len(self.image_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing stays open: all is read at once."""
 
     def of(self, row: int) -> list[str]:
         """The captions of one image."""

@@ -58,7 +58,8 @@ def evaluate_contents(
     """Pairs of each set's labels chosen on train, measured on test; beside it, restricted to the same labels and
     images, the methods of `base`: those of the 1,000 contents, and `fixed`, as far as they are encoded.
 
-    Each set is paired with the 1,000 under the same method, and with fixed prompts; p-values are Holm-corrected
+    Each set is paired with the 1,000 under the same method (where its own methods are one: under every method),
+    and with fixed prompts; p-values are Holm-corrected
     over all differences of one metric.
     """
     results: list[MethodResult] = []
@@ -73,7 +74,7 @@ def evaluate_contents(
         beside = {
             method: _only_labels(scores, labels)
             for method, scores in base.items()
-            if (method in contents.scores or method == "fixed") and set(labels) <= set(scores.labels)
+            if set(labels) <= set(scores.labels)
         }
         named = [(_named(m, contents.name), m, contents.name, s) for m, s in contents.scores.items()]
         named += [(_named(m, IMAGENET), m, IMAGENET, s) for m, s in beside.items()]
@@ -107,7 +108,7 @@ def evaluate_contents(
         pairs = [
             (_named(method, contents.name), _named(other, IMAGENET))
             for method in contents.scores
-            for other in (method, "fixed")
+            for other in ((method, "fixed") if len(contents.scores) > 1 else beside)
             if other in beside
         ]
         families.append((predicted, pairs))

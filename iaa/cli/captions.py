@@ -43,6 +43,35 @@ def add(
     answer(as_json, done.to_dict(), done.table(), notes=done.notes())
 
 
+@verbs.command("write")
+def write(
+    context: typer.Context,
+    backbone: Annotated[
+        str, typer.Option("--backbone", "-b", help="A CoCa of open_clip: open_clip:coca_ViT-L-14/TAG, or your own.")
+    ] = "open_clip:coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k",
+    weights: Annotated[Path | None, typer.Option("--weights", help="Its weights file. Default: the hub's.")] = None,
+    name: Annotated[str, typer.Option(help="What to call them.")] = "coca",
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
+    dataset: options.Dataset = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Let a CoCa write a caption of every photograph. Stop it at any time: the same command goes on.
+
+    Example: iaa caption write -d mine --weights open_clip_pytorch_model.bin
+    """
+    options.run_apart(context)
+    from iaa.library import captions
+
+    layout = options.choose_layout(dataset, data)
+    done = captions.caption_photographs(
+        layout, backbone, weights, name, device, threads, overwrite, progress, note
+    )
+    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+
+
 @verbs.command("embed", no_args_is_help=True)
 def embed(
     name: Name,

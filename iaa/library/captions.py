@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iaa.library.caption_files import N_NAMED, Sorted, read_captions, sort_captions
+from iaa.library.caption_files import N_NAMED, read_captions, sort_captions
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import check_known
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from embed.images.datasets import ImageTable
 
+WRITER = "open_clip:coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k"
+"""What writes captions where nobody names a model: CoCa, fine-tuned on the captions of COCO."""
 DEFAULT_HIGH, DEFAULT_LOW = ("outstanding",), ("horrible",)
 """The labels that the paper found best for the continuous task with contents (section 4.1.2)."""
 
@@ -105,39 +107,68 @@ def add_captions(
         provenance = {"source": "file", "file": file.name, "columns": list(columns), "n_bytes": len(read_bytes(file))}
         name = name or file.stem
     target = check_new(layout, name, overwrite)
-    found = sort_captions(said, image_id, path, origin)
-    return keep(layout, target, name, images, image_id, found, provenance)
+    found = sort_captions(said, image_id.tolist(), path.tolist(), origin)
+    identity = {"captions": name, "images": images, "n_images": len(image_id)}
+    write_captions(target, image_id, found.captions, found.reason, identity, provenance)
+    made = _told(layout, open_captions(target))
+    return replace(made, unknown=found.unknown, n_doubled=found.n_doubled, remarks=found.notes)
 
 
-def keep(
+def caption_photographs(
     layout: Layout,
-    target: Path,
-    name: str,
-    images: str,
-    image_id: "np.ndarray",
-    found: Sorted,
-    provenance: Mapping[str, Any],
-    more: Mapping[str, Any] | None = None,
+    backbone: str = WRITER,
+    weights: Path | None = None,
+    name: str = "coca",
+    device: str = "auto",
+    threads: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    say: Say = log,
 ) -> Captioned:
-    """Write what was sorted as a caption file."""
-    import numpy as np
+    """A caption of every photograph, written by a CoCa of open_clip. One that cannot be read has none, and the
+    reason. A run that was stopped goes on; a finished one of the same model is left alone.
 
-    identity = {"captions": name, "images": images, "n_images": len(image_id), **(more or {})}
-    digest = write_captions(target, np.asarray(image_id), found.captions, found.reason, identity, provenance)
+    Raises BackboneError for a model that writes none, WeightsUnavailable, IdentityError where captions of that
+    name are others.
+    """
+    from embed.captioning import caption_images
+    from embed.images.datasets import build_table, load_config
+    from embed.options import Options
+    from iaa.library.backbones import load_backbones
+    from iaa.library.embedding import rows_on
+    from iaa.library.supervision import crash_folder
+    from store.system import n_cores
+
+    target = layout.captions_of(name)
+    config = load_config(layout.root, layout.dataset)
+    table = build_table(config)
+    (loaded,) = load_backbones([backbone], {} if weights is None else {backbone: weights}, device, say=say)
+    options = Options(
+        exif_rotate=config.exif_rotate,
+        n_threads=threads or max(1, min(32, n_cores())),
+        overwrite=overwrite,
+        crash_folder=crash_folder(),
+    )
+    with (progress or show_progress)(f"captions by {backbone}", len(table), "images") as bar:
+        caption_images(table, loaded, name, target, options, rows_on(bar, len(table), say=say))
+    return _told(layout, open_captions(target))
+
+
+def _told(layout: Layout, captions: Captions) -> Captioned:
+    """What a finished caption file holds."""
+    has = captions.n_captions > 0
+    some = [row for row in range(captions.n_images) if has[row]][:N_NAMED]
     return Captioned(
         dataset=layout.dataset,
-        name=name,
-        path=target,
-        digest=digest,
-        n_images=len(image_id),
-        n_captioned=found.n_captioned,
-        n_captions=sum(map(len, found.captions)),
-        reasons=dict(Counter(why for why in found.reason if why)),
-        missing=[str(i) for i, why in zip(image_id, found.reason, strict=True) if why],
-        examples=[(str(i), " | ".join(c)) for i, c in zip(image_id, found.captions, strict=True) if c][:N_NAMED],
-        unknown=found.unknown,
-        n_doubled=found.n_doubled,
-        remarks=found.notes,
+        name=captions.name,
+        path=captions.path,
+        digest=captions.digest,
+        n_images=captions.n_images,
+        n_captioned=int(has.sum()),
+        n_captions=len(captions.text),
+        reasons=dict(Counter(captions.reason[~has].tolist())),
+        missing=captions.image_id[~has].tolist(),
+        examples=[(str(captions.image_id[row]), " | ".join(captions.of(row))) for row in some],
     )
 
 

@@ -47,8 +47,9 @@ class Evaluated(Results):
         by_set: dict[str, list[MethodResult]] = {}
         for result in self.contents.results:
             by_set.setdefault(str(result.detail["images_of"]), []).append(result)
-        for results in by_set.values():
-            found.append(shown_results(results))
+        for name, results in by_set.items():
+            shown = shown_results(results)
+            found.append(Table(f"{name}, and the others on its images and labels. {shown.title}", shown.columns))
         for metric, differences in self.contents.differences.items():
             if differences:
                 found.append(differences_table(metric, differences))
