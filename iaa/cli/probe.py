@@ -6,6 +6,7 @@ import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer
+from iaa.library.errors import UsageError
 
 verbs = typer.Typer()
 
@@ -23,6 +24,18 @@ def probe(
     joint: Annotated[
         bool,
         typer.Option("--joint", help="Fit on one output of each backbone side by side, too: do they add up?"),
+    ] = False,
+    target: Annotated[
+        list[Literal["mean", "levels", "distribution", "ordinal"]] | None,
+        typer.Option(
+            "--target",
+            help="Fit the votes otherwise, beside ridge on the mean, strength chosen alike: levels (ridge per "
+            "level), distribution (soft labels), ordinal (cumulative logits); repeatable.",
+        ),
+    ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Fit on all outputs side by side, too, each scaled by itself."),
     ] = False,
     save: Annotated[
         str | None,
@@ -42,11 +55,19 @@ def probe(
 ) -> None:
     """Linear probes: OLS (the paper) and ridge (alpha chosen on train) on every output, measured on test.
 
-    Example: iaa probe -d mine --output pooled --save my-taste
+    Example: iaa probe -d mine --output pooled --save my-taste; iaa probe -d mine --target ordinal
     """
     from iaa.library.probing import fit_probes
 
     layout = options.choose_layout(dataset, data)
+    if target or layers:
+        if save or unit_norm or joint:
+            raise UsageError("--target and --layers compare probes: leave --save, --unit-norm and --joint out")
+        from iaa.library.vote_probing import fit_vote_probes
+
+        found = fit_vote_probes(layout, target or ["mean"], backbone, output, layers, seed, n_boot)
+        answer(as_json, found.to_dict(), *found.tables(), notes=found.notes)
+        return
     done = fit_probes(layout, backbone, output, unit_norm, joint, seed, n_boot, save, save_fit, overwrite)
     value = {"dataset": done.dataset, "head": done.head, **done.to_dict()}
     answer(as_json, value, done.table(), notes=done.notes)
