@@ -102,7 +102,11 @@ class VoteProbes:
 
 
 def fit_votes(
-    outputs: Sequence[Sequence[Named]], targets: Targets, wanted: Sequence[Target], seed: int = 0
+    outputs: Sequence[Sequence[Named]],
+    targets: Targets,
+    wanted: Sequence[Target],
+    seed: int = 0,
+    on_fit: Callable[[int], object] = lambda n: None,
 ) -> VoteProbes:
     """Every target on every entry of `outputs`: one (features, output), or several to be put side by side.
 
@@ -113,12 +117,11 @@ def fit_votes(
     """
     files = list({id(file): file for entry in outputs for file, _ in entry}.values())
     joined = [join_rows(file, targets) for file in files]
-    if "share_1" not in joined[0].target_names and not any(n.startswith("share_") for n in joined[0].target_names):
-        if set(wanted) - {"mean"}:
-            raise RatingsError(
-                f"data set {targets.dataset!r} has scores and no votes: a probe of {', '.join(wanted)} needs the "
-                "number of votes on each level. Only the target mean is left"
-            )
+    if set(wanted) != {"mean"} and targets.votes is None:
+        raise RatingsError(
+            f"data set {targets.dataset!r} has scores and no votes: a probe of {', '.join(wanted)} needs the "
+            "number of votes on each level. Only the target mean is left"
+        )
     rows = _common(files, joined)
     columns = [i for i, name in enumerate(rows.target_names) if name.startswith("share_")]
     levels = np.array([int(rows.target_names[i].removeprefix("share_")) for i in columns], dtype=np.int64)
@@ -133,6 +136,7 @@ def fit_votes(
                 fits.append(
                     _fit(entry, target, train, test, y[rows.train], levels, fold, scales, ridge_errors)
                 )
+                on_fit(1)
     return VoteProbes(
         fits, rows, files[0].image_id[rows.test], targets.dataset, targets.split_name, targets.threshold, levels,
         y[rows.test, 1:], y[rows.train, 1:].mean(axis=0), seed,

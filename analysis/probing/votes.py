@@ -154,6 +154,6 @@ def _logistic(x: np.ndarray) -> np.ndarray:
 
 
 def _minimum(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray) -> np.ndarray:
-    options = {"maxiter": _MAX_STEPS, "maxfun": 4 * _MAX_STEPS, "ftol": 1e-13, "gtol": _TOLERANCE, "maxcor": 20}
+    options = {"maxiter": _MAX_STEPS, "maxfun": 4 * _MAX_STEPS, "ftol": 1e-12, "gtol": _TOLERANCE, "maxcor": 20}
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
     return np.asarray(found.x)

@@ -1,14 +1,16 @@
 """`iaa probe`: fit on the stored arrays, in seconds."""
 
+import enum
 from typing import Annotated, Literal
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer
+from iaa.cli.console import answer, progress
 from iaa.library.errors import UsageError
 
 verbs = typer.Typer()
+Target = enum.StrEnum("Target", ["mean", "levels", "distribution", "ordinal"])
 
 
 @verbs.command("probe")
@@ -26,7 +28,7 @@ def probe(
         typer.Option("--joint", help="Fit on one output of each backbone side by side, too: do they add up?"),
     ] = False,
     target: Annotated[
-        list[Literal["mean", "levels", "distribution", "ordinal"]] | None,
+        list[Target] | None,
         typer.Option(
             "--target",
             help="Fit the votes otherwise, beside ridge on the mean, strength chosen alike: levels (ridge per "
@@ -65,7 +67,7 @@ def probe(
             raise UsageError("--target and --layers compare probes: leave --save, --unit-norm and --joint out")
         from iaa.library.vote_probing import fit_vote_probes
 
-        found = fit_vote_probes(layout, target or ["mean"], backbone, output, layers, seed, n_boot)
+        found = fit_vote_probes(layout, [each.value for each in target or ()], backbone, output, layers, seed, n_boot, progress)
         answer(as_json, found.to_dict(), *found.tables(), notes=found.notes)
         return
     done = fit_probes(layout, backbone, output, unit_norm, joint, seed, n_boot, save, save_fit, overwrite)

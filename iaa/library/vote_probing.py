@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import embedded_backbones, open_embedded
+from iaa.library.progress import Progress, show_progress
 from iaa.library.prompts import differences_table
 from iaa.library.results import Results, shown_results
 from iaa.library.table import Table
@@ -53,6 +54,7 @@ def fit_vote_probes(
     layers: bool = False,
     seed: int = 0,
     n_boot: int = 1000,
+    progress: Progress | None = None,
 ) -> VoteProbed:
     """Probes of the mean vote, of the shares of votes and of their order, on each output (or one), under one
     protocol, with paired differences from ridge on the mean. With `layers`, all outputs that are fitted also side
@@ -76,8 +78,9 @@ def fit_vote_probes(
         if len(entries) < 2:
             raise UsageError("--layers puts several outputs side by side, but one is fitted: name no --output")
         entries.append([named for entry in entries for named in entry])
-    wanted = list(dict.fromkeys(["mean", *targets]))
-    probes = fit_votes(entries, found, wanted, seed)  # type: ignore[arg-type]
+    wanted: list[Target] = list(dict.fromkeys(("mean", *targets)))
+    with (progress or show_progress)("fitting probes", len(entries) * len(wanted), "probes") as bar:
+        probes = fit_votes(entries, found, wanted, seed, bar.update)
     results = evaluate_votes(probes, n_boot)
     differences = {metric: compare_votes(probes, metric) for metric in ("srcc", "plcc", "accuracy", "emd_r2")}
     notes = [
