@@ -2,9 +2,10 @@
 
     python benchmarks/vote_probes.py [n_train] [dim]
 
-AVA's training images (229,971) need the same passes over so many times the rows: the time grows in proportion to n
-for softmax and ordinal (products of n x dim x levels), for ridge too as long as n is above dim (one decomposition,
-n x dim^2). The last column says what that makes; nothing of it was run at that size.
+AVA's training images (229,971) need the same passes over so many times the rows: the time grows in
+proportion to n
+for softmax and ordinal (products of n x dim x levels), for ridge too as long as n is above dim (one
+decomposition, n x dim^2). The last column says what that makes; nothing of it was run at that size.
 """
 
 import sys

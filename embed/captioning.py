@@ -1,6 +1,8 @@
-"""Captions written by CoCa (Yu et al. 2022, open_clip's): photographs in, one text each out, in resumable parts.
+"""Captions written by CoCa (Yu et al. 2022, open_clip's): photographs in, one text each out, in resumable
+parts.
 
-The most probable token is taken at every step, so no seed is needed. (open_clip's own `generate` draws its parts from versions of the package transformers that are gone.)
+The most probable token is taken at every step, so no seed is needed. (open_clip's own `generate` draws its
+parts from versions of the package transformers that are gone.)
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -103,7 +105,8 @@ def caption_images(
     options: Options,
     on_rows: Callable[[int, int, bool], None] | None = None,
 ) -> str:
-    """Write a caption of every image into one file and return its content digest; a finished file is left alone.
+    """Write a caption of every image into one file and return its content digest; a finished file is left
+    alone.
 
     An image that cannot be read has none, and the reason. A run that was stopped goes on after its last part.
     Raises BackboneError for a model that writes none, IdentityError for a file of another combination.
@@ -129,7 +132,9 @@ def caption_images(
         crashes = crash_notes(table, decoding, options.crash_folder)
         for batch, rows in load_batches(table, batches, decoding, options.n_threads, crashes):
             made.append(_of_batch(backbone, rows, start, end))
-            read += [replace(row, pixels=None, reason="" if row.pixels is not None else row.reason) for row in rows]
+            read += [
+                replace(row, pixels=None, reason="" if row.pixels is not None else row.reason) for row in rows
+            ]
             if batch.stop == plan.parts[batch.part][1]:
                 run.write(batch.part, _part(torch.cat(made).numpy(), read))
                 made, read = [], []
@@ -149,7 +154,8 @@ def tokens_to_text(tokens: Sequence[int], tokenizer: Any, start: int, end: int) 
 
 
 def _of_batch(backbone: Backbone, rows: Sequence[Row], start: int, end: int) -> Int64[Tensor, "b n_tokens"]:
-    """Captions of a batch; a failed image holds its place as zeros, so that its neighbours do not depend on it."""
+    """Captions of a batch; a failed image holds its place as zeros, so that its neighbours do not depend
+    on it."""
     pixels = [row.pixels[0] if row.pixels is not None else None for row in rows]
     shape = next((p.shape for p in pixels if p is not None), None)
     if shape is None:
@@ -177,7 +183,9 @@ def _join(plan: Plan, tokenizer: Any, start: int, end: int) -> None:
     reason: list[str] = []
     for index in range(len(plan.parts)):
         with open_part(plan, index) as part:
-            why = dict(zip(part.view("failures/row").tolist(), part.strings("failures/reason").tolist(), strict=True))
+            why = dict(
+                zip(part.view("failures/row").tolist(), part.strings("failures/reason").tolist(), strict=True)
+            )
             tokens: Int32[np.ndarray, "n n_tokens"] = part.view("tokens")
             sources = [sha256.tobytes() for sha256 in part.view("source_sha256")]
             for row, (ids, source) in enumerate(zip(tokens.tolist(), sources, strict=True)):

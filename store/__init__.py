@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BusyError", "Captions", "Features", "IdentityError", "IntegrityError", "MissingFileError", "Prompts",
-    "SchemaError", "SpaceError", "Status", "StoreError", "Targets", "UnsafeNameError", "align", "load_derived",
-    "open_captions", "open_features", "open_prompts", "open_targets", "save_derived", "unit_rows",
-    "verify_file", "verify_folder", "write_captions", "write_targets",
+    "SchemaError", "SpaceError", "Status", "StoreError", "Targets", "UnsafeNameError", "align",
+    "load_derived", "open_captions", "open_features", "open_prompts", "open_targets", "save_derived",
+    "unit_rows", "verify_file", "verify_folder", "write_captions", "write_targets",
 ]  # fmt: skip
 
 _PLACES = {

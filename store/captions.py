@@ -36,7 +36,9 @@ class Captions:
         data, stop = file.view("utf8").tobytes(), file.view("stop").tolist()
         starts = [0, *stop[:-1]]
         if self.n_captions.min(initial=0) < 0 or int(self.n_captions.sum()) != len(stop):
-            raise SchemaError(f"{file.path}: {len(stop)} captions, but its images have {self.n_captions.sum()}")
+            raise SchemaError(
+                f"{file.path}: {len(stop)} captions, but its images have {self.n_captions.sum()}"
+            )
         if any(a > b for a, b in zip(starts, stop, strict=True)) or (stop[-1] if stop else 0) != len(data):
             raise SchemaError(f"{file.path}: /stop does not divide the {len(data)} bytes of its captions")
         try:
@@ -81,8 +83,12 @@ def write_captions(
     """
     if not len(image_id) == len(captions) == len(reason):
         raise ValueError(f"{len(image_id)} images, {len(captions)} lists of captions, {len(reason)} reasons")
-    if wrong := [i for i, (said, why) in enumerate(zip(captions, reason, strict=True)) if bool(said) == bool(why)]:
-        raise ValueError(f"image {image_id[wrong[0]]!r} must have either captions or a reason for having none")
+    if wrong := [
+        i for i, (said, why) in enumerate(zip(captions, reason, strict=True)) if bool(said) == bool(why)
+    ]:
+        raise ValueError(
+            f"image {image_id[wrong[0]]!r} must have either captions or a reason for having none"
+        )
     encoded = [text.encode() for said in captions for text in said]
     arrays = {
         "image_id": np.asarray(image_id, dtype=str),
@@ -101,6 +107,8 @@ def open_captions(path: Path | str, images: str = "") -> Captions:
     """
     with SealedFile(path, CAPTIONS_SCHEMA) as file:
         if images:
-            advice = "The data set lists other images than when they were captioned: iaa caption add --overwrite"
+            advice = (
+                "The data set lists other images than when they were captioned: iaa caption add --overwrite"
+            )
             check_identity(file.identity, {"images": images}, path, advice)
         return Captions(file)

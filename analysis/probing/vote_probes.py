@@ -1,9 +1,11 @@
 """Ridge on the mean vote beside probes of the whole vote, under one protocol, on one output or several.
 
-All see the same features, standardised on the same training images, and have their strength chosen in the same way:
-least squared error of the predicted mean vote, averaged over the same folds of the training images, each fold's
-features standardised by the others. Several outputs side by side are scaled apart: each is brought to the variance
-of one feature in all, times a share that is chosen with the strength, by the ridge.
+All see the same features, standardised on the same training images, and have their strength chosen in the
+same way:
+least squared error of the predicted mean vote, averaged over the same folds of the training images, each
+fold's
+features standardised by the others. Several outputs side by side are scaled apart: each is brought to the
+variance of one feature in all, times a share that is chosen with the strength, by the ridge.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -138,14 +140,15 @@ def fit_votes(
                 )
                 on_fit(1)
     return VoteProbes(
-        fits, rows, files[0].image_id[rows.test], targets.dataset, targets.split_name, targets.threshold, levels,
-        y[rows.test, 1:], y[rows.train, 1:].mean(axis=0), seed,
+        fits, rows, files[0].image_id[rows.test], targets.dataset, targets.split_name,
+        targets.threshold, levels, y[rows.test, 1:], y[rows.train, 1:].mean(axis=0), seed,
         {"targets": targets.digest} | {f"features {file.backbone}": file.digest for file in files},
     )  # fmt: skip
 
 
 def evaluate_votes(probes: VoteProbes, n_boot: int = 1000) -> list[MethodResult]:
-    """Accuracy, SRCC and PLCC of the predicted mean votes, and in the detail `emd_r2` of the predicted shares,
+    """Accuracy, SRCC and PLCC of the predicted mean votes, and in the detail `emd_r2` of the predicted
+    shares,
     with intervals; beside it that of predicting the mean shares of train for every image."""
     results = []
     y, is_high = probes.rows.y[probes.rows.test, 0], probes.rows.is_high[probes.rows.test]
@@ -188,7 +191,8 @@ def evaluate_votes(probes: VoteProbes, n_boot: int = 1000) -> list[MethodResult]
 
 
 def compare_votes(probes: VoteProbes, metric: str) -> list[Difference]:
-    """Paired differences of every probe and the ridge on the mean of the same output, and of outputs side by side
+    """Paired differences of every probe and the ridge on the mean of the same output, and of outputs side
+    by side
     and each of them under the same target, Holm-corrected together. `emd_r2`: of the probes of whole votes.
 
     A positive difference of EMD means that the first is further off.
@@ -198,7 +202,11 @@ def compare_votes(probes: VoteProbes, metric: str) -> list[Difference]:
         (a, b)
         for a, one in named.items()
         for b, other in named.items()
-        if (one.output == other.output and one.backbone == other.backbone and other.target == "mean" != one.target)
+        if (
+            one.output == other.output
+            and one.backbone == other.backbone
+            and other.target == "mean" != one.target
+        )
         or (one.target == other.target and one.shares and not other.shares)
     ]
     if metric == "emd_r2":
@@ -302,7 +310,11 @@ def _choose_shares(
     train: Sequence[np.ndarray], y: Float64[np.ndarray, "n 1"], fold: Int[np.ndarray, " n"]
 ) -> tuple[tuple[float, ...], Float64[np.ndarray, " n_strengths"]]:
     """The shares of the outputs, and the ridge's left-out errors with them."""
-    tried = [(1.0,)] if len(train) == 1 else [(1.0, *rest) for rest in combinations(SHARES, repeat=len(train) - 1)]
+    tried = (
+        [(1.0,)]
+        if len(train) == 1
+        else [(1.0, *rest) for rest in combinations(SHARES, repeat=len(train) - 1)]
+    )
     best: tuple[float, tuple[float, ...], np.ndarray] | None = None
     for shares in tried:
         errors = _left_out_errors("mean", train, y, np.zeros(0, np.int64), fold, shares)
@@ -337,7 +349,8 @@ def _path(
     y: Float64[np.ndarray, "n _"],
     strengths: Sequence[float] | None = None,
 ) -> Iterator[Predict]:
-    """What predicts the mean vote (one column) or the shares, for each strength; y holds mean vote and shares.
+    """What predicts the mean vote (one column) or the shares, for each strength; y holds mean vote and
+    shares.
 
     Levels that nobody voted for have no share in any prediction.
     """

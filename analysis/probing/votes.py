@@ -2,11 +2,11 @@
 
     ridge       linear, squared error, on the mean vote or on each level's share (projected on the simplex)
     soft labels softmax over the levels, cross entropy with the shares of votes
-    ordinal     cumulative logits (McCullagh 1980): P(vote <= k) = logistic(theta_k - w'z), so one direction and
-                a threshold per level; the likelihood of the shares
+    ordinal     cumulative logits (McCullagh 1980): P(vote <= k) = logistic(theta_k - w'z), so one
+    direction and a threshold per level; the likelihood of the shares
 
-Each image counts once, whatever its number of votes. The penalty acts on the weights of standardised features,
-not on intercepts and thresholds: strength / 2 * |w|^2 beside the sum over the images.
+Each image counts once, whatever its number of votes. The penalty acts on the weights of standardised
+features, not on intercepts and thresholds: strength / 2 * |w|^2 beside the sum over the images.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -104,8 +104,8 @@ def fit_ordinal(
 ) -> Iterator[Ordinal]:
     """Cumulative logits on shares of votes for each strength, each started from the one before.
 
-    Every level must have some votes. Thresholds are the first one and the logarithms of the steps between them,
-    so that they rise whatever the numbers are.
+    Every level must have some votes. Thresholds are the first one and the logarithms of the steps between
+    them, so that they rise whatever the numbers are.
     """
     n, dim = z.shape
     below = np.clip(np.cumsum(shares.mean(axis=0))[:-1], 1e-9, 1 - 1e-9)
@@ -154,6 +154,12 @@ def _logistic(x: np.ndarray) -> np.ndarray:
 
 
 def _minimum(loss: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray) -> np.ndarray:
-    options = {"maxiter": _MAX_STEPS, "maxfun": 4 * _MAX_STEPS, "ftol": 1e-12, "gtol": _TOLERANCE, "maxcor": 20}
+    options = {
+        "maxiter": _MAX_STEPS,
+        "maxfun": 4 * _MAX_STEPS,
+        "ftol": 1e-12,
+        "gtol": _TOLERANCE,
+        "maxcor": 20,
+    }
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
     return np.asarray(found.x)

@@ -1,8 +1,10 @@
 """Each photograph against the prompts of its own captions alone (what the paper's section 5 leaves open).
 
 A photograph with the captions c_1 .. c_m meets, for each label, the m prompts "a [label] picture, of [c_k]".
-The methods are those of `prompting.scores` with these m in the place of the 1,000 contents: maximum and mean of
-the cosines, and the cosine with the mean of the m vectors, raw or of unit length. With one caption they are one.
+The methods are those of `prompting.scores` with these m in the place of the 1,000 contents: maximum and
+mean of
+the cosines, and the cosine with the mean of the m vectors, raw or of unit length. With one caption they
+are one.
 """
 
 from dataclasses import dataclass
@@ -41,7 +43,8 @@ def own_prompts(
 ) -> OwnPrompts:
     """The rows of a caption file's prompts (`embed.prompts.captions`) that are each image's own.
 
-    An image without a caption has none; with `fall_back` it has the label's fixed prompt. Raises IdentityError
+    An image without a caption has none; with `fall_back` it has the label's fixed prompt. Raises
+    IdentityError
     where the prompts were made from other captions, SchemaError where they are no captions' prompts.
     """
     if prompts.identity.get("captions") != captions.digest:

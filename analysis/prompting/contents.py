@@ -1,4 +1,5 @@
-"""Other contents beside ImageNet's 1,000: lists of names, and captions, compared on the same images and labels."""
+"""Other contents beside ImageNet's 1,000: lists of names, and captions, compared on the same images and
+labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -55,11 +56,12 @@ def evaluate_contents(
     n_boot: int = 1000,
     digests: Mapping[str, str] | None = None,
 ) -> ContentsEvaluation:
-    """Pairs of each set's labels chosen on train, measured on test; beside it, restricted to the same labels and
+    """Pairs of each set's labels chosen on train, measured on test; beside it, restricted to the same
+    labels and
     images, the methods of `base`: those of the 1,000 contents, and `fixed`, as far as they are encoded.
 
-    Each set is paired with the 1,000 under the same method (where its own methods are one: under every method),
-    and with fixed prompts; p-values are Holm-corrected
+    Each set is paired with the 1,000 under the same method (where its own methods are one: under every
+    method), and with fixed prompts; p-values are Holm-corrected
     over all differences of one metric.
     """
     results: list[MethodResult] = []

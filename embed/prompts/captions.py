@@ -47,7 +47,8 @@ class Cost:
     def told(self, context_length: int) -> str:
         """The same as a sentence or two."""
         cut = (
-            f" {self.n_cut:,} texts have more than {context_length} tokens and are cut there, as the tokenizer does."
+            f" {self.n_cut:,} texts have more than {context_length} tokens and are cut there, as the "
+            f"tokenizer does."
             if self.n_cut
             else ""
         )
@@ -63,7 +64,9 @@ def caption_set(name: str) -> str:
     return SET_PREFIX + name
 
 
-def caption_table(captions: Captions, labels: Sequence[Label], template: str = CAPTION_TEMPLATE) -> PromptTable:
+def caption_table(
+    captions: Captions, labels: Sequence[Label], template: str = CAPTION_TEMPLATE
+) -> PromptTable:
     """Every different caption with every label: label by label, captions in order of first appearance, then,
     with content '', the label's fixed prompt, for photographs without a caption.
 
@@ -90,7 +93,8 @@ def caption_table(captions: Captions, labels: Sequence[Label], template: str = C
 def finished_digest(
     captions: Captions, table: PromptTable, backbone: Backbone, path: Path, overwrite: bool = False
 ) -> str | None:
-    """The content digest of a finished file of just these captions, labels and weights; None where there is none.
+    """The content digest of a finished file of just these captions, labels and weights; None where there
+    is none.
 
     Raises IdentityError for a file of others, unless it may be overwritten.
     """
@@ -104,7 +108,8 @@ def finished_digest(
         if overwrite:
             return None
         raise IdentityError(
-            f"{path} was encoded from other captions, labels or weights, or by another template, than are asked "
+            f"{path} was encoded from other captions, labels or weights, or by another template, than are "
+            f"asked "
             "for now. Ask for the same, or replace it"
         ) from error
 
@@ -112,7 +117,8 @@ def finished_digest(
 def look_at_captions(
     captions: Captions, table: PromptTable, backbone: Backbone, on_rows: Callable[[int], None] | None = None
 ) -> TokenLengths:
-    """What the backbone's tokenizer makes of the texts. Raises SamePrompts for labels that are one text to it."""
+    """What the backbone's tokenizer makes of the texts. Raises SamePrompts for labels that are one text to
+    it."""
     length = backbone.context_length
     found = look_at(table.text, lambda texts: backbone.tokens_uncut(texts, length), length, on_rows)
     if problem := describe_same(table, found.same, backbone.id):
@@ -128,7 +134,8 @@ def encode_captions(
     overwrite: bool = False,
     on_rows: Callable[[int], None] | None = None,
 ) -> str:
-    """Encode the texts into a prompt file, in parts, and return its content digest; those over the context are
+    """Encode the texts into a prompt file, in parts, and return its content digest; those over the context
+    are
     cut as the tokenizer does. The file says of which captions it is."""
     name = caption_set(captions.name)
     return embed_prompts(name, table, backbone, path, overwrite, on_rows, cut=True, more=_bound(captions))
@@ -147,7 +154,8 @@ def measure_cost(captions: Captions, table: PromptTable, backbone: Backbone, fou
     pace = (time.perf_counter() - started) / len(some)
     n_different = len(dict.fromkeys(captions.text))
     return Cost(
-        len(captions.text), n_different, len(table), found.n_tokens, 4 * dim * len(table), len(found.too_long),
+        len(captions.text), n_different, len(table), found.n_tokens, 4 * dim * len(table),
+        len(found.too_long),
         pace * len(table),
     )  # fmt: skip
 

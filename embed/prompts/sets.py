@@ -32,7 +32,8 @@ PAPER_LOW = (
 FIXED_TEMPLATE = "a {label} picture"
 CONTEXT_TEMPLATE = "a {label} picture, of a #{content}"
 
-#: Section 4.1.2: the best labels with contents, "smashing" / "horrible" for the binary task and "outstanding" /
+#: Section 4.1.2: the best labels with contents, "smashing" / "horrible" for the binary task and
+#: "outstanding" /
 #: "horrible" for the continuous one.
 CONTEXT_HIGH, CONTEXT_LOW = ("smashing", "outstanding"), ("horrible",)
 
@@ -247,7 +248,8 @@ def load_prompt_file(path: str | Path) -> PromptSet:
     if not isinstance(name, str):
         problems.append(f"name must be a string, got {name!r}")
     elif name in PROMPT_SETS:
-        problems.append(f"the name {name!r} is taken by a set that comes with the project: give another under 'name'")
+        problems.append(f"the name {name!r} is taken by a set that comes with the project: give another "
+        f"under 'name'")
     strings = {key: _strings(table, key, problems) for key in ("high", "low", "neutral", "templates")}
     contents = _contents(table, path, problems)
     labels = tuple(
@@ -301,15 +303,15 @@ def _contents(table: dict[str, object], path: Path, problems: list[str]) -> tupl
 def conceptnet_names(lines: Sequence[str], language: str = "en") -> tuple[str, ...]:
     """The names of ConceptNet's terms in one language, each once, in order of first appearance.
 
-    A line is a term (/c/en/hot_dog, /c/en/dog/n), perhaps with more after it as in Numberbatch's tables, or an
-    assertion (/a/..., relation, term, term, by tabs). Other languages and other lines are left out.
+    A line is a term (/c/en/hot_dog, /c/en/dog/n), perhaps with more after it as in Numberbatch's tables,
+    or an assertion (/a/..., relation, term, term, by tabs). Other languages and other lines are left out.
     """
     names: dict[str, None] = {}
     for line in lines:
         for term in line.split("\t")[2:4] if line.startswith("/a/") else line.split()[:1]:
             parts = term.split("/")
-            if parts[:3] == ["", "c", language] and len(parts) > 3 and (name := parts[3].replace("_", " ").strip()):
-                names.setdefault(name)
+            if parts[:3] == ["", "c", language] and "".join(parts[3:4]).strip("_ "):
+                names.setdefault(parts[3].replace("_", " ").strip())
     return tuple(names)
 
 
@@ -325,7 +327,8 @@ def build_prompt_sets(*prompt_sets: PromptSet) -> dict[str, PromptSet]:
 PROMPT_SETS = build_prompt_sets(
     PromptSet("paper_fixed", _paper_labels(), (FIXED_TEMPLATE,)),
     PromptSet("paper_context", _paper_labels(), (CONTEXT_TEMPLATE,), "imagenet1k"),
-    # Section 5 leaves ImageNet-21k open. With the labels that section 4.1.2 found best with contents, not all 39.
+    # Section 5 leaves ImageNet-21k open. With the labels that section 4.1.2 found best with contents, not
+    # all 39.
     PromptSet("imagenet21k", _labels(CONTEXT_HIGH, CONTEXT_LOW), (CONTEXT_TEMPLATE,), "imagenet21k"),
 )
 

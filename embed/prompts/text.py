@@ -27,7 +27,11 @@ class SamePrompts(BackboneError):  # noqa: N818
 
 
 def prompt_plan(
-    set_name: str, table: PromptTable, backbone: Backbone, path: Path, more: Mapping[str, object] | None = None
+    set_name: str,
+    table: PromptTable,
+    backbone: Backbone,
+    path: Path,
+    more: Mapping[str, object] | None = None,
 ) -> Plan:
     """The identity and provenance of one prompt file; `more` is what else tells it from others."""
     identity = {

@@ -15,17 +15,20 @@ Name = Annotated[str, typer.Argument(help="Name of captions (see: iaa caption li
 @verbs.command("add")
 def add(
     file: Annotated[
-        Path | None, typer.Argument(help="CSV, Parquet, JSON or JSON lines: a column of ids or files, and texts.")
+        Path | None,
+        typer.Argument(help="CSV, Parquet, JSON or JSON lines: a column of ids or files, and texts."),
     ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
             "--column",
-            help="Column of the captions (repeatable); without FILE, of the data set's own table. Default: those "
-            "called caption, text, description, caption_1 ...",
+            help="Column of the captions (repeatable); without FILE, of the data set's own table. Default: "
+            "those called caption, text, description, caption_1 ...",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call them. Default: the file's or column's name.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call them. Default: the file's or column's name.")
+    ] = None,
     encoding: Annotated[str | None, typer.Option(help="Of a file that is not UTF-8, such as cp1252.")] = None,
     overwrite: options.Overwrite = False,
     dataset: options.Dataset = None,
@@ -47,9 +50,14 @@ def add(
 def write(
     context: typer.Context,
     backbone: Annotated[
-        str, typer.Option("--backbone", "-b", help="A CoCa of open_clip: open_clip:coca_ViT-L-14/TAG, or your own.")
+        str,
+        typer.Option(
+            "--backbone", "-b", help="A CoCa of open_clip: open_clip:coca_ViT-L-14/TAG, or your own."
+        ),
     ] = "open_clip:coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k",
-    weights: Annotated[Path | None, typer.Option("--weights", help="Its weights file. Default: the hub's.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Its weights file. Default: the hub's.")
+    ] = None,
     name: Annotated[str, typer.Option(help="What to call them.")] = "coca",
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -77,7 +85,8 @@ def embed(
     name: Name,
     backbone: options.Backbones = None,
     high: Annotated[
-        list[str] | None, typer.Option("--high", help="Label that praises (repeatable). Default: outstanding.")
+        list[str] | None,
+        typer.Option("--high", help="Label that praises (repeatable). Default: outstanding."),
     ] = None,
     low: Annotated[
         list[str] | None, typer.Option("--low", help="Label that damns (repeatable). Default: horrible.")
@@ -93,7 +102,8 @@ def embed(
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
-    """Encode captions as prompts, each different text once per label; says first what that costs. Stop it at any
+    """Encode captions as prompts, each different text once per label; says first what that costs. Stop it
+    at any
     time: the same command goes on.
 
     Example: iaa caption embed subject -d demo --all-labels; iaa prompts evaluate -d demo -p captions-subject
@@ -107,7 +117,9 @@ def embed(
     made = captions.embed_captions(
         layout, name, ids, high, low, all_labels, template, files, device, overwrite, progress, note
     )
-    step = f"Next: iaa prompts evaluate --dataset {layout.dataset} --backbone {ids[0]} --prompts captions-{name}"
+    step = (
+        f"Next: iaa prompts evaluate --dataset {layout.dataset} --backbone {ids[0]} --prompts captions-{name}"
+    )
     answer(as_json, {"dataset": layout.dataset, "files": made.rows()}, made, notes=[step])
 
 
@@ -119,7 +131,12 @@ def list_(dataset: options.Dataset = None, data: options.Data = None, as_json: o
     layout = options.choose_layout(dataset, data)
     found = captions.list_captions(layout)
     first = f"None yet: iaa caption add FILE --dataset {layout.dataset}"
-    answer(as_json, {"dataset": layout.dataset, "captions": found.rows()}, found, notes=[] if len(found) else [first])
+    answer(
+        as_json,
+        {"dataset": layout.dataset, "captions": found.rows()},
+        found,
+        notes=[] if len(found) else [first],
+    )
 
 
 @verbs.command("remove", no_args_is_help=True)

@@ -31,8 +31,8 @@ def probe(
         list[Target] | None,
         typer.Option(
             "--target",
-            help="Fit the votes otherwise, beside ridge on the mean, strength chosen alike: levels (ridge per "
-            "level), distribution (soft labels), ordinal (cumulative logits); repeatable.",
+            help="Fit the votes otherwise, beside ridge on the mean, strength chosen alike: levels (ridge "
+            "per level), distribution (soft labels), ordinal (cumulative logits); repeatable.",
         ),
     ] = None,
     layers: Annotated[
@@ -64,10 +64,11 @@ def probe(
     layout = options.choose_layout(dataset, data)
     if target or layers:
         if save or unit_norm or joint:
-            raise UsageError("--target and --layers compare probes: leave --save, --unit-norm and --joint out")
+            raise UsageError("--target and --layers compare probes: without --save, --unit-norm and --joint")
         from iaa.library.vote_probing import fit_vote_probes
 
-        found = fit_vote_probes(layout, [each.value for each in target or ()], backbone, output, layers, seed, n_boot, progress)
+        wanted = [each.value for each in target or ()]
+        found = fit_vote_probes(layout, wanted, backbone, output, layers, seed, n_boot, progress)
         answer(as_json, found.to_dict(), *found.tables(), notes=found.notes)
         return
     done = fit_probes(layout, backbone, output, unit_norm, joint, seed, n_boot, save, save_fit, overwrite)

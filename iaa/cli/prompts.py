@@ -52,13 +52,13 @@ def evaluate(
         typer.Option(
             "--prompts",
             "-p",
-            help="Measure this encoded set with contents beside ImageNet's 1,000, too: a name, a TOML file, or "
-            "captions-NAME (repeatable).",
+            help="Measure this encoded set with contents beside ImageNet's 1,000, too: a name, a TOML file, "
+            "or captions-NAME (repeatable).",
         ),
     ] = None,
     fall_back: Annotated[
         bool,
-        typer.Option("--fall-back", help="Photographs without a caption: by the fixed prompt. Default: left out."),
+        typer.Option("--fall-back", help="Take in photographs without a caption, by the fixed prompt."),
     ] = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,

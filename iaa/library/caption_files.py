@@ -1,4 +1,5 @@
-"""Captions as people and programs write them: CSV, Parquet, JSON lines, JSON; one or more texts per photograph."""
+"""Captions as people and programs write them: CSV, Parquet, JSON lines, JSON; one or more texts per
+photograph."""
 
 import json
 import math
@@ -63,9 +64,7 @@ def read_captions(path: Path, columns: Sequence[str] = (), encoding: str | None 
     return [(name, cell) for name, *row in zip(files, *cells, strict=True) for cell in row]
 
 
-def sort_captions(
-    said: Iterable[Said], image_id: Sequence[str], path: Sequence[str], origin: str
-) -> Sorted:
+def sort_captions(said: Iterable[Said], image_id: Sequence[str], path: Sequence[str], origin: str) -> Sorted:
     """The captions of each photograph in the order of a list: by its id, or by its file where ids match none.
 
     Raises UsageError where no name means a photograph, or no photograph gets a caption.
@@ -130,7 +129,8 @@ def _caption_columns(path: Path, there: Sequence[str], asked: Sequence[str]) -> 
     if asked:
         if unknown := [name for name in asked if name not in there]:
             raise UsageError(
-                f"{path} has no column {unknown[0]!r}; it has {', '.join(there)}.{did_you_mean(unknown[0], there)}"
+                f"{path} has no column {unknown[0]!r}; it has {', '.join(there)}.{did_you_mean(unknown[0], "
+                f"there)}"
             )
         return list(asked)
     found = [name for name in there if _CAPTION.fullmatch(plain(name))]
@@ -155,12 +155,18 @@ def _from_json(path: Path, columns: Sequence[str], encoding: str | None) -> list
     for number, record in records:
         where = f"{path} {'entry' if path.suffix.lower() == '.json' else 'line'} {number}"
         if not isinstance(record, dict):
-            raise TableError(f"{where} is no object such as {{\"image_id\": \"1\", \"caption\": \"a dog\"}}")
+            raise TableError(f'{where} is no object such as {{"image_id": "1", "caption": "a dog"}}')
         key = next((name for name in record if plain(name) in FILES and name not in columns), None)
         if key is None:
-            raise TableError(f"{where} names no photograph; it has {', '.join(record)}; expected image_id or file")
+            raise TableError(
+                f"{where} names no photograph; it has {', '.join(record)}; expected image_id or file"
+            )
         keys = [name for name in record if name != key]
-        texts = [c for c in columns if c in record] if columns else [n for n in keys if _CAPTION.fullmatch(plain(n))]
+        texts = (
+            [c for c in columns if c in record]
+            if columns
+            else [n for n in keys if _CAPTION.fullmatch(plain(n))]
+        )
         if not texts and not said:
             texts = _caption_columns(path, keys, columns)
         name = record[key]

@@ -49,8 +49,11 @@ class Captioned:
 
     def table(self) -> Table:
         """The first captions."""
-        title = f"{self.name}: {self.n_captions:,} captions of {self.n_captioned:,} of {self.n_images:,} photographs"
-        return Table(title, {"image_id": [i for i, _ in self.examples], "caption": [c for _, c in self.examples]})
+        some = f"{self.n_captioned:,} of {self.n_images:,} photographs"
+        title = f"{self.name}: {self.n_captions:,} captions of {some}"
+        return Table(
+            title, {"image_id": [i for i, _ in self.examples], "caption": [c for _, c in self.examples]}
+        )
 
     def notes(self) -> Iterator[str]:
         """What was left out and why, and what is next."""
@@ -67,9 +70,15 @@ class Captioned:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
-        counted = {k: getattr(self, k) for k in ("n_images", "n_captioned", "n_captions", "n_doubled", "reasons")}
+        counted = {
+            k: getattr(self, k) for k in ("n_images", "n_captioned", "n_captions", "n_doubled", "reasons")
+        }
         listed = {"missing": self.missing, "unknown": self.unknown}
-        return {"dataset": self.dataset, "name": self.name, "path": self.path, "digest": self.digest} | counted | listed
+        return (
+            {"dataset": self.dataset, "name": self.name, "path": self.path, "digest": self.digest}
+            | counted
+            | listed
+        )
 
 
 def add_captions(
@@ -83,8 +92,8 @@ def add_captions(
     """Take over captions: of a CSV, Parquet, JSON or JSON lines file keyed by image id or file, or, without a
     file, of columns that the data set's own table has. All texts of a photograph count, each once.
 
-    `name` is by default the file's name or the column's. Raises UsageError where nothing fits, where the name is
-    taken, MissingFileError, TableError, DatasetError.
+    `name` is by default the file's name or the column's. Raises UsageError where nothing fits, where the
+    name is taken, MissingFileError, TableError, DatasetError.
     """
     image_id, path, own, images = _images(layout)
     provenance: dict[str, Any]
@@ -104,7 +113,12 @@ def add_captions(
     else:
         file = Path(file)
         said, origin = read_captions(file, columns, encoding), file.name
-        provenance = {"source": "file", "file": file.name, "columns": list(columns), "n_bytes": len(read_bytes(file))}
+        provenance = {
+            "source": "file",
+            "file": file.name,
+            "columns": list(columns),
+            "n_bytes": len(read_bytes(file)),
+        }
         name = name or file.stem
     target = check_new(layout, name, overwrite)
     found = sort_captions(said, image_id.tolist(), path.tolist(), origin)
@@ -125,11 +139,12 @@ def caption_photographs(
     progress: Progress | None = None,
     say: Say = log,
 ) -> Captioned:
-    """A caption of every photograph, written by a CoCa of open_clip. One that cannot be read has none, and the
+    """A caption of every photograph, written by a CoCa of open_clip. One that cannot be read has none, and
+    the
     reason. A run that was stopped goes on; a finished one of the same model is left alone.
 
-    Raises BackboneError for a model that writes none, WeightsUnavailable, IdentityError where captions of that
-    name are others.
+    Raises BackboneError for a model that writes none, WeightsUnavailable, IdentityError where captions of
+    that name are others.
     """
     from embed.captioning import caption_images
     from embed.images.datasets import build_table, load_config
@@ -176,7 +191,9 @@ def check_new(layout: Layout, name: str, overwrite: bool) -> Path:
     """The caption file of a name. Raises UsageError where it is taken, UnsafeNameError."""
     target = layout.captions_of(name)
     if target.exists() and not overwrite:
-        raise UsageError(f"{layout.dataset} has captions {name!r} already: choose another --name, or --overwrite")
+        raise UsageError(
+            f"{layout.dataset} has captions {name!r} already: choose another --name, or --overwrite"
+        )
     return target
 
 
@@ -209,7 +226,8 @@ def embed_captions(
     progress: Progress | None = None,
     say: Say = log,
 ) -> Table:
-    """Encode every different caption with every label ("a [label] picture, of [caption]"), a row per file made;
+    """Encode every different caption with every label ("a [label] picture, of [caption]"), a row per file
+    made;
     what that costs is said before it starts, and a run that was stopped goes on.
 
     Default labels: outstanding and horrible; `all_labels`: the paper's 39. Raises UsageError, PromptSetError,
@@ -230,11 +248,15 @@ def embed_captions(
     if all_labels and (high or low):
         raise UsageError("give either --all-labels or labels of your own")
     captions = open_named(layout, name)
-    labels = [Label(word, +1) for word in high or DEFAULT_HIGH] + [Label(word, -1) for word in low or DEFAULT_LOW]
+    labels = [Label(word, +1) for word in high or DEFAULT_HIGH] + [
+        Label(word, -1) for word in low or DEFAULT_LOW
+    ]
     if all_labels:
         labels = list(PROMPT_SETS["paper_fixed"].labels)
     table = caption_table(captions, labels, template or CAPTION_TEMPLATE)
-    made: dict[str, list[Any]] = {key: [] for key in ("prompts", "backbone", "n_prompts", "n_cut", "path", "digest")}
+    made: dict[str, list[Any]] = {
+        key: [] for key in ("prompts", "backbone", "n_prompts", "n_cut", "path", "digest")
+    }
     show = progress or show_progress
     for loaded in load_backbones(reading_backbones(layout, backbones), weights or {}, device):
         set_name = caption_set(name)

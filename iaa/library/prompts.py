@@ -40,7 +40,8 @@ class Evaluated(Results):
     """Sets with one caption per photograph, for which all methods are one."""
 
     def tables(self) -> list[Table]:
-        """The paper's methods; then each set of other contents beside the 1,000, and the paired differences."""
+        """The paper's methods; then each set of other contents beside the 1,000, and the paired
+        differences."""
         found = [self.table()] if self.results else []
         if self.contents is None:
             return found
@@ -49,7 +50,8 @@ class Evaluated(Results):
             by_set.setdefault(str(result.detail["images_of"]), []).append(result)
         for name, results in by_set.items():
             shown = shown_results(results)
-            found.append(Table(f"{name}, and the others on its images and labels. {shown.title}", shown.columns))
+            title = f"{name}, and the others on its images and labels. {shown.title}"
+            found.append(Table(title, shown.columns))
         for metric, differences in self.contents.differences.items():
             if differences:
                 found.append(differences_table(metric, differences))
@@ -72,10 +74,11 @@ class Evaluated(Results):
         if self.n_failed:
             yield f"{self.n_failed} failed rows took no part"
         for name in self.one_each:
-            yield f"{name}: one prompt per photograph and label, so maximum, mean and ensembles are the same score"
+            yield f"{name}: one prompt per photograph and label, so all methods are the same score"
         for name, ids in self.left_out.items():
             some = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-            yield f"{name}: {len(ids):,} photographs have no caption and took no part: {some}; --fall-back takes them in"
+            yield f"{name}: {len(ids):,} photographs have no caption and took no part: {some}"
+            yield "To take them in by the fixed prompt: --fall-back"
         for name, n in self.fell_back.items():
             yield f"{name}: for {n:,} photographs without a caption the label's fixed prompt stood in"
         if self.contents is not None and (found := self.contents.differences["srcc"]):
@@ -215,9 +218,10 @@ def evaluate_prompts(
 ) -> Evaluated:
     """Every method that the encoded sets allow (section 4.1): pairs chosen on train, measured on test.
 
-    `prompts` names further encoded sets with contents (a name, a TOML file, captions-NAME), which are measured
-    beside ImageNet's 1,000 on the same labels and images, with paired differences. Photographs without a caption
-    are left out, or, with `fall_back`, compared with the label's fixed prompt.
+    `prompts` names further encoded sets with contents (a name, a TOML file, captions-NAME), which are
+    measured
+    beside ImageNet's 1,000 on the same labels and images, with paired differences. Photographs without a
+    caption are left out, or, with `fall_back`, compared with the label's fixed prompt.
 
     Raises UsageError for a data set without ratings, MissingFileError where a set is not encoded.
     """
@@ -254,7 +258,8 @@ def evaluate_prompts(
             results = by_paper.results
         if more:
             contents = evaluate_contents(
-                [each.contents for each in more], scores, rated, features.backbone, "embedding", seed, n_boot, digests
+                [each.contents for each in more], scores, rated, features.backbone, "embedding", seed, n_boot,
+                digests,
             )
         is_high = rated.is_high[rated.test]
         always = majority_prediction(rated.is_high[rated.train], len(is_high))
@@ -284,10 +289,11 @@ class ScoredContents:
 def score_contents(
     layout: Layout, features: Features, name: str, device: str = "auto", fall_back: bool = False
 ) -> ScoredContents:
-    """The scores of an encoded set with contents under every method; of captions, each photograph with its own.
+    """The scores of an encoded set with contents under every method; of captions, each photograph with its
+    own.
 
-    Raises UsageError for a set without contents, MissingFileError where it is not encoded, IdentityError where it
-    was encoded from something else.
+    Raises UsageError for a set without contents, MissingFileError where it is not encoded, IdentityError
+    where it was encoded from something else.
     """
     from analysis.prompting.captions import METHODS, own_prompts, score_captions
     from analysis.prompting.contents import Contents
@@ -302,10 +308,12 @@ def score_contents(
         kept = {"context": scores["context"]} if is_one_each else scores
         without = features.image_id[~own.has_caption].tolist()
         n_contents = len(set(captions.text))
-        return ScoredContents(Contents(stored.set_name, kept, stored.digest, n_contents), without, is_one_each)
+        found = Contents(stored.set_name, kept, stored.digest, n_contents)
+        return ScoredContents(found, without, is_one_each)
     contents = set(stored.content.tolist())
     if contents == {""}:
-        raise UsageError(f"{stored.set_name} has no contents: there is nothing to compare with ImageNet's 1,000")
+        raise UsageError(f"{stored.set_name} has no contents: there is nothing to compare with ImageNet's "
+        f"1,000")
     cache = layout.maxima(stored.set_name, features.backbone)
     prepare_maxima(features, stored, cache, device)
     scores = score_methods(features, "embedding", None, stored, cache)

@@ -152,7 +152,8 @@ def open_captions_of(layout: Layout, stored: Prompts) -> Captions:
         error = IdentityError(
             f"{stored.path} was encoded from other captions than {captions.path} holds now. Encode them again"
         )
-        command = f"iaa caption embed {name} --dataset {layout.dataset} --backbone {stored.backbone} --overwrite"
+        asked = f"--dataset {layout.dataset} --backbone {stored.backbone}"
+        command = f"iaa caption embed {name} {asked} --overwrite"
         call = f"iaa.open_dataset({layout.dataset!r}).embed_captions({name!r}, overwrite=True)"
         raise hinting(error, command, call)
     return captions

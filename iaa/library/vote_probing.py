@@ -29,18 +29,25 @@ class VoteProbed(Results):
     def table(self) -> Table:
         """A row per target and output, with the earth mover's distance of the predicted votes."""
         shown = shown_results(self.results)
-        emd = ["{:.4f} [{:.4f}, {:.4f}]".format(*d["emd_r2"]) if "emd_r2" in d else "" for d in self._details()]
+        emd = [
+            "{:.4f} [{:.4f}, {:.4f}]".format(*d["emd_r2"]) if "emd_r2" in d else "" for d in self._details()
+        ]
         shares = [" : ".join(f"{s:g}" for s in d.get("shares", [])) for d in self._details()]
         columns = {**shown.columns, "emd (r = 2)": emd, "shares of variance": shares}
         return Table(shown.title, {name: cells for name, cells in columns.items() if any(cells)})
 
     def tables(self) -> list[Table]:
         """The results, then the paired differences of each metric."""
-        return [self.table(), *(differences_table(name, found) for name, found in self.differences.items() if found)]
+        return [
+            self.table(),
+            *(differences_table(name, found) for name, found in self.differences.items() if found),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values."""
-        return super().to_dict() | {"differences": [asdict(d) for each in self.differences.values() for d in each]}
+        return super().to_dict() | {
+            "differences": [asdict(d) for each in self.differences.values() for d in each]
+        }
 
     def _details(self) -> list[dict[str, Any]]:
         return [result.detail for result in self.results]
@@ -57,8 +64,8 @@ def fit_vote_probes(
     progress: Progress | None = None,
 ) -> VoteProbed:
     """Probes of the mean vote, of the shares of votes and of their order, on each output (or one), under one
-    protocol, with paired differences from ridge on the mean. With `layers`, all outputs that are fitted also side
-    by side, each scaled by itself.
+    protocol, with paired differences from ridge on the mean. With `layers`, all outputs that are fitted
+    also side by side, each scaled by itself.
 
     Raises RatingsError for a data set without votes, UsageError where nothing stands side by side.
     """
@@ -76,19 +83,21 @@ def fit_vote_probes(
     entries = [[(file, name)] for file in opened for name in ([output] if output else file.outputs)]
     if layers:
         if len(entries) < 2:
-            raise UsageError("--layers puts several outputs side by side, but one is fitted: name no --output")
+            raise UsageError(
+                "--layers puts several outputs side by side, but one is fitted: name no --output"
+            )
         entries.append([named for entry in entries for named in entry])
     wanted: list[Target] = list(dict.fromkeys(("mean", *targets)))
     with (progress or show_progress)("fitting probes", len(entries) * len(wanted), "probes") as bar:
         probes = fit_votes(entries, found, wanted, seed, bar.update)
     results = evaluate_votes(probes, n_boot)
     differences = {metric: compare_votes(probes, metric) for metric in ("srcc", "plcc", "accuracy", "emd_r2")}
-    notes = [
-        f"{n:,} failed rows of {split} took no part" for split, n in probes.rows.n_failed.items() if n
-    ]
+    notes = [f"{n:,} failed rows of {split} took no part" for split, n in probes.rows.n_failed.items() if n]
     if any("emd_r2_train_mean" in result.detail for result in results):
         constant = next(r.detail["emd_r2_train_mean"] for r in results if "emd_r2_train_mean" in r.detail)
-        notes.append("emd of the mean votes of train for every image: {:.4f} [{:.4f}, {:.4f}]".format(*constant))
+        notes.append(
+            "emd of the mean votes of train for every image: {:.4f} [{:.4f}, {:.4f}]".format(*constant)
+        )
     if edge := [r.method for r in results if r.detail["alpha_is_at_edge"]]:
         notes.append(f"strength at the edge of its grid: {', '.join(dict.fromkeys(edge))}")
     return VoteProbed(layout.dataset, results, probes, differences, notes)

@@ -51,7 +51,8 @@ def write_prompts(path, text_of, contents, identity):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A photograph is its content's axis and a little quality along that content's *own* direction of praise, so
+    """A photograph is its content's axis and a little quality along that content's *own* direction of
+    praise, so
     that only a prompt of the right content can read it; captions name the content, sometimes twice over."""
     folder = tmp_path_factory.mktemp("captions")
     rng = np.random.default_rng(8)
@@ -67,8 +68,8 @@ def world(tmp_path_factory):
     write_targets(
         folder / "targets.h5",
         Targets(
-            image_id, image_id, None, quality + 5, None, 5.0, np.where(np.arange(N) % 3 == 0, "test", "train"),
-            "random", "captioned",
+            image_id, image_id, None, quality + 5, None, 5.0,
+            np.where(np.arange(N) % 3 == 0, "test", "train"), "random", "captioned",
         ),
         {},
         {},
@@ -151,7 +152,9 @@ def test_the_own_content_reads_what_all_contents_together_do_not(world):
     features, prompts, captions = opened(world)
     rated = join_ratings(features, open_targets(world / "targets.h5"))
     own = own_prompts(prompts, captions, features.image_id)
-    base = score_methods(features, "embedding", open_prompts(world / "fixed.h5"), open_prompts(world / "all.h5"))
+    base = score_methods(
+        features, "embedding", open_prompts(world / "fixed.h5"), open_prompts(world / "all.h5")
+    )
     contents = Contents("own", score_captions(features, "embedding", prompts, own), prompts.digest, 8)
     found = evaluate_contents([contents], base, rated, "planted", "embedding", n_boot=50)
     by_name = {result.method: result for result in found.results}
@@ -165,7 +168,9 @@ def test_the_own_content_reads_what_all_contents_together_do_not(world):
     scores = contents.scores["context"]
     score = scores.strength[:, scores.column(chosen[0])] - scores.strength[:, scores.column(chosen[1])]
     assert mine.srcc.value == pytest.approx(spearmanr(y, score[rated.test & scores.ok]).statistic)
-    difference = next(d for d in found.differences["srcc"] if (d.first, d.second) == (mine.method, theirs.method))
+    difference = next(
+        d for d in found.differences["srcc"] if (d.first, d.second) == (mine.method, theirs.method)
+    )
     assert difference.value == pytest.approx(mine.srcc.value - theirs.srcc.value)
     assert difference.low > 0 and difference.p_holm <= 0.01
     assert len(found.differences["srcc"]) == 2 * len(METHODS), "each with its own method and with fixed"
@@ -184,7 +189,9 @@ def test_a_photograph_without_caption_falls_back_on_the_fixed_prompt_only_if_ask
 def test_prompts_of_other_captions_are_refused(world, tmp_path):
     features, prompts, captions = opened(world)
     changed = [["thing 1"]] * N
-    write_captions(tmp_path / "d.h5", captions.image_id, changed, [""] * N, {"captions": "own", "images": "x"}, {})
+    write_captions(
+        tmp_path / "d.h5", captions.image_id, changed, [""] * N, {"captions": "own", "images": "x"}, {}
+    )
     with pytest.raises(IdentityError, match="encoded from other captions"):
         own_prompts(prompts, open_captions(tmp_path / "d.h5"), features.image_id)
     foreign = {"prompt_set": "captions-own", "captions": captions.digest}
@@ -195,9 +202,11 @@ def test_prompts_of_other_captions_are_refused(world, tmp_path):
 
 def test_labels_of_a_set_need_not_be_all_of_the_paper(world):
     """The methods beside are restricted to the set's labels: equal columns give equal metrics."""
-    features, prompts, captions = opened(world)
+    features = opened(world)[0]
     rated = join_ratings(features, open_targets(world / "targets.h5"))
-    base = score_methods(features, "embedding", open_prompts(world / "fixed.h5"), open_prompts(world / "all.h5"))
+    base = score_methods(
+        features, "embedding", open_prompts(world / "fixed.h5"), open_prompts(world / "all.h5")
+    )
     two = replace(
         base["context"],
         labels=("good", "bad"),
@@ -206,6 +215,8 @@ def test_labels_of_a_set_need_not_be_all_of_the_paper(world):
         strength=base["context"].strength[:, [0, 2]],
         winner=None,
     )
-    found = evaluate_contents([Contents("two", {"context": two}, "", 8)], base, rated, "planted", "embedding", n_boot=20)
+    found = evaluate_contents(
+        [Contents("two", {"context": two}, "", 8)], base, rated, "planted", "embedding", n_boot=20
+    )
     same = next(r for r in found.results if r.method == f"Prompting, context-aware ({IMAGENET})")
     assert found.results[0].srcc == same.srcc and found.results[0].accuracy == same.accuracy

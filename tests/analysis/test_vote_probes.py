@@ -19,7 +19,8 @@ def waves():
     """400 rows of three features and a class of five, without random numbers."""
     i = np.arange(400)
     x = np.stack(
-        [np.sin(1.3 * i + 0.2), np.cos(0.007 * i * i + i), np.sin(0.37 * i) ** 3 + 0.2 * np.sin(1.3 * i)], axis=1
+        [np.sin(1.3 * i + 0.2), np.cos(0.007 * i * i + i), np.sin(0.37 * i) ** 3 + 0.2 * np.sin(1.3 * i)],
+        axis=1,
     )
     hidden = x @ [1.2, -0.8, 0.5] + 1.5 * np.sin(12.9898 * i) * np.cos(78.233 * i)
     return x, np.digitize(hidden, [-1.5, -0.4, 0.6, 1.4])
@@ -31,7 +32,9 @@ def test_cumulative_logits_are_those_of_statsmodels():
     assert np.bincount(y).tolist() == [50, 110, 103, 65, 72]
     (found,) = fit_ordinal(x, np.eye(5)[y], [0.0])
     np.testing.assert_allclose(found.weights, [2.8078775, -2.16034606, 1.22849129], atol=2e-5)
-    np.testing.assert_allclose(found.thresholds, [-3.69045436, -0.72912522, 1.49494609, 3.18004039], atol=2e-5)
+    np.testing.assert_allclose(
+        found.thresholds, [-3.69045436, -0.72912522, 1.49494609, 3.18004039], atol=2e-5
+    )
     likelihood = np.log(found.shares(x)[np.arange(len(y)), y]).sum()
     assert likelihood == pytest.approx(-412.08069455, abs=1e-6)
 
@@ -80,7 +83,8 @@ def test_shares_of_votes_enter_the_ordinal_likelihood_as_they_are():
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Votes by cumulative logits of one planted direction, told half by each of two outputs; a third, 40 wide and
+    """Votes by cumulative logits of one planted direction, told half by each of two outputs; a third, 40
+    wide and
     loud, knows nothing. Level 10 is never voted for."""
     folder = tmp_path_factory.mktemp("votes")
     rng = np.random.default_rng(4)

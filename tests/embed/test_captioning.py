@@ -23,15 +23,16 @@ MODEL = {
     "embed_dim": 16,
     "custom_text": True,
     "vision_cfg": {
-        "image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16, "attentional_pool": True,
-        "attn_pooler_heads": 2, "output_tokens": True,
+        "image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16,
+        "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True,
     },
     "text_cfg": {
         "context_length": 76, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1, "embed_cls": True,
         "output_tokens": True,
     },
     "multimodal_cfg": {
-        "context_length": 76, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1, "attn_pooler_heads": 2,
+        "context_length": 76, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1,
+        "attn_pooler_heads": 2,
     },
 }  # fmt: skip
 
@@ -123,7 +124,11 @@ def test_rows_stay_in_order_failures_have_reasons_and_a_kill_loses_a_part_at_mos
         assert found.of(39) == found.of(1)
         assert len(set(found.text)) > 10
         alone = caption_images(
-            ImageTable("one", table.root, table.image_id[[20]], table.path[[20]]), coca, "one", tmp_path / "1.h5", options
+            ImageTable("one", table.root, table.image_id[[20]], table.path[[20]]),
+            coca,
+            "one",
+            tmp_path / "1.h5",
+            options,
         )
         assert alone
         with open_captions(tmp_path / "1.h5") as single:

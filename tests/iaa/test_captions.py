@@ -27,7 +27,10 @@ def captions_of(path, **how):
 def test_csv_json_lines_and_json_say_the_same(tmp_path):
     (tmp_path / "c.csv").write_text("file,caption\nx/a1.jpg,a dog\nx/a1.jpg,a  brown\tdog\nx/a3.jpg,a cat\n")
     lines = [{"file": "x/a1.jpg", "caption": "a dog"}, {"file": "a1", "captions": ["a brown dog"]}]
-    lines = [{"file": "x/a1.jpg", "captions": ["a dog", "a brown dog"]}, {"file": "x/a3.jpg", "caption": "a cat"}]
+    lines = [
+        {"file": "x/a1.jpg", "captions": ["a dog", "a brown dog"]},
+        {"file": "x/a3.jpg", "caption": "a cat"},
+    ]
     (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
     (tmp_path / "c.json").write_text(json.dumps({"a1": ["a dog", "a brown dog"], "a3": "a cat"}))
     (tmp_path / "wide.csv").write_text("image_id,caption_1,caption_2\na1,a dog,a brown dog\na3,a cat,\n")
@@ -96,13 +99,21 @@ def layout(tmp_path_factory):
 def test_captions_become_prompts_with_their_cost_said_and_too_long_ones_cut(layout):
     made = add_captions(layout, layout.root.parent / "own.jsonl")
     assert (made.name, made.n_images, made.n_captioned, made.n_captions) == ("own", 24, 20, 20)
-    assert made.missing == ["20.png", "21.png", "22.png", "23.png"] or made.missing == ["20", "21", "22", "23"]
+    assert made.missing == ["20.png", "21.png", "22.png", "23.png"] or made.missing == [
+        "20",
+        "21",
+        "22",
+        "23",
+    ]
     assert sum(made.reasons.values()) == 4
     said = []
     table = embed_captions(layout, "own", ["demo_clip"], say=said.append)
     assert table.columns["n_prompts"] == [2 * (6 + 1)] and table.columns["n_cut"] == [2]
     (cost,) = [text for text in said if "MB of vectors" in text]
-    assert "20 captions, 6 different; 14 texts" in cost and "2 texts have more than 77 tokens and are cut" in cost
+    assert (
+        "20 captions, 6 different; 14 texts" in cost
+        and "2 texts have more than 77 tokens and are cut" in cost
+    )
     with open_prompts(layout.prompts("captions-own", "demo_clip")) as prompts:
         assert prompts.text[0] == "a outstanding picture, of a thing of 0"
         assert prompts.text[6] == "a outstanding picture" and prompts.content[6] == ""
@@ -133,7 +144,9 @@ def test_they_are_measured_and_ranked_by_and_who_has_none_is_named(layout):
     assert whole.contents.results[0].n_train + whole.contents.results[0].n_test == 24
     ranking = iaa.open_dataset("some", layout.root).rank(prompts="captions-mine", method="context")
     assert len(ranking) == 20 and set(ranking.to_frame()["content"]) >= {"a thing of 0", "a thing of 4"}
-    add_captions(layout, layout.root.parent / "own.jsonl", name="mine", overwrite=True)  # the same: still valid
+    add_captions(
+        layout, layout.root.parent / "own.jsonl", name="mine", overwrite=True
+    )  # the same: still valid
     evaluate_prompts(layout, "demo_clip", prompts=["captions-mine"], n_boot=20)
     (layout.root.parent / "other.csv").write_text("file,caption\n00.png,something else\n")
     add_captions(layout, layout.root.parent / "other.csv", name="mine", overwrite=True)
