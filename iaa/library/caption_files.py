@@ -129,8 +129,8 @@ def _caption_columns(path: Path, there: Sequence[str], asked: Sequence[str]) -> 
     if asked:
         if unknown := [name for name in asked if name not in there]:
             raise UsageError(
-                f"{path} has no column {unknown[0]!r}; it has {', '.join(there)}.{did_you_mean(unknown[0], "
-                f"there)}"
+                f"{path} has no column {unknown[0]!r}; it has {', '.join(there)}."
+                + did_you_mean(unknown[0], there)
             )
         return list(asked)
     found = [name for name in there if _CAPTION.fullmatch(plain(name))]
