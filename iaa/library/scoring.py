@@ -170,6 +170,15 @@ def open_prompt_set(layout: Layout, prompts: str, backbone: str) -> Prompts:
         name = prompt_set.name
         expect |= prompt_identity(name, expand(prompt_set))
     path = layout.prompts(name, backbone)
+    if not path.exists() and name.startswith("captions-"):
+        from iaa.library.captions import open_named
+
+        captions = name.removeprefix("captions-")
+        open_named(layout, captions)  # raises where there are none, and lists those there are
+        error = MissingFileError(f"{path} does not exist. Encode the captions first")
+        command = f"iaa caption embed {captions} --dataset {layout.dataset} --backbone {backbone}"
+        call = f"iaa.open_dataset({layout.dataset!r}).embed_captions({captions!r}, {backbone!r})"
+        raise hinting(error, command, call)
     if not path.exists():
         from embed.prompts.sets import PromptSetError, get_prompt_set
 
