@@ -115,15 +115,15 @@ def score_captions(
             for name, vectors in (("ensemble_mean_of_raw", raw), ("ensemble_mean_of_unit", unit)):
                 mean = np.add.reduceat(vectors, begins, axis=0) / n_of[:, None]
                 found[name][rows, label] = _dot(images, _unit(mean, rows, "mean prompt of image"))
-    maximum, mean = found["maximum"], found["mean"]
-    by_method = {
-        "context": (maximum, mean, winner),
-        "context_max": (maximum, maximum, winner),
-        **{name: (found[name], found[name], None) for name in METHODS[2:]},
-    }
+
+    def scored_by(method: str, decision: str, strength: str, has_winner: bool) -> LabelScores:
+        won = winner if has_winner else None
+        return LabelScores(method, own.labels, own.polarity, found[decision], found[strength], won)
+
     return {
-        name: LabelScores(name, own.labels, own.polarity, decision, strength, won)
-        for name, (decision, strength, won) in by_method.items()
+        "context": scored_by("context", "maximum", "mean", True),
+        "context_max": scored_by("context_max", "maximum", "maximum", True),
+        **{name: scored_by(name, name, name, False) for name in METHODS[2:]},
     }
 
 

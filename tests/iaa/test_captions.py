@@ -164,7 +164,10 @@ def test_a_taken_name_and_an_unknown_column_are_refused(layout):
     with pytest.raises(UsageError, match="no column 'subject'"):
         add_captions(layout, columns=["subject"])
     assert open_captions(layout.captions_of("taken")).n_images == 24
-    for name, match in (("captions-taken", "Encode the captions first"), ("captions-none", "no captions 'none'")):
+    for name, match in (
+        ("captions-taken", "Encode the captions first"),
+        ("captions-none", "no captions 'none'"),
+    ):
         with pytest.raises(MissingFileError, match=match):
             evaluate_prompts(layout, "demo_clip", prompts=[name])
 
