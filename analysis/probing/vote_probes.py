@@ -10,6 +10,7 @@ variance of one feature in all, times a share that is chosen with the strength, 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product as combinations
 from typing import Any, Literal
 
@@ -235,13 +236,13 @@ def _compare_emd(
     emd: dict[str, Float64[np.ndarray, " n_test"]], pairs: Sequence[tuple[str, str]], seed: int
 ) -> list[Difference]:
     n_boot = resamples_needed(len(pairs))
-    found = []
+    found: list[tuple[str, str, float, tuple[float, float], float]] = []
     for first, second in pairs:
         apart = emd[first] - emd[second]
         counts = resample_counts(len(apart), n_boot, np.random.default_rng(seed))
         means = np.array([float(np.einsum("i,i->", each, apart)) for each in counts]) / len(apart)
         found.append((first, second, float(apart.mean()), interval(means), p_value(means)))
-    corrected = holm(np.array([row[-1] for row in found])) if found else []
+    corrected = holm(np.array([row[-1] for row in found]))
     floor = smallest_corrected_p(len(found), n_boot)
     return [
         Difference(first, second, "emd_r2", value, *bounds, p, float(p_corrected), n_boot, floor)
@@ -288,7 +289,8 @@ def _scaling(x: Float64[np.ndarray, "n dim"], is_alone: bool, share: float) -> _
     mean, std = x.mean(axis=0), x.std(axis=0)
     varies = std > np.finfo(np.float32).eps * np.abs(mean)
     factor = np.divide(1.0, std, out=np.zeros_like(std), where=varies)
-    return _Scaling(mean, factor if is_alone else factor * np.sqrt(share / max(1, np.count_nonzero(varies))))
+    n_varying = max(1, int(np.count_nonzero(varies)))
+    return _Scaling(mean, factor if is_alone else factor * np.sqrt(share / n_varying))
 
 
 def _standardise(
@@ -376,7 +378,7 @@ def _path(
         return
     fit, turn = (fit_ridge, ridge_shares) if target == "levels" else (fit_soft_labels, soft_shares)
     for found in fit(z, shares, strengths):
-        yield widened(lambda rows, found=found: turn(found, rows))
+        yield widened(partial(turn, found))
 
 
 def _mean_of(

@@ -39,6 +39,14 @@ def probe(
         bool,
         typer.Option("--layers", help="Fit on all outputs side by side, too, each scaled by itself."),
     ] = False,
+    fit_on: Annotated[
+        Literal["all", "train"] | None,
+        typer.Option(
+            "--fit-on",
+            help="all: fit on every rated photograph, measure by folds that are left out in turn, those that "
+            "belong together in one. train: fit and measure by the split. Default: all below 500 ratings.",
+        ),
+    ] = None,
     save: Annotated[
         str | None,
         typer.Option(
@@ -55,7 +63,9 @@ def probe(
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
-    """Linear probes: OLS (the paper) and ridge (alpha chosen on train) on every output, measured on test.
+    """Linear probes: OLS (the paper) and ridge on every output, measured on photographs they did not see.
+
+    Those are the test split's; below 500 ratings each one, by a fit on the others (--fit-on).
 
     Example: iaa probe -d mine --output pooled --save my-taste; iaa probe -d mine --target ordinal
     """
@@ -63,14 +73,19 @@ def probe(
 
     layout = options.choose_layout(dataset, data)
     if target or layers:
-        if save or unit_norm or joint:
-            raise UsageError("--target and --layers compare probes: without --save, --unit-norm and --joint")
+        if save or unit_norm or joint or fit_on == "all":
+            raise UsageError(
+                "--target and --layers compare probes by the split: without --save, --unit-norm, --joint and "
+                "--fit-on all"
+            )
         from iaa.library.vote_probing import fit_vote_probes
 
         wanted = [each.value for each in target or ()]
         found = fit_vote_probes(layout, wanted, backbone, output, layers, seed, n_boot, progress)
         answer(as_json, found.to_dict(), *found.tables(), notes=found.notes)
         return
-    done = fit_probes(layout, backbone, output, unit_norm, joint, seed, n_boot, save, save_fit, overwrite)
+    done = fit_probes(
+        layout, backbone, output, unit_norm, joint, seed, n_boot, save, save_fit, overwrite, fit_on, progress
+    )
     value = {"dataset": done.dataset, "head": done.head, **done.to_dict()}
     answer(as_json, value, done.table(), notes=done.notes)
