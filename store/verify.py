@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from store.captions import CAPTIONS_SCHEMA, Captions
 from store.errors import StoreError
 from store.features import FEATURES_SCHEMA, Features
 from store.file_names import file_stem
@@ -20,6 +21,7 @@ from store.targets import TARGETS_SCHEMA, open_targets
 READ_BYTES = 2**22
 _READERS: dict[str, Callable[[SealedFile], object]] = {
     FEATURES_SCHEMA: Features,
+    CAPTIONS_SCHEMA: Captions,
     PROMPTS_SCHEMA: Prompts,
     TARGETS_SCHEMA: lambda file: open_targets(file.path),
 }
@@ -92,6 +94,8 @@ def _misplaced(file: SealedFile) -> list[str]:
     elif file.schema == PROMPTS_SCHEMA and path.parent.parent.name == "prompts":
         found = {"backbone": identity.get("backbone"), "prompt set": identity.get("prompt_set")}
         names["prompt set"] = path.parent.name
+    elif file.schema == CAPTIONS_SCHEMA and path.parent.name == "captions":
+        found, names = {"captions": identity.get("captions")}, {"captions": path.stem}
     elif file.schema == TARGETS_SCHEMA and path.name == "targets.h5":
         found, names = {"data set": identity.get("dataset")}, {"data set": path.parent.name}
     else:

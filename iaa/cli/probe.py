@@ -1,13 +1,16 @@
 """`iaa probe`: fit on the stored arrays, in seconds."""
 
+import enum
 from typing import Annotated, Literal
 
 import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer, progress
+from iaa.library.errors import UsageError
 
 verbs = typer.Typer()
+Target = enum.StrEnum("Target", ["mean", "levels", "distribution", "ordinal"])
 
 
 @verbs.command("probe")
@@ -23,6 +26,18 @@ def probe(
     joint: Annotated[
         bool,
         typer.Option("--joint", help="Fit on one output of each backbone side by side, too: do they add up?"),
+    ] = False,
+    target: Annotated[
+        list[Target] | None,
+        typer.Option(
+            "--target",
+            help="Fit the votes otherwise, beside ridge on the mean, strength chosen alike: levels (ridge "
+            "per level), distribution (soft labels), ordinal (cumulative logits); repeatable.",
+        ),
+    ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Fit on all outputs side by side, too, each scaled by itself."),
     ] = False,
     fit_on: Annotated[
         Literal["all", "train"] | None,
@@ -52,11 +67,23 @@ def probe(
 
     Those are the test split's; below 500 ratings each one, by a fit on the others (--fit-on).
 
-    Example: iaa probe -d mine --output pooled --save my-taste
+    Example: iaa probe -d mine --output pooled --save my-taste; iaa probe -d mine --target ordinal
     """
     from iaa.library.probing import fit_probes
 
     layout = options.choose_layout(dataset, data)
+    if target or layers:
+        if save or unit_norm or joint or fit_on == "all":
+            raise UsageError(
+                "--target and --layers compare probes by the split: without --save, --unit-norm, --joint and "
+                "--fit-on all"
+            )
+        from iaa.library.vote_probing import fit_vote_probes
+
+        wanted = [each.value for each in target or ()]
+        found = fit_vote_probes(layout, wanted, backbone, output, layers, seed, n_boot, progress)
+        answer(as_json, found.to_dict(), *found.tables(), notes=found.notes)
+        return
     done = fit_probes(
         layout, backbone, output, unit_norm, joint, seed, n_boot, save, save_fit, overwrite, fit_on, progress
     )

@@ -27,6 +27,7 @@ GROUPS = """
 dataset: Data sets: add under a name, list, show, remove.
 backbone: What can embed: list, show.
 prompts: Prompt sets: check, list, evaluate as the paper does, remove.
+caption: Captions of photographs: add, write by a model, encode as prompts, list, remove.
 head: Fitted probes as files: list, show, import LAION's, remove.
 rate: What people say about photographs: stars, flags, pairs. In and out as tables; undo.
 taste: One's own taste, learned from ratings, with what it is worth.
@@ -36,7 +37,8 @@ xmp: Stars from other photo programs, and for them: sidecars. Photographs are ne
 LINES = dict(line.split(": ", 1) for line in (COMMANDS + GROUPS).split("\n") if line)
 MODULES = {verb: verb for verb in LINES} | {
     "serve": "open", "export": "exchange", "import": "exchange", "search": "rank", "info": "store",
-    "status": "store", "verify": "store", "dataset": "datasets", "backbone": "backbones", "head": "heads",
+    "status": "store", "verify": "store", "dataset": "datasets", "caption": "captions",
+    "backbone": "backbones", "head": "heads",
 }  # fmt: skip
 """Which module of this folder has the verb."""
 

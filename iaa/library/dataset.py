@@ -19,12 +19,16 @@ from store import Features, Targets, open_targets
 
 if TYPE_CHECKING:
     from analysis.grouping.groups import Kind
+    from analysis.probing.vote_probes import Target
+    from iaa.library.captions import Captioned
     from iaa.library.exchange import ExportedFile
     from iaa.library.groups import Groups
     from iaa.library.people import PeopleTaste
+    from iaa.library.prompts import Evaluated
     from iaa.library.rating.ratings import DatasetRatings
     from iaa.library.stored import Verdicts
     from iaa.library.taste import TasteFit
+    from iaa.library.vote_probing import VoteProbed
 
 
 @naming_extras()
@@ -204,6 +208,76 @@ class Dataset:
         return group_photographs(
             self.layout, backbone, output, threshold, seconds, kinds, head, progress=progress
         )
+
+    def add_captions(
+        self,
+        file: Path | str | None = None,
+        columns: Sequence[str] | str | None = None,
+        name: str | None = None,
+        encoding: str | None = None,
+        overwrite: bool = False,
+    ) -> "Captioned":
+        """Take over captions of a file keyed by image id or file, or of columns of the data set's own
+        table."""
+        from iaa.library.captions import add_captions
+
+        return add_captions(self.layout, file, _names(columns) or (), name, encoding, overwrite)
+
+    @naming_extras()
+    def embed_captions(
+        self,
+        name: str,
+        backbones: Sequence[str] | str | None = None,
+        high: Sequence[str] | str | None = None,
+        low: Sequence[str] | str | None = None,
+        all_labels: bool = False,
+        template: str | None = None,
+        weights: Mapping[str, Path] | None = None,
+        device: str = "auto",
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Table:
+        """Encode captions with labels as prompts, for `rank(prompts="captions-NAME")` and
+        `evaluate_prompts("captions-NAME")`; default labels outstanding and horrible."""
+        from iaa.library.captions import embed_captions
+
+        return embed_captions(
+            self.layout, name, _names(backbones), _names(high), _names(low), all_labels, template, weights,
+            device, overwrite, progress,
+        )  # fmt: skip
+
+    def evaluate_prompts(
+        self,
+        prompts: Sequence[str] | str | None = None,
+        backbone: str | None = None,
+        fall_back: bool = False,
+        device: str = "auto",
+        seed: int = 0,
+        n_boot: int = 1000,
+    ) -> "Evaluated":
+        """The paper's zero-shot methods (section 4.1), and other encoded sets with contents beside the
+        1,000."""
+        from iaa.library.prompts import evaluate_prompts
+
+        return evaluate_prompts(
+            self.layout, backbone, device, seed, n_boot, _names(prompts) or (), fall_back
+        )
+
+    def fit_vote_probes(
+        self,
+        targets: "Sequence[Target] | Target" = ("levels", "distribution", "ordinal"),
+        backbones: Sequence[str] | str | None = None,
+        output: str | None = None,
+        layers: bool = False,
+        seed: int = 0,
+        n_boot: int = 1000,
+    ) -> "VoteProbed":
+        """Probes of the shares of votes beside ridge on the mean, on each output or also on all side by
+        side."""
+        from iaa.library.vote_probing import fit_vote_probes
+
+        wanted = [targets] if isinstance(targets, str) else list(targets)
+        return fit_vote_probes(self.layout, wanted, _names(backbones), output, layers, seed, n_boot)
 
     def features(self, backbone: str | None = None) -> Features:
         """The open feature file of a backbone, or of the only one; `.read(output)` gives the matrix."""

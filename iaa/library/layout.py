@@ -77,6 +77,15 @@ class Layout:
         """Prompt file of a set and a backbone. Raises UnsafeNameError."""
         return backbone_file(place(self.folder / "prompts", set_name, "prompt set"), backbone_id)
 
+    @property
+    def captions(self) -> Path:
+        """Folder of caption files."""
+        return self.folder / "captions"
+
+    def captions_of(self, name: str) -> Path:
+        """Caption file by name. Raises UnsafeNameError."""
+        return place(self.captions, name, "captions", ".h5")
+
     def maxima(self, set_name: str, backbone_id: str) -> Path:
         """Cache of the context maxima of a prompt set; the report's notebook reads paper_context's."""
         names = [] if set_name == "paper_context" else [set_name]
