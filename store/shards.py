@@ -172,7 +172,7 @@ class ShardedFile(Arrays):
     def _damaged(self, what: str) -> IntegrityError:
         return IntegrityError(
             f"{self.path} is damaged: {what}. Restore it from a copy, with the folder "
-            f"{shard_folder(self.path).name} beside it, or make it again: iaa embed --overwrite. "
+            f"{shard_folder(self.path).name} beside it, or delete both and make it again. "
             f"Details: iaa verify {self.path}"
         )
 
