@@ -111,9 +111,9 @@ class Plan:
 
 
 def _is_part_size(found: Any) -> bool:
-    if not isinstance(found, int):
+    if not isinstance(found, int) or not 0 < found <= MAX_PART_ROWS:
         return False
-    return 0 < found <= BLOCK_ROWS or (found <= MAX_PART_ROWS and found % BLOCK_ROWS == 0)
+    return found <= BLOCK_ROWS or found % BLOCK_ROWS == 0
 
 
 def part_bounds(n_rows: int, part_rows: int) -> list[tuple[int, int]]:
