@@ -116,7 +116,7 @@ def step_probe(folder: Path) -> dict[str, Any]:
 
 
 def step_prompts(folder: Path) -> dict[str, Any]:
-    """Cosines with 36 texts, and accuracy, SRCC and PLCC of the 18 x 18 = 324 pairs on all images."""
+    """Cosines with 39 texts, and accuracy, SRCC and PLCC of the 27 x 12 = 324 pairs on all images."""
     from analysis.prompting.pairs import search_pairs
     from analysis.prompting.scores import cosines, index_labels, one_prompt_per_label, unit_directions
     from analysis.twins import first_equal_rows
@@ -125,10 +125,10 @@ def step_prompts(folder: Path) -> dict[str, Any]:
     assert mos is not None
     with open_features(folder / "features" / "scale.h5") as features:
         dim = features.outputs["embedding"]
-        texts = unit_directions(np.random.default_rng(2).normal(size=(36, dim)))
+        texts = unit_directions(np.random.default_rng(2).normal(size=(39, dim)))
         first = first_equal_rows(partial(features.read, "embedding"), features.n_images)
         similarity = cosines(features.blocks("embedding"), first, texts)
-    index = index_labels([f"label {i}" for i in range(36)], [1] * 18 + [-1] * 18)
+    index = index_labels([f"label {i}" for i in range(39)], [1] * 27 + [-1] * 12)
     table = search_pairs(one_prompt_per_label("fixed", similarity, index), mos, mos > 0)
     return {"found": round(float(table.srcc.max()), 3)}
 
@@ -339,7 +339,7 @@ def table_of(found: dict[int, dict[str, Any]], fixed: dict[str, Any]) -> None:
             print(f"search, {n:,} rows: {told}")
     if len(sizes) < 2:
         return
-    print("\nEXTRAPOLATED, not measured: fixed + what is above it at the largest size x (rows / size)^exponent")
+    print("\nEXTRAPOLATED, not measured: fixed + what is above it at the largest size x ratio^exponent")
     print("-: no more than noise above what is fixed; then taken as linear (CPU) or as it is (MB).")
     print("| step | exponent of CPU, of MB | 10,000,000: CPU s, MB | 100,000,000: CPU s, MB |")
     print("| --- | --- | --- | --- |")

@@ -35,7 +35,7 @@ def test_a_query_of_zeros_is_an_error(rng: np.random.Generator) -> None:
 
 def test_the_nearest_rows_are_those_of_the_plain_way(rng: np.random.Generator) -> None:
     """Also where many are nearly equal, failed, zero or equal; and however the rows are stored."""
-    rows = rng.normal(size=(5000, 24)).astype(np.float32) * rng.uniform(0.01, 100, (5000, 1)).astype(np.float32)
+    rows = (rng.normal(size=(5000, 24)) * rng.uniform(0.01, 100, (5000, 1))).astype(np.float32)
     query = rng.normal(size=24)
     close = query + 1e-7 * rng.normal(size=(200, 24))
     rows[1000:1200] = close.astype(np.float32)
@@ -52,7 +52,7 @@ def test_the_nearest_rows_are_those_of_the_plain_way(rng: np.random.Generator) -
         np.testing.assert_allclose(exact, cosine[found], rtol=0, atol=1e-14)
         assert len(set(found.tolist())) == k
     order = rng.permutation(len(rows))
-    moved, again = Searcher(rows[order].__getitem__, len(rows)).nearest(query, 4000)
+    _, again = Searcher(rows[order].__getitem__, len(rows)).nearest(query, 4000)
     assert again.tobytes() == exact.tobytes()
     ten = [1100, *range(4500, 4510)]
     np.testing.assert_array_equal(np.sort(found[np.isin(found, ten)]), found[np.isin(found, ten)])
