@@ -86,7 +86,12 @@ class Searcher:
 
     def _each(self, work: Callable[[int], None]) -> None:
         n = self._n_workers
-        map_threads(lambda i: [work(start) for start in self._starts[i::n]], list(range(n)), n)
+
+        def share(i: int) -> None:
+            for start in self._starts[i::n]:
+                work(start)
+
+        map_threads(share, list(range(n)), n)
 
 
 def _cosines(rows: np.ndarray, query: Float64[np.ndarray, " dim"]) -> Float64[np.ndarray, " n_rows"]:
