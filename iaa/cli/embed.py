@@ -69,9 +69,7 @@ def embed(
     ] = None,
     merge: Annotated[
         bool,
-        typer.Option(
-            "--merge", help="Only join the parts that workers have made, and shards. Needs no weights."
-        ),
+        typer.Option("--merge", help="Only join the parts that workers have made, or shards. No weights."),
     ] = False,
     shard_above: Annotated[
         int, typer.Option(min=0, help="Images above which the file stays in shards, which are not joined.")
@@ -113,8 +111,7 @@ def embed(
     the rows of all others) or --overwrite (which does not).
 
     Several processes share the work with --devices, or with --worker 1/3, --worker 2/3 and --worker 3/3;
-    the last one to finish joins the parts (above a million images they stay, as shards). One that was
-    stopped is started again by its own command.
+    the last one to finish joins the parts. One that was stopped is started again by its own command.
 
     Example: iaa embed -d holiday -b vit_b32.openai; iaa embed -d holiday -b vit_b32.openai -p paper_fixed
     """
