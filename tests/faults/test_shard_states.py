@@ -1,6 +1,7 @@
 """Every folder that a kill or a power loss can leave of a run that ends in shards, and of their way into one
 file: the feature file opens and is right or is not there, no promised row is lost, the run goes on."""
 
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,21 @@ def after_the_parts(recording: Recording, states) -> list[State]:
     """Those of the sealing and the merging; what comes before is as in a run that ends in one file."""
     start = max(i for i, op in enumerate(recording.ops) if op[0] == "mark" and op[1][0] == "promised")
     return [state for state in states if state.end > start]
+
+
+def test_no_manifest_stands_without_its_shards(recording, rng):
+    """In any state: a power loss takes nothing of the folder of shards once the manifest is there."""
+    ops = recording.ops
+    end = next(i for i, op in enumerate(ops) if op[0] == "mark" and op[1][0] == "finished")
+    whole = state_after(ops, end)
+    shards = [name for name in whole.files if ".shards/" in name]
+    assert len(shards) == 4
+    n_states = 0
+    for state in itertools.chain(kill_states(ops), power_loss_states(ops, rng)):
+        if state.files.get("features/b.h5") == whole.files["features/b.h5"]:
+            n_states += 1
+            assert all(state.files.get(name) == whole.files[name] for name in shards), state.end
+    assert n_states > 20
 
 
 def test_every_state_a_kill_can_leave(recording, tmp_path):
