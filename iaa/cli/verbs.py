@@ -13,7 +13,7 @@ embed: Embed every image of a data set, each decoded once for all backbones; or,
 finetune: Fine-tune backbones on the votes of the training images (the paper's section 4.3).
 export: Write a feature file as Parquet, CSV, safetensors, or npy and Parquet in clip-retrieval's layout.
 import: Take over vectors that another program has made; the file says that they are imported.
-probe: Linear probes: OLS (the paper) and ridge (alpha chosen on train) on every output, measured on test.
+probe: Linear probes: OLS (the paper) and ridge on every output, measured on photographs they did not see.
 rank: The photographs from best to worst: by a head, by words, or by a prompt set. Ratings are not needed.
 search: Search a library by words, or for images like one of its own or any other.
 groups: Photographs that belong together: exact copies, near-duplicates, bursts, brackets, panoramas.
