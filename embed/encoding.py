@@ -24,6 +24,7 @@ from embed.options import Options, Timings
 from embed.reading import DIGEST_BYTES, Batch, Row, load_batches
 from store import Status
 from store.looks import Look, Looks
+from store.parts import within_blocks
 from store.run import Run
 
 _BATCHES_KEEPING = 8
@@ -58,9 +59,10 @@ def embed_parts(
             geometries.append(backbone.recipe.geometry)
             steps.append(pixel_steps(backbone.transform))
     batches = [
-        Batch(index, start, min(start + options.batch_size, parts[index][1]))
+        Batch(index, start, min(start + options.batch_size, end))
         for index in wanted
-        for start in range(*parts[index], options.batch_size)
+        for first, end in within_blocks(*parts[index])
+        for start in range(first, end, options.batch_size)
     ]
     decoding = options.decoding(steps)
     crashes = crash_notes(table, decoding, options.crash_folder)

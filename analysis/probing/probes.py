@@ -61,10 +61,11 @@ _METHODS = {"ols": "OLS", "ridge": "ridge"}
 class Features(Protocol):
     """What a probe reads: an open feature file (store.Features), or several side by side (joint.Joint)."""
 
-    image_id: np.ndarray
     outputs: dict[str, int]
     path: Path
 
+    @property
+    def image_id(self) -> np.ndarray: ...
     @property
     def n_images(self) -> int: ...
     @property

@@ -283,6 +283,10 @@ class Dataset:
         """The open feature file of a backbone, or of the only one; `.read(output)` gives the matrix."""
         return opening.open_embedded(self.layout, backbone)
 
+    def vector_search(self, backbone: str | None = None, output: str | None = None) -> searching.VectorSearch:
+        """What answers `.nearest(vector, k)` again and again, from vectors of one output."""
+        return searching.VectorSearch(opening.open_embedded(self.layout, backbone), output)
+
     @property
     def targets(self) -> Targets:
         """Votes or scores, split and columns per image. Raises MissingFileError before `embed`."""
