@@ -13,7 +13,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,6 +86,13 @@ def rows_in_flight(folder: Path) -> list[int]:
     file = folder / "in-flight"
     slots = np.fromfile(file, np.int64) if file.exists() else np.zeros(0, np.int64)
     return sorted(set(slots[slots != _NONE].tolist()))
+
+
+def suspect(folder: Path, rows: Iterable[int]) -> None:
+    """Have rows tried in a process apart by the next run that keeps its notes in the folder, as if they had
+    been in flight: for a crash after which nobody can tell which were."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.array([*rows], np.int64).tofile(folder / "in-flight")
 
 
 def find_culprits(paths: Mapping[int, ImageFile], decoding: Decoding) -> dict[int, str]:

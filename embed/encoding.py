@@ -88,18 +88,22 @@ def embed_parts(
             n_failed += batch.n_failed
             if on_rows is not None:
                 on_rows(batch.n_rows, batch.n_failed, True)
-            if n_seen >= 1000 and n_failed > options.max_failed_share * n_seen:
-                reasons = sorted(batch.part.failed.values())
-                raise TooManyFailuresError(
-                    f"{n_failed} of the first {n_seen} images failed, more than "
-                    f"{options.max_failed_share:.0%}; the last: "
-                    f"{reasons[-1] if reasons else 'in an earlier part'}. Right folder? "
-                    "Finished parts are kept; go on with a higher --max-failures."
-                )
+            reasons = sorted(batch.part.failed.values())
+            check_failures(n_seen, n_failed, options.max_failed_share, reasons[-1] if reasons else "")
         for written in writing:
             timings.write += written.result()
     if looks is not None:
         looks.close()
+
+
+def check_failures(n_seen: int, n_failed: int, max_share: float, reason: str) -> None:
+    """Raise TooManyFailuresError, with the last reason, where too many of at least 1,000 images failed."""
+    if n_seen >= 1000 and n_failed > max_share * n_seen:
+        raise TooManyFailuresError(
+            f"{n_failed} of the first {n_seen} images failed, more than {max_share:.0%}; the last: "
+            f"{reason or 'in an earlier part'}. Right folder? "
+            "Finished parts are kept; go on with a higher --max-failures."
+        )
 
 
 def parts_waiting(backbones: Sequence[Backbone]) -> int:

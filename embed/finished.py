@@ -111,7 +111,7 @@ def _asked(
     sha256 = file_sha256(located.path)
     asked = digest_of_json(
         {
-            "program": _program(),
+            "program": program_digest(),
             "versions": library_versions(spec),
             "images": table.digest,
             "backbone": backbone_id,
@@ -127,7 +127,7 @@ def _asked(
     return asked, sha256
 
 
-def _program() -> str:
+def program_digest() -> str:
     """SHA-256 over the sources of this package, by which any change of what a row is made by is seen."""
     hasher = hashlib.sha256()
     package = Path(__file__).parent

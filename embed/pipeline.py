@@ -43,6 +43,8 @@ __all__ = [
     "embed_images",
     "feature_path",
     "feature_plan",
+    "feature_plans",
+    "make_files",
     "merge_run",
     "part_rows",
     "rows_per_part",
@@ -57,6 +59,10 @@ EQUAL_BY = "source_sha256"
 
 N_PARTS = 64
 """Parts that a run has at least, unless they would be smaller than a batch."""
+
+OnRows = Callable[[int, int, bool], None]
+Runs = Mapping[str, Run[Features]]
+Make = Callable[[Runs, OnRows | None], None]
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +127,7 @@ def embed_images(
     backbones: Sequence[Backbone],
     folder: Path,
     options: Options,
-    on_rows: Callable[[int, int, bool], None] | None = None,
+    on_rows: OnRows | None = None,
     timings: Timings | None = None,
 ) -> list[Outcome]:
     """Embed every image of the table with every backbone; one finished feature file each.
@@ -137,13 +143,40 @@ def embed_images(
         TooManyFailuresError: more than `max_failed_share` of at least 1,000 images failed.
     """
     timings = timings if timings is not None else Timings()
-    began = time.perf_counter()
+
+    def make(runs: Runs, on_rows: OnRows | None) -> None:
+        embed_parts(table, [b for b in backbones if b.id in runs], runs, options, on_rows, timings)
+
+    plans = feature_plans(table, backbones, folder, options)
+    return make_files(table, plans, options, make, on_rows, timings)
+
+
+def feature_plans(
+    table: ImageTable, backbones: Sequence[Backbone], folder: Path, options: Options
+) -> dict[str, Plan]:
+    """The plan of each backbone's file, its parts as a begun run has them."""
     ids = [b.id for b in backbones]
     n_part = rows_per_part(folder, ids, len(table), options.batch_size, options.shard_above)
-    plans = {
+    return {
         b.id: replace(feature_plan(table, b, feature_path(folder, b.id), options), part_rows=n_part[b.id])
         for b in backbones
     }
+
+
+def make_files(
+    table: ImageTable,
+    plans: Mapping[str, Plan],
+    options: Options,
+    make: Make,
+    on_rows: OnRows | None,
+    timings: Timings,
+) -> list[Outcome]:
+    """The frame of a run, as embed_images: locks, what is left to make, and the files in the end.
+
+    `make(runs, on_rows)` makes the parts that are in the `todo` of some runs (by backbone id), whose parts
+    have one size: here and now, or by handing them to others.
+    """
+    began = time.perf_counter()
     changes = Changes(table, options.check_content)
     with ExitStack() as stack:
         runs = [stack.enter_context(claimed(p, _open_finished, options.worker)) for p in plans.values()]
@@ -164,7 +197,7 @@ def embed_images(
                 share = options.share(len(plan.parts))
                 done = set(share).difference(*(run.todo for run in alike.values()))
                 on_rows(_n_rows(plan, done), 0, False)
-            embed_parts(table, [b for b in backbones if b.id in alike], alike, options, on_rows, timings)
+            make(alike, on_rows)
             started = time.perf_counter()
             for id, run in alike.items():
                 outcomes[id] = _finish(run)

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -32,10 +32,11 @@ def embed(
     device: options.Device = "auto",
     precision: options.Precision = options.FloatType.float32,
     engine: Annotated[
-        Literal["auto", "torch", "onnxruntime"],
+        str,
         typer.Option(
+            metavar="[auto|torch|onnxruntime]",
             help="What computes; part of what identifies the file. auto: what made the rows that are there, "
-            "else on a CPU ONNX Runtime for convolutional networks, and torch."
+            "else on a CPU ONNX Runtime for convolutional networks, and torch.",
         ),
     ] = "auto",
     batch_size: Annotated[
@@ -67,6 +68,17 @@ def embed(
         typer.Option(
             help="all: one process per GPU. A number: of GPUs, or of CPU processes where there is none."
         ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Hand parts to actors of a Ray cluster: auto (this machine's), local, ray://HOST:10001. "
+            "Each takes --threads cores, and a GPU where there are some. Needs the extra ray.",
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: how many. Default: as many as it has room for.")
     ] = None,
     merge: Annotated[
         bool,
@@ -118,22 +130,27 @@ def embed(
     the rows of all others) or --overwrite (which does not).
 
     Several processes share the work with --devices, or with --worker 1/3, --worker 2/3 and --worker 3/3;
-    the last one to finish joins the parts. One that was stopped is started again by its own command.
+    the last one to finish joins the parts. One that was stopped is started again by its own command. With
+    --ray auto, a Ray cluster's machines do, which may come and go.
 
     Example: iaa embed -d holiday -b vit_b32.openai; iaa embed -d holiday -b vit_b32.openai -p paper_fixed
     """
-    if sum([merge, devices is not None, worker is not None]) > 1:
-        raise UsageError("--worker, --devices and --merge exclude each other: give one of them")
+    if sum([merge, devices is not None, worker is not None, ray is not None]) > 1:
+        raise UsageError("--worker, --devices, --ray and --merge exclude each other: give one of them")
+    if actors and ray is None:
+        raise UsageError("--actors says how many actors of a Ray cluster work: give its address, --ray auto")
     if metrics and (prompts or merge):
         raise UsageError("--metrics is about images being embedded: leave it out with --prompts and --merge")
-    if update and (merge or overwrite or devices is not None or worker is not None):
+    if update and (merge or overwrite or devices is not None or worker is not None or ray is not None):
         raise UsageError("--update is for one process and keeps what is finished: give it alone")
     if merge and overwrite:
         raise UsageError("--merge finishes a run, --overwrite discards it: give one of them")
-    if prompts and (update or merge or devices is not None or worker is not None):
+    if prompts and (update or merge or devices is not None or worker is not None or ray is not None):
         raise UsageError("--prompts encodes texts in one process: leave --update, --merge and workers out")
     from iaa.library import backbones
+    from iaa.library.engines import check_engine
 
+    check_engine(engine)
     if not merge:
         backbones.check_ids(backbone or [])
     options.run_apart(context)
@@ -176,7 +193,9 @@ def embed(
         check_content=check_content,
         thumbnails=thumbnails,
         crash_folder=crash_folder(),
-        worker=None if update or devices else workers.parse_worker(worker, os.environ),
+        worker=None if update or devices or ray else workers.parse_worker(worker, os.environ),
+        ray=ray,
+        actors=actors,
         n_siblings=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if worker is None else 1,
     )
     if devices is not None:

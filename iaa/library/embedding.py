@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iaa.library.backbones import check_ids, has_text, is_known, load_backbones
-from iaa.library.engines import begun_by, choose_engine, made_by
+from iaa.library.engines import begun_by, check_engine, choose_engine, made_by
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import embedded_paths
@@ -21,6 +21,7 @@ from store.shards import SHARD_ABOVE
 from store.system import n_cores
 
 if TYPE_CHECKING:
+    from embed.backbones.loading import Backbone
     from embed.images.datasets import DatasetConfig, ImageTable
     from embed.options import Options
     from embed.pipeline import Outcome
@@ -58,6 +59,10 @@ class How:
     """Make a thumbnail of each photograph from the same pixels, for `iaa open`."""
     crash_folder: Path | None = None
     worker: tuple[int, int] | None = None
+    ray: str | None = None
+    """Address of a Ray cluster whose actors make the parts: `auto`, `local`, `ray://host:10001`."""
+    actors: int | None = None
+    """How many of them; None: as many as the cluster has room for. Each decodes with `threads` threads."""
     n_siblings: int = 1
     """Processes of this run on this machine, which share its cores."""
 
@@ -251,7 +256,11 @@ def embed(
     from embed.options import Options
 
     how = how or How()
+    check_engine(how.engine)
     names = default_backbones(layout.dataset, backbones)
+    if how.ray is not None:
+        check_for_cluster(how, update)
+        layout = Layout(layout.root.absolute(), layout.dataset)  # other machines have other working folders
     config, table = prepare_table(layout, how.worker, progress, say)
     say(f"data set {layout.dataset}: {len(table):,} images in {table.location}")
     for name, gaps in gaps_of(table).items():
@@ -283,6 +292,12 @@ def embed(
             "engine": {name: {"name": p.get("engine", "torch")} for name, p in zip(names, made, strict=True)},
         }
         embedded = Embedded([outcome for outcome, _ in found], used, {})
+    elif how.ray is not None:
+        from iaa.library.clusters import embed_on_cluster
+
+        shows = progress or show_progress
+        embedded = embed_on_cluster(layout, table, names, options, how, shows, say, on_rows)
+        note_finished(layout.finished, table, embedded.outcomes, *asked)
     else:
         embedded = _run(layout, table, names, options, how, update, progress or show_progress, say, on_rows)
         note_finished(layout.finished, table, embedded.outcomes, *asked)
@@ -290,6 +305,16 @@ def embed(
     worker = {"worker": "worker {}/{}".format(*how.worker)} if how.worker else {}
     log_run(layout, entry | {"seconds": embedded.seconds} | worker, say)
     return embedded
+
+
+def check_for_cluster(how: How, update: bool = False) -> None:
+    """Raise UsageError for what a run on a Ray cluster cannot do."""
+    if how.worker is not None:
+        raise UsageError("--ray hands parts to actors, --worker takes every N-th: give one of them")
+    if update:
+        raise UsageError("--update is for one process and keeps what is finished: leave --ray out")
+    if how.thumbnails:
+        raise UsageError("--thumbnails writes a database that machines cannot share: leave --ray out")
 
 
 def _run(
@@ -304,22 +329,12 @@ def _run(
     on_rows: OnRows | None,
 ) -> Embedded:
     """The run itself: backbones loaded, batches as an unfinished run has them, a bar."""
-    from embed.batching import largest_batch
     from embed.options import Timings
-    from embed.pipeline import embed_images, feature_path, rows_per_part
+    from embed.pipeline import embed_images, rows_per_part
     from embed.update import update_folder, update_images
 
-    loaded = load_backbones(names, how.weights, how.device, how.precision, layout.root, say)
     folders = [update_folder(layout.features)] if update else []
-    places = [feature_path(folder, name) for folder in (*folders, layout.features) for name in names]
-    begun = [begun_provenance(place) for place in places]
-    engines = {}
-    for backbone in loaded:
-        path = layout.features_of(backbone.id)
-        made = begun_by(feature_path(folders[0], backbone.id)) if folders else ""
-        made = made or ("" if how.overwrite else made_by(path)) or begun_by(path)
-        engines[backbone.id] = choose_engine(backbone, how.engine, made, say)
-    n_batch = how.batch_size or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
+    loaded, engines, n_batch = load_for_run(layout, names, how, folders, say)
     options = replace(options, batch_size=n_batch)
     n_part = rows_per_part(layout.features, names, len(table), n_batch, how.shard_above)[names[0]]
     parts = part_bounds(len(table), n_part)
@@ -345,6 +360,30 @@ def _run(
         "engine": engines,
     }
     return Embedded(outcomes, used, asdict(timings))
+
+
+def load_for_run(
+    layout: Layout, names: Sequence[str], how: How, folders: Sequence[Path] = (), say: Say = log
+) -> "tuple[list[Backbone], dict[str, dict[str, Any]], int]":
+    """The backbones with their engines, what was chosen for each, and the batch size: as begun runs have
+    them, in `folders` (where an update is begun) or among the features, else as this machine can.
+
+    Raises UnknownBackbone, WeightsUnavailable, DeviceError, EngineUnavailable.
+    """
+    from embed.batching import largest_batch
+    from embed.pipeline import feature_path
+
+    loaded = load_backbones(names, how.weights, how.device, how.precision, layout.root, say)
+    places = [feature_path(folder, name) for folder in (*folders, layout.features) for name in names]
+    begun = [begun_provenance(place) for place in places]
+    engines = {}
+    for backbone in loaded:
+        path = layout.features_of(backbone.id)
+        made = begun_by(feature_path(folders[0], backbone.id)) if folders else ""
+        made = made or ("" if how.overwrite else made_by(path)) or begun_by(path)
+        engines[backbone.id] = choose_engine(backbone, how.engine, made, say)
+    n_batch = how.batch_size or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
+    return loaded, engines, n_batch
 
 
 def rows_on(bar: Bar, n_all: int, told: str = "are done", say: Say = log) -> OnRows:

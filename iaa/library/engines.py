@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iaa.library.errors import UsageError
 from iaa.library.layout import cache_folder
 from iaa.library.progress import Say, log
 from store import StoreError, open_features
@@ -18,6 +19,16 @@ AUTO = "auto"
 def engine_folder() -> Path:
     """Where exported models are kept, for all data roots."""
     return cache_folder() / "engines"
+
+
+def check_engine(asked: str) -> None:
+    """Raise UsageError for what is no engine; one that schedules instead of computing is told its option."""
+    from embed.backbones.spec import ENGINES
+
+    if asked == "ray":
+        raise UsageError("Ray computes nothing, it hands out parts: --ray auto. --engine says what computes")
+    if asked not in (AUTO, *ENGINES):
+        raise UsageError(f"--engine is one of {', '.join((AUTO, *ENGINES))}, not {asked!r}")
 
 
 def begun_by(path: Path) -> str:

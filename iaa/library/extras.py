@@ -26,6 +26,7 @@ EXTRAS = {
     "transformers": ["transformers"],
     "xmp": ["lxml"],
     "lance": ["lance"],
+    "ray": ["ray"],
     "web": ["fastapi", "orjson", "uvicorn"],
 }
 """Packages as they are imported, by the extra that brings them."""

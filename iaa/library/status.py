@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from embed.handing_out import noted_work
 from iaa.library.layout import Layout
 from iaa.library.lines import duration
 from iaa.library.opening import check_known, embedded_paths
@@ -39,6 +40,8 @@ class RunState:
     who: Sequence[Holder]
     path: Path
     problem: str = ""
+    at_work: Sequence[str] = ()
+    """Which actor of a cluster is at which part, as the driver noted last; `who` is the driver."""
 
 
 class Status(list[RunState]):
@@ -59,7 +62,7 @@ class Status(list[RunState]):
             "images/s": [_number(run.images_per_second) for run in self],
             "left": [_duration(run.seconds_left) for run in self],
             "last part": [_ago(run.seconds_since_part) for run in self],
-            "who": [tuple(map(_named, run.who)) or "" for run in self],
+            "who": [(*map(_named, run.who), *run.at_work) or "" for run in self],
         }
         return Table(f"Runs of {self.layout.dataset}", columns)
 
@@ -142,6 +145,7 @@ def _unfinished(path: Path, now: float) -> RunState | None:
         None if last is None else max(0.0, now - last),
         who,
         path,
+        at_work=[f"part {each['part']}: {each['where']}" for each in noted_work(path)] if who else [],
     )
 
 
