@@ -11,9 +11,22 @@ from typer.main import get_command
 
 from iaa.cli.app import app
 from iaa.cli.verbs import load
+from iaa.library.clusters import choose_need
 from iaa.library.workers import parse_worker
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+
+# Fields of ray.io/v1, as KubeRay's definition of the resource names them; those used and their neighbours.
+RAY_JOB = {
+    "activeDeadlineSeconds", "backoffLimit", "clusterSelector", "entrypoint", "entrypointNumCpus",
+    "entrypointNumGpus", "entrypointResources", "jobId", "metadata", "rayClusterSpec", "runtimeEnvYAML",
+    "shutdownAfterJobFinishes", "submissionMode", "submitterPodTemplate", "suspend", "ttlSecondsAfterFinished",
+}  # fmt: skip
+RAY_CLUSTER = {
+    "autoscalerOptions", "enableInTreeAutoscaling", "headGroupSpec", "rayVersion", "suspend", "workerGroupSpecs",
+}  # fmt: skip
+RAY_GROUP = {"rayStartParams", "template"}
+RAY_WORKERS = {"groupName", "replicas", "minReplicas", "maxReplicas", "numOfHosts", "scaleStrategy"}
 
 
 @pytest.fixture
@@ -62,6 +75,28 @@ def test_the_kubernetes_job_starts_each_worker_once(fake_iaa):
         workers.add(parse_worker(options["worker"], {}))
         files.add(options["metrics"])
     assert workers == {(number, n) for number in range(1, n + 1)} and len(files) == n
+
+
+def test_the_ray_job_starts_a_driver_whose_actors_fit_its_machines():
+    job = yaml.safe_load((DEPLOY / "kuberay.yaml").read_text("utf-8"))
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert set(job["spec"]) <= RAY_JOB and set(job["spec"]["rayClusterSpec"]) <= RAY_CLUSTER
+    program, *words = shlex.split(job["spec"]["entrypoint"])
+    options = parsed(words)
+    assert program == "iaa" and options["ray"] == "auto"
+    cluster = job["spec"]["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    assert set(cluster["headGroupSpec"]) <= RAY_GROUP and set(group) <= RAY_GROUP | RAY_WORKERS
+    pinned = (DEPLOY.parent / "constraints.txt").read_text("utf-8").splitlines()
+    assert f"ray=={cluster['rayVersion']}" in pinned
+    head, worker = (each["template"]["spec"] for each in (cluster["headGroupSpec"], group))
+    assert head["volumes"] == worker["volumes"]
+    (head,), (worker,) = head["containers"], worker["containers"]
+    assert head["volumeMounts"] == worker["volumeMounts"] and head["image"] == worker["image"]
+    limits = worker["resources"]["limits"]
+    machine = {"CPU": limits["cpu"], "GPU": limits["nvidia.com/gpu"]}
+    need = choose_need(options["device"], options["threads"], [machine])
+    assert need.room([machine]) == 1 and options["actors"] == group["maxReplicas"]
 
 
 def test_the_image_copies_what_it_installs_and_nothing_else():
