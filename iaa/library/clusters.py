@@ -315,9 +315,10 @@ def run_team(
 ) -> Embedded:
     """Begin the run, have its parts made by a team, join them."""
     from embed.encoding import check_failures
-    from embed.handing_out import crash_folder, forget_work, hand_out, note_work
+    from embed.handing_out import hand_out
     from embed.options import Timings
     from embed.pipeline import OnRows, Runs, make_files
+    from store.at_work import crash_folder, forget_work, note_work
 
     plans = {name: replace(plan, ids={"image_id": table.image_id}) for name, plan in first.plans.items()}
     options = replace(options, batch_size=first.batch_size)

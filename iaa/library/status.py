@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from embed.handing_out import noted_work
 from iaa.library.layout import Layout
 from iaa.library.lines import duration
 from iaa.library.opening import check_known, embedded_paths
 from iaa.library.table import Table
 from store import StoreError, open_features
+from store.at_work import noted_work
 from store.locks import Holder, holders, lock_path
 from store.parts import Plan, begun_plan, open_part
 

@@ -11,13 +11,9 @@ from embed.handing_out import (
     Made,
     MakersEndedError,
     Task,
-    crash_folder,
-    forget_work,
     hand_out,
-    note_work,
-    noted_work,
-    notes_folder,
 )
+from store.at_work import crash_folder, forget_work, note_work, noted_work, notes_folder
 
 
 class PlayedTeam:

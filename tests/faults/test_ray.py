@@ -80,13 +80,22 @@ def cluster(tmp_path_factory):
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.getcwd()]))
         patch.setenv("OMP_NUM_THREADS", "1")
         memory = {"object_store_memory": 80 * 2**20}
-        made = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory}
-        )
-        made.more = lambda: made.add_node(num_cpus=2, **memory)
-        made.nodes = [made.more(), made.more()]
+        head = {"num_cpus": 0, "include_dashboard": False, **memory}
+        made = Cluster(initialize_head=True, head_node_args=head)
+        made.more = lambda: add_patiently(made, memory)
+        made.nodes = [made.more(), made.more(), made.more()]
         yield made
         made.shutdown()
+
+
+def add_patiently(cluster, memory):
+    """A node for two actors. Ray gives a raylet half a minute to start, and a busy machine takes longer."""
+    for _ in range(4):
+        try:
+            return cluster.add_node(num_cpus=2, **memory)
+        except Exception as error:
+            last = error
+    raise last
 
 
 def start(root, cluster):
@@ -111,7 +120,7 @@ def wait_for_parts(layout, n, driver):
 
 def actors_at_work(layout):
     """Process ids, as the driver notes them."""
-    from embed.handing_out import noted_work
+    from store.at_work import noted_work
 
     where = [each["where"] for each in noted_work(layout.features_of(BACKBONE))]
     return [int(text.partition("(process ")[2].partition(" ")[0]) for text in where]

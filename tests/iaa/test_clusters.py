@@ -11,7 +11,7 @@ from PIL import Image
 import embed.crashes
 from embed.crashes import suspect
 from embed.encoding import TooManyFailuresError
-from embed.handing_out import Heard, MakersEndedError, crash_folder, note_work, notes_folder
+from embed.handing_out import Heard, MakersEndedError
 from embed.images.datasets import build_table, load_config
 from embed.options import Options
 from iaa.library import clusters, embedding
@@ -23,6 +23,7 @@ from iaa.library.layout import Layout
 from iaa.library.makers import ClusterError, Job, Maker, check_versions, look_at_some, versions
 from iaa.library.status import run_states
 from store import BusyError, open_features
+from store.at_work import crash_folder, note_work, notes_folder
 from store.locks import lock_path, write_lock
 
 N = 24

@@ -20,10 +20,12 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 RAY_JOB = {
     "activeDeadlineSeconds", "backoffLimit", "clusterSelector", "entrypoint", "entrypointNumCpus",
     "entrypointNumGpus", "entrypointResources", "jobId", "metadata", "rayClusterSpec", "runtimeEnvYAML",
-    "shutdownAfterJobFinishes", "submissionMode", "submitterPodTemplate", "suspend", "ttlSecondsAfterFinished",
+    "shutdownAfterJobFinishes", "submissionMode", "submitterPodTemplate", "suspend",
+    "ttlSecondsAfterFinished",
 }  # fmt: skip
 RAY_CLUSTER = {
-    "autoscalerOptions", "enableInTreeAutoscaling", "headGroupSpec", "rayVersion", "suspend", "workerGroupSpecs",
+    "autoscalerOptions", "enableInTreeAutoscaling", "headGroupSpec", "rayVersion", "suspend",
+    "workerGroupSpecs",
 }  # fmt: skip
 RAY_GROUP = {"rayStartParams", "template"}
 RAY_WORKERS = {"groupName", "replicas", "minReplicas", "maxReplicas", "numOfHosts", "scaleStrategy"}
