@@ -148,16 +148,16 @@ def embed(
     if prompts and (update or merge or devices is not None or worker is not None or ray is not None):
         raise UsageError("--prompts encodes texts in one process: leave --update, --merge and workers out")
     from iaa.library import backbones
-    from iaa.library.engines import check_engine
 
-    check_engine(engine)
     if not merge:
         backbones.check_ids(backbone or [])
     options.run_apart(context)
     from iaa.library import embedding, next_steps, workers
+    from iaa.library.engines import check_engine
     from iaa.library.metrics import write_metrics
     from iaa.library.supervision import crash_folder
 
+    check_engine(engine)
     layout = options.choose_layout(dataset, data)
     if merge:
         joined = embedding.merge(layout, backbone)
