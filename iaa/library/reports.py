@@ -1,10 +1,13 @@
 """The report: the notebooks, executed on the stored arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from iaa.library.layout import Layout
 from iaa.library.opening import embedded_backbones
+
+_EDGE = 420
+"""Longer side of the photographs on the pages, in pixels."""
 
 
 def make_report(
@@ -21,20 +24,28 @@ def make_report(
     embedded, DatasetError for an unknown data set.
     """
     from embed.images.datasets import build_table, load_config
+    from iaa.library.photographs import Photographs
     from notebooks.run import run_report
 
     config = load_config(layout.root, layout.dataset)
     names = embedded_backbones(layout, backbones)
+    table = build_table(config)
+    photographs = Photographs(table, config.exif_rotate, layout.features_of(names[0]))
+
+    def pictures(shots: Sequence[Mapping[str, str]]) -> list[bytes | None]:
+        return [found.jpeg for found in photographs.thumbnails(shots, edge=_EDGE)]
+
     return run_report(
         layout.report.resolve(),
         {
             "dataset": layout.dataset,
             "dataset_dir": str(layout.folder.resolve()),
-            "images_dir": str(build_table(config).root.resolve()),
+            "images_dir": str(table.root.resolve()),
             "report_dir": str(layout.report.resolve()),
             "backbones": names,
             "seed": seed,
             "n_boot": n_boot,
         },
         on_page=on_page,
+        pictures=pictures,
     )

@@ -1,0 +1,144 @@
+"""What the paper says, tested on the data set at hand: each sentence is a comparison of two methods on the
+same test images, and its verdict follows from the numbers alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from analysis.evidence.bootstrap import Difference, holm, resamples_needed, smallest_corrected_p
+from analysis.results.predictions import Predicted, compare_methods, result_name
+from analysis.results.printed import Cell, Number, Printed
+from analysis.results.tables import Row
+
+LEVEL = 0.05
+ALL = ("accuracy", "srcc", "plcc")
+_TITLES = {"accuracy": "accuracy", "srcc": "SRCC", "plcc": "PLCC"}
+VERDICTS = ("supported here", "supported here in part", "not settled here", "contradicted here")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence of the paper: one row of its Table 1 or 2 is better than another, in these metrics."""
+
+    text: str
+    section: str
+    better: str
+    worse: str
+    metrics: tuple[str, ...] = ALL
+
+
+STATEMENTS = (
+    Statement("Fixed prompts beat always saying the commoner class", "4.1.1", "CLIP, fixed prompts", "majority",
+              ("accuracy",)),
+    Statement("Context-aware prompts improve on fixed ones", "4.1.2", "CLIP, context-aware prompts",
+              "CLIP, fixed prompts"),
+    Statement("The ensemble improves on context-aware prompts", "4.1.3", "CLIP, prompt ensemble",
+              "CLIP, context-aware prompts"),
+    Statement("CLIP's linear probe is better than the ImageNet ViT's", "4.2", "CLIP, linear probe",
+              "ViT (ImageNet-21k), linear probe"),
+    Statement("The linear probe improves on prompting", "4.2", "CLIP, linear probe", "CLIP, prompt ensemble"),
+    Statement("Fine-tuned CLIP is better than the fine-tuned ImageNet ViT", "4.3", "CLIP, fine-tuned",
+              "ViT (ImageNet-21k), fine-tuned"),
+    Statement("Fine-tuning improves on CLIP's linear probe", "4.3", "CLIP, fine-tuned", "CLIP, linear probe"),
+    Statement("Fine-tuning improves on the ViT's linear probe", "4.3", "ViT (ImageNet-21k), fine-tuned",
+              "ViT (ImageNet-21k), linear probe"),
+    Statement("CLIP's linear probe is better than the fine-tuned ViT", "4.3", "CLIP, linear probe",
+              "ViT (ImageNet-21k), fine-tuned"),
+    Statement("RN50: CLIP on CC12M is better than ImageNet-21k", "5", "RN50, CLIP on CC12M, linear probe",
+              "RN50, ImageNet-21k (MIIL), linear probe"),
+    Statement("RN50: CLIP on YFCC15M is better than ImageNet-21k", "5", "RN50, CLIP on YFCC15M, linear probe",
+              "RN50, ImageNet-21k (MIIL), linear probe"),
+)  # fmt: skip
+"""What sections 4 and 5 say of pairs of rows of Tables 1 and 2."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A statement with its differences (first minus second, p corrected over all statements together)."""
+
+    statement: Statement
+    differences: Sequence[Difference]
+    n_test: int
+
+    @property
+    def verdict(self) -> str:
+        """One of VERDICTS: supported if every metric is better, contradicted if one is worse, each by an
+        interval without zero and a corrected p below .05."""
+        clear = [d for d in self.differences if d.p_holm < LEVEL and (d.low > 0 or d.high < 0)]
+        if any(d.high < 0 for d in clear):
+            return VERDICTS[3]
+        if len(clear) == len(self.differences):
+            return VERDICTS[0]
+        return VERDICTS[1] if clear else VERDICTS[2]
+
+
+def test_statements(
+    rows: Sequence[Row], predicted: Mapping[str, Predicted], seed: int = 0,
+    statements: Sequence[Statement] = STATEMENTS,
+) -> list[Tested]:  # fmt: skip
+    """The statements whose two rows were run here, tested on the test images that both have; p-values are
+    corrected (Holm) over all comparisons together, with as many resamples as that needs."""
+    named = {
+        row.key and row.published.label if row.published else "": predicted[result_name(row.result)]
+        for row in rows
+        if row.result is not None and result_name(row.result) in predicted
+    }
+    able = [s for s in statements if s.better in named and s.worse in named and s.better != s.worse]
+    # Two rows that one result stands in for are one method, and no comparison.
+    able = [s for s in able if named[s.better] is not named[s.worse]]
+    n_tests = sum(len(s.metrics) for s in able)
+    n_boot = resamples_needed(n_tests) if able else 0
+    found: list[tuple[Statement, Difference]] = []
+    for metric in ALL:
+        asked = [s for s in able if metric in s.metrics]
+        for s in asked:
+            both = {name: named[name] for name in (s.better, s.worse)}
+            found += [(s, d) for d in compare_methods(both, metric, n_boot, seed)]
+    corrected = holm(np.array([d.p_value for _, d in found])) if found else []
+    floor = smallest_corrected_p(len(found), n_boot) if found else 1.0
+    exact = [
+        (s, replace(d, p_holm=float(p), p_floor=floor)) for (s, d), p in zip(found, corrected, strict=True)
+    ]
+    tested = []
+    for s in able:
+        differences = [d for other, d in exact if other is s]
+        common = np.intersect1d(named[s.better].image_id, named[s.worse].image_id)
+        tested.append(Tested(s, differences, len(common)))
+    return tested
+
+
+test_statements.__test__ = False  # type: ignore[attr-defined]
+
+
+def print_statements(tested: Sequence[Tested], place: str) -> Printed:
+    """A line per metric below each statement with its verdict."""
+    rows: list[list[Cell]] = []
+    groups = []
+    for found in tested:
+        for d in found.differences:
+            groups.append(f"{found.statement.text} (section {found.statement.section}): {found.verdict}")
+            rows.append(
+                [_TITLES[d.metric], Number(d.value, d.low, d.high, signed=True),
+                 Number(d.p_value, shown=f"{d.p_value:.4f}"), Number(d.p_holm, shown=f"{d.p_holm:.4f}"), found.n_test]
+            )  # fmt: skip
+    n_boot = tested[0].differences[0].n_boot if tested else 0
+    note = (
+        f"Supported: better in every metric named, by an interval without zero and a corrected p below .05; "
+        f"contradicted: worse in one by the same rule. Paired bootstrap over test images, {n_boot:,} resamples; "
+        f"corrected (Holm) over all {len(rows)} lines together."
+    )
+    return Printed(
+        "claims", ["metric", "difference", "p", "p, corrected", "n"], rows,
+        f"What the paper says about AVA, tested on {place}", groups, notes=[note] if rows else [],
+    )  # fmt: skip
+
+
+def sum_up(tested: Sequence[Tested], place: str) -> str:
+    """A sentence with how many statements came out how."""
+    if not tested:
+        return f"None of the paper's statements can be tested on {place}: the rows they compare were not run."
+    counts = {v: sum(t.verdict == v for t in tested) for v in VERDICTS}
+    said = [f"{n} {verdict.removesuffix(' here').replace(' here', '')}" for verdict, n in counts.items() if n]
+    many = "statements" if len(tested) > 1 else "statement"
+    return f"Of the paper's {len(STATEMENTS)} statements about pairs of methods, {len(tested)} {many} can be tested on {place}: {', '.join(said)}."
