@@ -1,4 +1,4 @@
-"""Executed notebooks as pages: one style, one short script that sorts tables, nothing fetched, nothing sent."""
+"""Executed notebooks as pages: one style, one script that sorts tables, nothing fetched, nothing sent."""
 
 import base64
 import hashlib
@@ -24,6 +24,8 @@ SYNTHETIC = (
     "This data set is a synthetic world, rendered and rated by a program. It shows that the machinery works; "
     "it is no evidence for or against anything the paper says."
 )
+_SMALL = 320.0
+"""Points; narrower figures stand side by side."""
 _HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode("utf-8")).digest()).decode()
 
 #: Pages show pictures and styles that they hold themselves, and run the script that sorts tables, known by
@@ -109,10 +111,18 @@ def write_page(page: Page, notebook: Any, frame: Frame) -> Path:
             parts += [_output(output, frame) for output in cell.get("outputs", [])]
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
     text = environment.get_template("page.html").render(
-        policy=POLICY, style=STYLE, script=SCRIPT, page=page, pages=frame.pages, dataset=visible(frame.dataset),
-        notice=SYNTHETIC if frame.dataset == "demo" else "", lead=lead, sections=sections,
-        absent=frame.absent if page.stem == "index" else (), body="\n".join(part for part in parts if part),
-    )  # fmt: skip
+        policy=POLICY,
+        style=STYLE,
+        script=SCRIPT,
+        page=page,
+        pages=frame.pages,
+        dataset=visible(frame.dataset),
+        notice=SYNTHETIC if frame.dataset == "demo" else "",
+        lead=lead,
+        sections=sections,
+        absent=frame.absent if page.stem == "index" else (),
+        body="\n".join(part for part in parts if part),
+    )
     path = frame.folder / f"{page.stem}.html"
     write(path, text)
     return path
@@ -127,7 +137,10 @@ def _output(output: Any, frame: Frame) -> str:
             about["kind"]
         ](data, about, frame)
     if "image/png" in data:  # a figure by its own means
-        return f'<figure class="drawn"><img alt="figure" src="data:image/png;base64,{data["image/png"]}"></figure>'
+        return (
+            '<figure class="drawn"><img alt="figure" '
+            f'src="data:image/png;base64,{data["image/png"]}"></figure>'
+        )
     if "text/markdown" in data:
         return markdown_to_html(data["text/markdown"])
     return f"<pre>{escape(str(data.get('text/plain', '')))}</pre>"
@@ -136,10 +149,17 @@ def _output(output: Any, frame: Frame) -> str:
 def _table(data: Any, about: Any, frame: Frame) -> str:
     links = _write_files("tables", about["name"], about["files"], frame)
     table, _, notes = data["text/html"].partition("</table>")
-    wide = " wide" if table.count('scope="col"') > 7 else ""
+    caption = re.search("<caption>(.*?)</caption>", table, re.DOTALL)
+    table = re.sub("<caption>.*?</caption>", "", table, flags=re.DOTALL)
+    said = f'<figcaption class="over">{caption.group(1)}</figcaption>' if caption else ""
     label = escape(about["name"].replace("_", " "))
-    scroll = f'<div class="scroll{wide}" tabindex="0" role="region" aria-label="Table: {label}">{table}</table></div>'
-    return f"<figure>{scroll}{notes}{links}</figure>"
+    kind = (
+        "scroll"
+        + (" wide" if table.count('scope="col"') > 7 else "")
+        + ("" if 'class="n"' in table else " words")
+    )
+    box = f'<div class="{kind}" tabindex="0" role="region" aria-label="Table: {label}">{table}</table></div>'
+    return f"<figure>{said}{box}{notes}{links}</figure>"
 
 
 def _figure(data: Any, about: Any, frame: Frame) -> str:
@@ -150,9 +170,14 @@ def _figure(data: Any, about: Any, frame: Frame) -> str:
         svg = svg.replace(colour, f"var({variable},{colour})")
     caption = f"<figcaption>{escape(about['caption'])}</figcaption>" if about["caption"] else ""
     alt = escape(visible(about["alt"]), quote=True)
-    scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="Figure: {escape(about["name"].replace("_", " "))}">'
+    scroll = (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Figure: '
+        f'{escape(about["name"].replace("_", " "))}">'
+    )
     shown = svg.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
-    return f'<figure class="drawn">{scroll}{shown}</div>{caption}{links}</figure>'
+    width = re.search(r'width="([0-9.]+)pt"', svg)
+    kind = "drawn small" if width and float(width.group(1)) < _SMALL else "drawn"
+    return f'<figure class="{kind}">{scroll}{shown}</div>{caption}{links}</figure>'
 
 
 def _photographs(data: Any, about: Any, frame: Frame) -> str:

@@ -1,9 +1,9 @@
 """The strict runner: executes the report's notebooks with papermill and writes one linked set of pages.
 
 Stricter than papermill alone: an unknown parameter is an error, a failing cell fails the run with its
-traceback, and a notebook that was not executed to its end is never published. A notebook that has nothing to
-say about a data set says so (`analysis.report.study.NothingToShow`) and is no page. Notebooks run side by
-side; the summary (`index.ipynb`) runs last, on what the others found.
+traceback, and a notebook that was not executed to its end is never published. A notebook that has
+nothing to say about a data set says so (`NothingToShowError`) and is no page. Notebooks run side by side; the
+summary (`index.ipynb`) runs last, on what the others found.
 """
 
 import ast
@@ -21,7 +21,7 @@ from typing import Any
 import nbformat
 import papermill
 
-from analysis.report.study import NothingToShow
+from analysis.report.study import NothingToShowError
 from analysis.results.methods import REPORT_VARIABLE
 from notebooks.pages import Frame, Page, Pictures, heading, write_page
 from store.system import n_cores
@@ -37,7 +37,7 @@ class ReportError(Exception):
 
 
 def report_notebooks() -> list[Path]:
-    """The notebooks of the report in reading order: the summary, then those whose names start with a number."""
+    """The report's notebooks in reading order: the summary, then those whose names start with a number."""
     return [FOLDER / f"{SUMMARY}.ipynb", *sorted(FOLDER.glob("[0-9]*.ipynb"))]
 
 
@@ -53,7 +53,7 @@ def known_parameters(notebook: Any, name: str) -> set[str]:
 def execute(path: Path, output: Path, parameters: Mapping[str, Any], progress: bool = False) -> Any:
     """The executed notebook; it is also written to `output`.
 
-    Raises NothingToShow where the notebook says that, ReportError for unknown parameters, a failing cell
+    Raises NothingToShowError where the notebook says that, ReportError for unknown parameters, a failing cell
     (with its traceback), or an unfinished run.
     """
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
@@ -77,8 +77,8 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any], progress: b
                 extra_arguments=["--log-level=CRITICAL"],  # the kernel's notes on its own transport
             )
     except papermill.PapermillExecutionError as error:
-        if error.ename == NothingToShow.__name__:
-            raise NothingToShow(error.evalue) from None
+        if error.ename == NothingToShowError.__name__:
+            raise NothingToShowError(error.evalue) from None
         traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
         raise ReportError(
             f"{path.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\n{traceback}\n"
@@ -136,7 +136,7 @@ def run_report(
         started = time.perf_counter()
         try:
             notebook = execute(path, report_dir / "notebooks" / path.name, parameters)
-        except NothingToShow as reason:
+        except NothingToShowError as reason:
             (report_dir / "notebooks" / path.name).unlink(missing_ok=True)
             title, _ = heading(nbformat.read(path, as_version=4), path.stem)  # type: ignore[no-untyped-call]
             return (title.partition(":")[0], str(reason)), None

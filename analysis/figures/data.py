@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from analysis.figures.style import COLOURS, INK, REFERENCE, styled
@@ -18,6 +17,8 @@ def plot_votes(
     levels: Int[np.ndarray, " n_levels"] | None,
 ) -> Figure:
     """Left: mean votes with the threshold. Right: all votes by level, or the scores' cumulative share."""
+    import seaborn as sns  # seconds, and not every page needs it
+
     with styled():
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 2.9))
         sns.histplot(x=mean_vote, bins=60, color=COLOURS[0], element="step", ax=left)

@@ -14,7 +14,7 @@ from analysis.probing.importance import TopCurve
 from analysis.probing.probes import ProbeFit
 from analysis.results.markup import visible
 from analysis.results.methods import MethodResult, Metric
-from analysis.results.names import name_method, name_output
+from analysis.results.names import OUTPUTS, name_backbone, name_output, short_method
 from store.shapes import Float
 
 METRIC_NAMES = {"accuracy": "accuracy", "srcc": "SRCC", "plcc": "PLCC"}
@@ -23,31 +23,41 @@ METRIC_NAMES = {"accuracy": "accuracy", "srcc": "SRCC", "plcc": "PLCC"}
 def plot_results(
     results: Sequence[MethodResult], metric: str = "srcc", reference: float | None = None, label: str = ""
 ) -> Figure:
-    """One metric of many methods with intervals, best on top; `reference` draws a dashed line."""
+    """One metric of many methods with intervals, best on top: a panel per backbone, each with its axis where
+    its data are; `reference` draws a dashed line where it lies within."""
     shown = [(result, value) for result in results if (value := getattr(result, metric)) is not None]
     shown.sort(key=lambda pair: np.nan_to_num(pair[1].value, nan=-np.inf))
-    backbones = list(dict.fromkeys(result.backbone for result in results))
+    backbones = list(dict.fromkeys(result.backbone for result, _ in reversed(shown)))
+    sizes = [sum(r.backbone == name for r, _ in shown) for name in backbones]
     with styled():
-        figure, axes = plt.subplots(figsize=(7.0, 0.9 + 0.24 * len(shown)))
-        for row, (result, value) in enumerate(shown):
-            tone = colour(backbones.index(result.backbone))
-            axes.plot([value.low, value.high], [row, row], color=tone, linewidth=2, alpha=0.45)
-            axes.plot(value.value, row, "o", color=tone, markersize=4.5)
-        names = [
-            f"{name_output(r.backbone, r.output)}: {name_method(r).removeprefix('linear probe, ')}".removeprefix(
-                ": "
-            )
-            for r, _ in shown
-        ]
-        axes.set_yticks(range(len(shown)), names)
-        axes.grid(axis="y", visible=False)
-        if reference is not None:
-            axes.axvline(reference, color=REFERENCE, linestyle="--", linewidth=1)
-            axes.annotate(
-                label, (reference, 1), (3, -2), xycoords=("data", "axes fraction"),
-                textcoords="offset points", va="top", color=REFERENCE, fontsize=8,
-            )  # fmt: skip
-        axes.set_xlabel(f"{METRIC_NAMES.get(metric, metric)} on the test images, 95 % interval")
+        figure, panels = plt.subplots(
+            len(backbones), 1, figsize=(7.4, 0.5 + 0.55 * len(backbones) + 0.23 * len(shown)), squeeze=False,
+            gridspec_kw={"height_ratios": [size + 0.6 for size in sizes]},
+        )  # fmt: skip
+        for index, (name, axes) in enumerate(zip(backbones, panels[:, 0], strict=True)):
+            rows = [(r, v) for r, v in shown if r.backbone == name]
+            for row, (_, value) in enumerate(rows):
+                axes.plot([value.low, value.high], [row, row], color=colour(index), linewidth=2, alpha=0.45)
+                axes.plot(value.value, row, "o", color=colour(index), markersize=4.5)
+            several = len({r.output for r, _ in rows}) > 1
+            named = [
+                f"{OUTPUTS.get(r.output, r.output)}: {short_method(r)}" if several else short_method(r)
+                for r, _ in rows
+            ]
+            axes.set_yticks(range(len(rows)), [visible(text) for text in named])
+            axes.set_ylim(-0.6, len(rows) - 0.4)
+            axes.grid(axis="y", visible=False)
+            axes.set_title(visible(name_backbone(name)) or "added here", loc="left", color=colour(index))
+            low, high = axes.get_xlim()
+            if reference is not None and low <= reference <= high:
+                axes.axvline(reference, color=REFERENCE, linestyle="--", linewidth=1)
+                axes.annotate(
+                    label, (reference, 1), (3, -2), xycoords=("data", "axes fraction"),
+                    textcoords="offset points", va="top", color=REFERENCE, fontsize=8,
+                )  # fmt: skip
+        panels[-1, 0].set_xlabel(
+            f"{METRIC_NAMES.get(metric, metric)} on the test images, 95 % interval; each panel its own axis"
+        )
     return figure
 
 
@@ -81,19 +91,17 @@ def plot_sorted_importance(importances: Mapping[str, Float[np.ndarray, " dim"]])
     """Share of the total importance held by the most important dimensions (a Lorenz curve from the top)."""
     with styled():
         figure, axes = plt.subplots(figsize=(4.2, 3.2))
-        ends = []
         for index, (name, values) in enumerate(importances.items()):
             held = np.append(0.0, np.cumsum(-np.sort(-values)) / values.sum())
             axes.plot(np.linspace(0, 100, len(held)), 100 * held, color=colour(index))
-            at = len(held) // 5
-            ends.append(
-                (100.0 * at / (len(held) - 1), 100 * float(held[at]), names_for_people(name), colour(index))
-            )
+            axes.annotate(
+                names_for_people(name), (1, 0), (-2, 6 + 12 * (len(importances) - 1 - index)), ha="right",
+                xycoords="axes fraction", textcoords="offset points", color=colour(index), fontsize=8,
+            )  # fmt: skip
         axes.plot([0, 100], [0, 100], color=REFERENCE, linestyle="--", linewidth=1)
-        axes.annotate("all alike", (60, 52), color=REFERENCE, fontsize=8)
+        axes.annotate("all alike", (30, 30), (4, -8), textcoords="offset points", color=REFERENCE, fontsize=8)
         axes.set_xlabel("most important dimensions kept (%)")
         axes.set_ylabel("share of the total importance (%)")
-        label_ends(axes, ends)
     return figure
 
 
@@ -150,14 +158,14 @@ def plot_predictions(fit: ProbeFit, method: str, calibrated: Binned) -> Figure:
         axes.plot(bounds, bounds, color=REFERENCE, linestyle="--", linewidth=1)
         axes.errorbar(
             calibrated.x, calibrated.y, 1.96 * calibrated.standard_error,
-            fmt="o", color=colour(1), markersize=4, linewidth=1.2, label="means of ten bins",
+            fmt="o", color=colour(1), markersize=4, linewidth=1.2,
         )  # fmt: skip
         axes.axhline(fit.threshold, color=REFERENCE, linewidth=0.6)
         axes.axvline(fit.threshold, color=REFERENCE, linewidth=0.6)
         axes.set_xlabel("predicted mean vote")
         axes.set_ylabel("mean vote")
         axes.set_title(f"{names_for_people(fit.name)}, {method}")
-        axes.legend(loc="upper left", fontsize=8)
+        axes.annotate("means of ten groups", (bounds[0], bounds[1]), color=colour(1), fontsize=8, va="top")
     return figure
 
 

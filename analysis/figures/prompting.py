@@ -6,7 +6,6 @@ from typing import ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -19,8 +18,6 @@ from analysis.results.methods import Metric
 from store.shapes import Bool, Float
 
 HIGH, LOW, NEUTRAL = COLOURS[0], COLOURS[1], REFERENCE
-DIVERGING = sns.diverging_palette(250, 30, s=85, l=50, as_cmap=True)
-"""Blue to orange through white."""
 METRIC_NAMES = {"accuracy": "accuracy", "srcc": "SRCC", "plcc": "PLCC"}
 
 P = ParamSpec("P")
@@ -46,21 +43,30 @@ def plot_pair_heatmap(
     The best pair has a frame. Colours part at `center`: for accuracy the majority's, where it is given; for
     correlations zero.
     """
+    import seaborn as sns  # seconds, and not every page needs it
+
+    diverging = sns.diverging_palette(250, 30, s=85, l=50, as_cmap=True)  # blue to orange through white
     values = table.metric(metric)
     rows, columns = np.argsort(-_means(values, 1)), np.argsort(-_means(values, 0))
     shown = values[np.ix_(rows, columns)]
     figure, axes = plt.subplots(figsize=(2.6 + 0.55 * shown.shape[1], 1.6 + 0.25 * shown.shape[0]))
     if center is None and metric != "accuracy":
         center = 0.0
-    reach = float(np.nanmax(np.abs(shown - center))) if center is not None else 0.0
-    limits = {"vmin": center - reach, "vmax": center + reach} if center is not None and reach > 0 else {}
     texts = np.vectorize(lambda v: "–" if np.isnan(v) else f"{v:.2f}".replace("0.", "."))(shown)
     sns.heatmap(
-        shown, ax=axes, cmap=DIVERGING if center is not None else "viridis", annot=texts, fmt="", **limits,
-        annot_kws={"fontsize": 6.5}, linewidths=0.4, linecolor="white",
+        shown,
+        ax=axes,
+        cmap=diverging if center is not None else "viridis",
+        annot=texts,
+        fmt="",
+        center=center,
+        annot_kws={"fontsize": 6.5},
+        linewidths=0.4,
+        linecolor="white",
         cbar_kws={"label": METRIC_NAMES[metric], "shrink": 0.7},
-        xticklabels=[visible(table.low[i]) for i in columns], yticklabels=[visible(table.high[i]) for i in rows],
-    )  # fmt: skip
+        xticklabels=[visible(table.low[i]) for i in columns],
+        yticklabels=[visible(table.high[i]) for i in rows],
+    )
     axes.tick_params(axis="x", rotation=50)
     axes.collections[0].colorbar.ax.axhline(center if center is not None else np.nan, color=INK, linewidth=1)
     best = table.best(metric)
@@ -95,9 +101,14 @@ def plot_pair_distribution(
     jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(names))
     place = np.array([list(shown).index(name) for name in names])
     axes.scatter(
-        np.concatenate(list(shown.values())), place + jitter, s=8, color=HIGH, alpha=0.45, linewidths=0,
+        np.concatenate(list(shown.values())),
+        place + jitter,
+        s=8,
+        color=HIGH,
+        alpha=0.45,
+        linewidths=0,
         rasterized=True,
-    )  # fmt: skip
+    )
     for row, (method, values) in enumerate(shown.items()):
         median = float(np.median(values))
         axes.plot([median, median], [row - 0.36, row + 0.36], color=INK, linewidth=1.4)
@@ -106,14 +117,24 @@ def plot_pair_distribution(
         if chosen and method in chosen:
             measured = chosen[method]
             axes.errorbar(
-                measured.value, row + 0.37, xerr=[[measured.value - measured.low], [measured.high - measured.value]],
-                fmt="D", color=LOW, markersize=4.5, linewidth=1.8,
-            )  # fmt: skip
+                measured.value,
+                row + 0.37,
+                xerr=[[measured.value - measured.low], [measured.high - measured.value]],
+                fmt="D",
+                color=LOW,
+                markersize=4.5,
+                linewidth=1.8,
+            )
             if row == 0:
                 axes.annotate(
-                    "chosen on train, 95 %", (measured.high, row + 0.37), (4, 0), textcoords="offset points",
-                    va="center", fontsize=8, color=LOW,
-                )  # fmt: skip
+                    "chosen on train, 95 %",
+                    (measured.high, row + 0.37),
+                    (4, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                    color=LOW,
+                )
     if baseline is not None:
         axes.axvline(baseline, color=NEUTRAL, linestyle="--", linewidth=1)
         axes.annotate(
@@ -169,12 +190,23 @@ def plot_score_distributions(
 ) -> Figure:
     """Left: scores of high and other images. Right: boxes per equal-sized class of the mean vote; the notch
     is the 95 % interval of the median."""
+    import seaborn as sns  # seconds, and not every page needs it
+
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.3))
     words = np.where(is_high, "high", "low")
     sns.histplot(
-        x=score, hue=words, hue_order=["low", "high"], palette=[LOW, HIGH], stat="density", common_norm=False,
-        element="step", bins=40, alpha=0.35, ax=left, legend=False,
-    )  # fmt: skip
+        x=score,
+        hue=words,
+        hue_order=["low", "high"],
+        palette=[LOW, HIGH],
+        stat="density",
+        common_norm=False,
+        element="step",
+        bins=40,
+        alpha=0.35,
+        ax=left,
+        legend=False,
+    )
     for name, tone in (("low", LOW), ("high", HIGH)):
         if (words == name).any():
             at = float(np.median(score[words == name]))

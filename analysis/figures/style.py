@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")
@@ -22,7 +21,6 @@ def styled() -> AbstractContextManager[None]:
     """Settings for the figures drawn inside; nothing outside changes."""
     return plt.rc_context(
         {
-            **sns.axes_style("ticks"),
             "font.family": ["DejaVu Sans"],
             "text.color": INK,
             "axes.edgecolor": INK,
@@ -54,9 +52,7 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def label_ends(
-    axes: Axes, ends: Sequence[tuple[float, float, str, str]], log: bool = False, size: float = 8
-) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], size: float = 8) -> None:
     """Write (x, y, text, colour) at the right ends of curves, moved apart where they would overlap."""
     if not ends:
         return
@@ -73,8 +69,9 @@ def label_ends(
         push = np.where(gaps > 0, gaps / 2, 0)
         places[:-1] -= push
         places[1:] += push
+    x = max(end[0] for end in ends)
     for place, i in zip(places, order, strict=True):
-        x, _, text, tone = ends[i]
+        _, _, text, tone = ends[i]
         axes.annotate(
             text, (x, place), (6, 0), textcoords="offset points", va="center", fontsize=size, color=tone,
             annotation_clip=False,

@@ -14,7 +14,7 @@ from analysis.results.tables import HEADINGS, UNKNOWN
 
 
 def print_results(results: Sequence[MethodResult], name: str, caption: str) -> Printed:
-    """One row per method with intervals; the published accuracy, of AVA's split `paper`, in the last column."""
+    """One row per method with intervals; last, the published accuracy of AVA's split `paper`."""
     rows: list[list[Cell]] = []
     for result in results:
         published = next((row.values for row in TABLE_1 if row.key == result.key), {})
@@ -22,7 +22,10 @@ def print_results(results: Sequence[MethodResult], name: str, caption: str) -> P
         accuracy = None if known is None else Number(known, shown=f"{known:.4g}")
         rows.append([name_method(result), *(getattr(result, name) for name in METRICS), accuracy])
     headings = ["method", *(HEADINGS[name] for name in METRICS), "accuracy, AVA, split paper"]
-    note = "Last column: the authors' saved notebook; of the other methods no number is known to us, and none is guessed."
+    note = (
+        "Last column: the authors' saved notebook; of the other methods no number is known to "
+        "us, and none is guessed."
+    )
     return Printed(name, headings, rows, caption, notes=[note])
 
 
@@ -35,9 +38,15 @@ def print_chosen_pairs(results: Sequence[MethodResult], name: str, caption: str)
         if "binary_pair" in detail:
             binary, continuous = " / ".join(detail["binary_pair"]), " / ".join(detail["continuous_pair"])
             rows.append(
-                [name_method(result), binary, detail["binary_train_accuracy"], continuous,
-                 detail["continuous_train_srcc"], *BEST_PAIRS.get(result.key, (UNKNOWN,) * 2)]
-            )  # fmt: skip
+                [
+                    name_method(result),
+                    binary,
+                    detail["binary_train_accuracy"],
+                    continuous,
+                    detail["continuous_train_srcc"],
+                    *BEST_PAIRS.get(result.key, (UNKNOWN,) * 2),
+                ]
+            )
     rows = [[Number(c) if isinstance(c, float) else c for c in row] for row in rows]
     headings = [
         "method",
@@ -56,9 +65,13 @@ def print_chosen_pairs(results: Sequence[MethodResult], name: str, caption: str)
 
 
 def print_pair_spread(
-    train: Mapping[str, PairTable], test: Mapping[str, PairTable], metric: PairMetric,
-    chosen: Mapping[str, Metric] | None = None, name: str = "pair_spread", caption: str = "",
-) -> Printed:  # fmt: skip
+    train: Mapping[str, PairTable],
+    test: Mapping[str, PairTable],
+    metric: PairMetric,
+    chosen: Mapping[str, Metric] | None = None,
+    name: str = "pair_spread",
+    caption: str = "",
+) -> Printed:
     """How much the choice of a pair matters: test values of all pairs, and of the one chosen on train, with
     its interval where `chosen` gives it."""
     headings = ["method", "pairs", "worst", "lower quartile", "median", "upper quartile", "best on test"]
@@ -78,8 +91,14 @@ def print_pair_spread(
 def print_groups(groups: Sequence[GroupResult], name: str, caption: str) -> Printed:
     """One row per group of test images: size, votes, and metrics with intervals."""
     rows: list[list[Cell]] = [
-        [g.name, g.n_images, Number(g.mean_mos, shown=f"{g.mean_mos:.2f}"), Number(g.share_high, shown=f"{g.share_high:.1%}"),
-         g.metrics.get("accuracy"), g.metrics.get("srcc")]
+        [
+            g.name,
+            g.n_images,
+            Number(g.mean_mos, shown=f"{g.mean_mos:.2f}"),
+            Number(g.share_high, shown=f"{g.share_high:.1%}"),
+            g.metrics.get("accuracy"),
+            g.metrics.get("srcc"),
+        ]
         for g in groups
-    ]  # fmt: skip
+    ]
     return Printed(name, ["group", "images", "mean vote", "share high", "accuracy", "SRCC"], rows, caption)

@@ -17,7 +17,7 @@ from analysis.grouping.thresholds import choose_thresholds
 from analysis.probing.heads import find_heads, score_features
 from analysis.prompting.scores import winning_prompt
 from analysis.report.prompting import ends_of, ranked, score_prompts_of
-from analysis.report.study import NothingToShow, Study
+from analysis.report.study import NothingToShowError, Study
 from analysis.results.names import name_backbone
 from analysis.results.printed import Cell, Code, Number, Printed
 from store import Features
@@ -26,7 +26,7 @@ PACKAGES = ("image-aesthetics-store", "numpy", "scipy", "h5py", "matplotlib")
 
 
 def facts(study: Study) -> Printed:
-    """What this data set is: sizes, split, ratings, failures, digests, the date of its newest file, versions."""
+    """What this data set is: sizes, split, ratings, digest, the date of its newest file, versions."""
     targets = study.targets
     splits = Counter(targets.split.tolist())
     said = ", ".join(f"{n:,} {name or 'without'}" for name, n in sorted(splits.items()))
@@ -56,7 +56,8 @@ def facts(study: Study) -> Printed:
     rows.append(
         [
             "seed, resamples",
-            f"{study.seed}, {study.n_boot:,} for intervals; comparisons take as many as their correction needs",
+            f"{study.seed}, {study.n_boot:,} for intervals; comparisons take as many as their "
+            "correction needs",
         ]
     )
     rows.append(["versions", ", ".join(f"{name} {_version(name)}" for name in PACKAGES)])
@@ -72,10 +73,13 @@ def votes(study: Study) -> Iterator[Drawn]:
     counts, edges = np.histogram(mean_vote, bins=60)
     lines = [[float(a), float(b), int(n)] for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)]
     yield Drawn(
-        "votes", plot_votes(mean_vote, targets.threshold, targets.votes, targets.levels),
-        f"Mean votes of {len(mean_vote):,} photographs, from {mean_vote.min():.2f} to {mean_vote.max():.2f}, median {np.median(mean_vote):.2f}; threshold {targets.threshold:g}.",
-        ("from", "to", "photographs"), lines,
-    )  # fmt: skip
+        "votes",
+        plot_votes(mean_vote, targets.threshold, targets.votes, targets.levels),
+        f"Mean votes of {len(mean_vote):,} photographs, from {mean_vote.min():.2f} to "
+        f"{mean_vote.max():.2f}, median {np.median(mean_vote):.2f}; threshold {targets.threshold:g}.",
+        ("from", "to", "photographs"),
+        lines,
+    )
 
 
 def samples(study: Study, n_shown: int = 10) -> PhotoGrid:
@@ -105,9 +109,17 @@ def store(study: Study) -> Iterator[Printed]:
         decoder = prepared if isinstance(prepared, str) else prepared["decoder"]
         weights = str(features.identity["weights_sha256"])[:12]
         rows.append(
-            [name_backbone(features.backbone), outputs, int(features.ok.sum()), len(features.failures), str(decoder),
-             str(features.identity.get("precision", "")), Code(weights), Code(features.digest[:12])]
-        )  # fmt: skip
+            [
+                name_backbone(features.backbone),
+                outputs,
+                int(features.ok.sum()),
+                len(features.failures),
+                str(decoder),
+                str(features.identity.get("precision", "")),
+                Code(weights),
+                Code(features.digest[:12]),
+            ]
+        )
         reasons.update(features.failures.values())
     headings = ["backbone", "outputs", "ok", "failed", "decoder", "precision", "weights", "digest"]
     note = "Weights: SHA-256 of the file. Digest: of all of the feature file's content; iaa verify checks it."
@@ -122,11 +134,11 @@ def store(study: Study) -> Iterator[Printed]:
 
 
 def require_unrated(study: Study) -> None:
-    """Raises NothingToShow where there are ratings: then other pages say more."""
+    """Raises NothingToShowError where there are ratings: then other pages say more."""
     if study.targets.is_rated:
-        raise NothingToShow("for photographs without ratings; these are rated")
+        raise NothingToShowError("for photographs without ratings; these are rated")
     if not study.features:
-        raise NothingToShow("nothing is embedded: iaa embed")
+        raise NothingToShowError("nothing is embedded: iaa embed")
 
 
 def best_and_last(study: Study, n_shown: int = 8) -> Iterator[PhotoGrid]:
@@ -190,7 +202,10 @@ def places(study: Study) -> Iterator[Drawn]:
         share = float(values[-2:].sum() / values.sum())
         ids = features.image_id[features.ok].tolist()
         lines = [[i, float(x), float(y)] for i, (x, y) in zip(ids, plane, strict=True)]
-        said = f"{name_backbone(name)}: the two directions in which the photographs differ most hold {share:.0%} of their variance."
+        said = (
+            f"{name_backbone(name)}: the two directions in which the photographs differ most hold "
+            f"{share:.0%} of their variance."
+        )
         yield Drawn(
             f"map_{features.path.stem}",
             plot_map(plane, ids),

@@ -49,7 +49,7 @@ class Tuned:
 
 
 def evaluate(study: Study) -> Tuned:
-    """The fine-tuned backbones on test, each with a ridge probe of what it started from. Raises NothingToShow
+    """The fine-tuned backbones on test, and ridge probes of what they started from. Raises NothingToShowError
     where nothing was fine-tuned or nothing can be measured."""
     study.need(runs=True)
     study.need(ratings=True)
@@ -85,9 +85,13 @@ def epochs(study: Study) -> Iterator[Drawn | Printed]:
         for e, a, b, c in zip(run.epoch, run.train_loss, run.held_out_loss, run.held_out_srcc, strict=True)
     ]
     yield Drawn(
-        "epochs", plot_epochs(full), "Loss and SRCC on the held-out photographs by epoch: " + "; ".join(f"{name_backbone(r.backbone)}: best epoch {r.best_epoch}" for r in full),
-        ("run", "epoch", "train_emd_r2", "held_out_emd_r2", "held_out_srcc"), lines,
-    )  # fmt: skip
+        "epochs",
+        plot_epochs(full),
+        "Loss and SRCC on the held-out photographs by epoch: "
+        + "; ".join(f"{name_backbone(r.backbone)}: best epoch {r.best_epoch}" for r in full),
+        ("run", "epoch", "train_emd_r2", "held_out_emd_r2", "held_out_srcc"),
+        lines,
+    )
     yield print_epochs(full)
 
 
@@ -128,9 +132,16 @@ def cost(tuned: Tuned) -> Sequence[Drawn | Printed]:
     """Cost against score, as a figure and a table."""
     costs = sorted(tuned.costs(), key=lambda c: (c.backbone, c.n_trainable))
     rows: list[list[Cell]] = [
-        [c.label, c.n_trainable, None if c.seconds is None else Number(c.seconds, shown=f"{c.seconds:,.2g}" if c.seconds < 10 else f"{c.seconds:,.0f}"), c.srcc]
+        [
+            c.label,
+            c.n_trainable,
+            None
+            if c.seconds is None
+            else Number(c.seconds, shown=f"{c.seconds:,.2g}" if c.seconds < 10 else f"{c.seconds:,.0f}"),
+            c.srcc,
+        ]
         for c in costs
-    ]  # fmt: skip
+    ]
     table = Printed(
         "cost",
         ["method", "parameters fitted", "seconds", "SRCC"],
@@ -138,7 +149,16 @@ def cost(tuned: Tuned) -> Sequence[Drawn | Printed]:
         "Cost against score",
         [name_backbone(c.backbone) for c in costs],
     )
-    figure = Drawn("cost", plot_cost(costs), f"SRCC on test by number of parameters fitted and by seconds of fitting. {table.to_markdown()}", ("backbone", "method", "parameters", "seconds", "srcc"), [[c.backbone, c.label, c.n_trainable, "" if c.seconds is None else c.seconds, c.srcc.value] for c in costs])  # fmt: skip
+    figure = Drawn(
+        "cost",
+        plot_cost(costs),
+        f"SRCC on test by number of parameters fitted and by seconds of fitting. {table.to_markdown()}",
+        ("backbone", "method", "parameters", "seconds", "srcc"),
+        [
+            [c.backbone, c.label, c.n_trainable, "" if c.seconds is None else c.seconds, c.srcc.value]
+            for c in costs
+        ],
+    )
     return [figure, table]
 
 

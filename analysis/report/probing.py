@@ -34,7 +34,7 @@ from analysis.report.study import Study
 from analysis.results.methods import MethodResult, Metric
 from analysis.results.names import name_backbone, name_method, name_output
 from analysis.results.predictions import Predicted, result_name
-from analysis.results.printed import Cell, Code, Number, Printed
+from analysis.results.printed import Cell, Code, Printed
 from analysis.results.tables import HEADINGS, print_differences, print_probes
 
 MEASURES = {
@@ -67,9 +67,12 @@ def probe_table(
     rows = fits[0].rows
     assert majority.accuracy is not None
     caption = (
-        f"{study.dataset}, split {study.targets.split_name}: {len(rows.train):,} training and {len(rows.test):,} test "
-        f"photographs (failed rows left out: {lost['train']} and {lost['test']}); threshold {study.targets.threshold:g}. "
-        f"Always the commoner class: accuracy {majority.accuracy.value:.3f}. Seed {study.seed}, {study.n_boot:,} resamples."
+        f"{study.dataset}, split {study.targets.split_name}: {len(rows.train):,} training and "
+        f"{len(rows.test):,} test "
+        f"photographs (failed rows left out: {lost['train']} and {lost['test']}); threshold "
+        f"{study.targets.threshold:g}. "
+        f"Always the commoner class: accuracy {majority.accuracy.value:.3f}. Seed "
+        f"{study.seed}, {study.n_boot:,} resamples."
     )
     return print_probes([r for r in others if r.key in ("probe.ols", "probe.ridge")], name, caption)
 
@@ -96,10 +99,12 @@ def dots(results: Sequence[MethodResult], metric: str, name: str, reference: flo
     ]
     said = "; ".join(f"{line[0]}, {line[1]} {line[2]:.3f}" for line in lines)
     return Drawn(
-        name, figures.plot_results(results, metric, reference, "majority"),
+        name,
+        figures.plot_results(results, metric, reference, "majority"),
         f"{HEADINGS[metric]} on the test images with 95 % intervals: {said}.",
-        ("backbone", "method", metric, "low", "high", "n"), lines,
-    )  # fmt: skip
+        ("backbone", "method", metric, "low", "high", "n"),
+        lines,
+    )
 
 
 def differences(
@@ -124,9 +129,13 @@ def penalty(fits: Sequence[ProbeFit]) -> Drawn:
         for a, e in zip(fit.alphas, np.sqrt(fit.cv_mse.mean(axis=0)), strict=True)
     ]
     return Drawn(
-        "penalty", figures.plot_ridge_paths(fits), "Left-out error on the training images by ridge penalty, one curve per output; a ring marks the penalty chosen.",
-        ("output", "alpha", "rmse"), lines,
-    )  # fmt: skip
+        "penalty",
+        figures.plot_ridge_paths(fits),
+        "Left-out error on the training images by ridge penalty, one curve per output; a "
+        "ring marks the penalty chosen.",
+        ("output", "alpha", "rmse"),
+        lines,
+    )
 
 
 def measure_importance(study: Study, fits: Sequence[ProbeFit], kind: str) -> dict[str, dict[str, Metric]]:
@@ -146,11 +155,17 @@ def figure_3(
     lines = [[output, i, float(v)] for output, values in shown.items() for i, v in enumerate(values)]
     said = {"ols": "least squares", "ridge": "ridge"}[kind]
     return Drawn(
-        name, figures.plot_importance(shown, notes),
-        f"Absolute weight times standard deviation of every feature, {said}, one panel per output on one scale. "
-        + " ".join(describe_breadth(figures.names_for_people(n), m, len(shown[n])) for n, m in measured.items()),
-        ("output", "dimension", "importance"), lines, f"Weights of the linear regression ({said}), scaled by the standard deviation of the features.",
-    )  # fmt: skip
+        name,
+        figures.plot_importance(shown, notes),
+        f"Absolute weight times standard deviation of every feature, {said}, one panel per "
+        "output on one scale. "
+        + " ".join(
+            describe_breadth(figures.names_for_people(n), m, len(shown[n])) for n, m in measured.items()
+        ),
+        ("output", "dimension", "importance"),
+        lines,
+        f"Weights of the linear regression ({said}), scaled by the standard deviation of the features.",
+    )
 
 
 def importance_table(
@@ -177,9 +192,10 @@ def lorenz(fits: Sequence[ProbeFit]) -> Drawn:
     """Share of importance held by the most important dimensions."""
     shown = {fit.name: feature_importance(fit.ridge) for fit in fits}
     return Drawn(
-        "importance_sorted", figures.plot_sorted_importance(shown),
+        "importance_sorted",
+        figures.plot_sorted_importance(shown),
         "Share of the total importance held by the most important dimensions, one curve per output.",
-    )  # fmt: skip
+    )
 
 
 def checks(study: Study, fits: Sequence[ProbeFit]) -> Iterator[Drawn | Printed]:
@@ -269,9 +285,12 @@ def calibrations(fits: Sequence[ProbeFit]) -> Iterator[Drawn]:
         ]
         name = figures.names_for_people(fit.name)
         yield Drawn(
-            f"predictions_{fit.name}", figures.plot_predictions(fit, "ridge", found), f"Predicted against real mean vote of the test images, {name}, with the means of ten groups.",
-            ("image_id", "predicted", "mean_vote"), lines,
-        )  # fmt: skip
+            f"predictions_{fit.name}",
+            figures.plot_predictions(fit, "ridge", found),
+            f"Predicted against real mean vote of the test images, {name}, with the means of ten groups.",
+            ("image_id", "predicted", "mean_vote"),
+            lines,
+        )
     spreads = {fit.name: found for fit in fits if (found := residuals_by_spread(fit, "ridge")) is not None}
     if spreads:
         lines = [
@@ -280,9 +299,12 @@ def calibrations(fits: Sequence[ProbeFit]) -> Iterator[Drawn]:
             for x, y, e in zip(b.x, b.y, b.standard_error, strict=True)
         ]
         yield Drawn(
-            "errors_by_spread", figures.plot_residuals(spreads), "Absolute error of the ridge probes by the standard deviation of an image's votes.",
-            ("output", "vote_std", "absolute_error", "standard_error"), lines,
-        )  # fmt: skip
+            "errors_by_spread",
+            figures.plot_residuals(spreads),
+            "Absolute error of the ridge probes by the standard deviation of an image's votes.",
+            ("output", "vote_std", "absolute_error", "standard_error"),
+            lines,
+        )
 
 
 def ceiling_of(study: Study) -> NoiseCeiling | None:
@@ -307,9 +329,13 @@ def learning(
         )
     ]
     return Drawn(
-        name, figures.plot_learning_curves(curves, ceiling and ceiling.srcc), "SRCC on the test images by number of training images, one curve per output; bands from the lowest to the highest of five draws.",
-        ("output", "n_train", "srcc", "lowest", "highest"), lines,
-    )  # fmt: skip
+        name,
+        figures.plot_learning_curves(curves, ceiling and ceiling.srcc),
+        "SRCC on the test images by number of training images, one curve per output; bands "
+        "from the lowest to the highest of five draws.",
+        ("output", "n_train", "srcc", "lowest", "highest"),
+        lines,
+    )
 
 
 def ceiling_table(ceiling: NoiseCeiling | None) -> Iterator[Printed]:
@@ -352,10 +378,17 @@ def distributions(
             for i, c in enumerate(chosen)
             for k, level in enumerate(shown[0])
         ]
-        drawn.append(Drawn(
-            f"distributions_{fit.name}", figures.plot_distributions(*shown, fit.test_id[chosen].tolist()), f"Votes and predicted distribution of eight test images, {name}, from the worst to the best predicted.",
-            ("image_id", "vote", "share", "predicted"), lines, name,
-        ))  # fmt: skip
+        drawn.append(
+            Drawn(
+                f"distributions_{fit.name}",
+                figures.plot_distributions(*shown, fit.test_id[chosen].tolist()),
+                f"Votes and predicted distribution of eight test images, {name}, from the "
+                "worst to the best predicted.",
+                ("image_id", "vote", "share", "predicted"),
+                lines,
+                name,
+            )
+        )
     headings = [
         "output",
         "emd_r2",
@@ -378,7 +411,8 @@ def heads(study: Study, fits: Sequence[ProbeFit]) -> tuple[list[MethodResult], l
                 continue
             if may_have_seen_test(head, study.targets):
                 left_out.append(
-                    f"{head.name} was fitted on another split of {study.dataset} and may have seen these test photographs: not measured."
+                    f"{head.name} was fitted on another split of {study.dataset} and may have "
+                    "seen these test photographs: not measured."
                 )
                 continue
             results.append(
@@ -387,9 +421,9 @@ def heads(study: Study, fits: Sequence[ProbeFit]) -> tuple[list[MethodResult], l
                 )
             )
             shown[head.name] = head_importance(head, fit.path.basis.scale)
-            notes[head.name] = (
-                f"{name_output(head.backbone, head.output)}\n{CONCENTRATION['effective_dimensions'](shown[head.name]):.0f} effective dimensions"
-            )
+            count = CONCENTRATION["effective_dimensions"](shown[head.name])
+            reads = name_output(head.backbone, head.output)
+            notes[head.name] = f"{reads}\n{count:.0f} effective dimensions"
     rows: list[list[Cell]] = [
         [r.method, name_output(r.backbone, r.output), r.detail["fitted_on"], r.srcc, r.plcc, r.accuracy]
         for r in results
@@ -432,9 +466,16 @@ def predictions(fits: Sequence[ProbeFit], results: Sequence[MethodResult]) -> di
 def backbones_table(study: Study) -> Printed:
     """What each backbone gives, as recorded when the photographs went through it."""
     rows: list[list[Cell]] = [
-        [name_backbone(name), Code(name), ", ".join(f"{o} ({dim})" for o, dim in file.outputs.items()), int(file.ok.sum()), int((~file.ok).sum()), Code(file.digest[:12])]
+        [
+            name_backbone(name),
+            Code(name),
+            ", ".join(f"{o} ({dim})" for o, dim in file.outputs.items()),
+            int(file.ok.sum()),
+            int((~file.ok).sum()),
+            Code(file.digest[:12]),
+        ]
         for name, file in study.features.items()
-    ]  # fmt: skip
+    ]
     return Printed(
         "backbones", ["backbone", "id", "outputs (features)", "photographs", "failed rows", "digest"], rows
     )

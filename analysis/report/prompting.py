@@ -29,7 +29,7 @@ from analysis.prompting.scores import (
     winning_prompt,
 )
 from analysis.prompting.tables import print_chosen_pairs, print_groups, print_pair_spread, print_results
-from analysis.report.study import NothingToShow, Study
+from analysis.report.study import NothingToShowError, Study
 from analysis.results.methods import MethodResult, Metric
 from analysis.results.names import METHODS, name_backbone
 from analysis.results.predictions import Predicted, result_name
@@ -77,7 +77,7 @@ def score_prompts_of(study: Study, name: str) -> dict[str, LabelScores]:
 
 
 def evaluate(study: Study) -> list[Prompted]:
-    """Every backbone that has prompts, measured. Raises NothingToShow without ratings, a split or prompts."""
+    """Every backbone that has prompts, measured. Raises NothingToShowError without ratings or prompts."""
     study.need(ratings=True, prompts=True)
     found = []
     for name, prompts in study.prompts.items():
@@ -115,8 +115,10 @@ def tables(found: Sequence[Prompted]) -> Iterator[Printed]:
     for p in found:
         r = p.rated
         caption = (
-            f"{name_backbone(p.name)} on {r.dataset}, split {r.split_name}: {r.train.sum():,} training and {r.test.sum():,} "
-            f"test photographs (failed rows left out: {r.n_failed_train} and {r.n_failed_test}). Always the commoner "
+            f"{name_backbone(p.name)} on {r.dataset}, split {r.split_name}: {r.train.sum():,} "
+            f"training and {r.test.sum():,} "
+            f"test photographs (failed rows left out: {r.n_failed_train} and "
+            f"{r.n_failed_test}). Always the commoner "
             f"class: accuracy {p.majority().value:.3f}"
         )
         yield print_results(p.evaluation.results, f"prompting_{p.stem}", caption)
@@ -152,19 +154,28 @@ def pair_maps(found: Sequence[Prompted]) -> Iterator[Drawn]:
             rated = p.rated
             share = float(rated.is_high[rated.train].mean())
             center = max(share, 1 - share) if metric == "accuracy" else 0.0
-            title = f"{TITLES[metric]} on train, {METHODS[f'prompting.{method}']}; colours part at {'the majority' if metric == 'accuracy' else 'zero'}"
+            title = (
+                f"{TITLES[metric]} on train, {METHODS[f'prompting.{method}']}; colours part at "
+                f"{'the majority' if metric == 'accuracy' else 'zero'}"
+            )
             values = table.metric(metric)
-            said = f"Best: {best.high} / {best.low}, {best.value:.3f} on train, {on_test.value:.3f} [{on_test.low:.3f}, {on_test.high:.3f}] on test"
+            said = (
+                f"Best: {best.high} / {best.low}, {best.value:.3f} on train, {on_test.value:.3f} "
+                f"[{on_test.low:.3f}, {on_test.high:.3f}] on test"
+            )
             lines = [
                 [high, low, float(values[i, j])]
                 for i, high in enumerate(table.high)
                 for j, low in enumerate(table.low)
             ]
             yield Drawn(
-                f"pairs_{metric}_{p.stem}", figures.plot_pair_heatmap(table, metric, title, center),
+                f"pairs_{metric}_{p.stem}",
+                figures.plot_pair_heatmap(table, metric, title, center),
                 f"{TITLES[metric]} of all {values.size} pairs of {name_backbone(p.name)} as a map. {said}.",
-                ("high", "low", metric), lines, f"{name_backbone(p.name)}. {said}.",
-            )  # fmt: skip
+                ("high", "low", metric),
+                lines,
+                f"{name_backbone(p.name)}. {said}.",
+            )
 
 
 def pair_spread(found: Sequence[Prompted]) -> Iterator[Drawn | Printed]:
@@ -188,10 +199,14 @@ def pair_spread(found: Sequence[Prompted]) -> Iterator[Drawn | Printed]:
                 train, tables_, metric, chosen, f"pair_spread_{metric}_{p.stem}", name_backbone(p.name)
             )
             yield Drawn(
-                f"pair_spread_{metric}_{p.stem}", figures.plot_pair_distribution(tables_, metric, chosen, baseline),
-                f"{TITLES[metric]} of every pair on the test images, one dot each, by method. {table.to_markdown()}",
-                ("method", "high", "low", metric), lines, f"{name_backbone(p.name)}: {TITLES[metric]} of all pairs",
-            )  # fmt: skip
+                f"pair_spread_{metric}_{p.stem}",
+                figures.plot_pair_distribution(tables_, metric, chosen, baseline),
+                f"{TITLES[metric]} of every pair on the test images, one dot each, by method. "
+                f"{table.to_markdown()}",
+                ("method", "high", "low", metric),
+                lines,
+                f"{name_backbone(p.name)}: {TITLES[metric]} of all pairs",
+            )
             yield table
 
 
@@ -205,9 +220,15 @@ def figure_2(study: Study, found: Sequence[Prompted], n_shown: int = 12) -> Iter
 
 
 def photograph_grid(
-    study: Study, name: str, scores: LabelScores, rated: RatedImages, context: Prompts | None, method: str,
-    pair: Sequence[str], n_shown: int,
-) -> PhotoGrid:  # fmt: skip
+    study: Study,
+    name: str,
+    scores: LabelScores,
+    rated: RatedImages,
+    context: Prompts | None,
+    method: str,
+    pair: Sequence[str],
+    n_shown: int,
+) -> PhotoGrid:
     """Figure 2 for one backbone and pair of labels."""
     part = scores.take(rated.test)
     decided, score = predict_is_high(part, pair[:1], pair[1:]), score_continuous(part, pair[:1], pair[1:])
@@ -220,12 +241,16 @@ def photograph_grid(
     high, mos = rated.is_high[rated.test][rows], rated.mos[rated.test][rows]
     shots = [
         Shot(
-            str(ids[i]), str(files[i]),
-            [f"{'high' if decided[row] else 'low'} ({mos[i]:.2f}), score {score[row]:+.4f}", *([f"#{content[i]}"] if content else [])],
+            str(ids[i]),
+            str(files[i]),
+            [
+                f"{'high' if decided[row] else 'low'} ({mos[i]:.2f}), score {score[row]:+.4f}",
+                *([f"#{content[i]}"] if content else []),
+            ],
             "right" if decided[row] == high[i] else "wrong",
         )
         for i, row in enumerate(rows)
-    ]  # fmt: skip
+    ]
     named = METHODS["prompting." + method.removesuffix("_max")]
     said = "predicted class, mean vote in parentheses, score" + (
         ", content of the best prompt" if content else ""
@@ -242,7 +267,8 @@ def score_figures(found: Sequence[Prompted]) -> Iterator[Drawn]:
             assert score is not None
             result = p.evaluation.result(method)
             said = (
-                f"{name_backbone(p.name)}, {METHODS[result.key]}, {' / '.join(result.detail['continuous_pair'])}: "
+                f"{name_backbone(p.name)}, {METHODS[result.key]}, "
+                f"{' / '.join(result.detail['continuous_pair'])}: "
                 f"SRCC {_with_ends(result.srcc)}, PLCC {_with_ends(result.plcc)}"
             )
             ids, high = p.rated.image_id[p.rated.test], p.rated.is_high[p.rated.test]
@@ -252,14 +278,21 @@ def score_figures(found: Sequence[Prompted]) -> Iterator[Drawn]:
             ]
             named = ("image_id", "score", "mean_vote", "is_high")
             yield Drawn(
-                f"score_{method}_{p.stem}", figures.plot_score_against_mos(score, y, p.rated.threshold),
-                f"Continuous score against mean vote of {len(y):,} test images. {said}.", named, lines, said,
-            )  # fmt: skip
+                f"score_{method}_{p.stem}",
+                figures.plot_score_against_mos(score, y, p.rated.threshold),
+                f"Continuous score against mean vote of {len(y):,} test images. {said}.",
+                named,
+                lines,
+                said,
+            )
             yield Drawn(
-                f"score_by_class_{method}_{p.stem}", figures.plot_score_distributions(score, y, high),
-                f"Distribution of the score among photographs rated high and low, and in five classes of the mean vote. {said}.",
-                caption="Left: density of the score by class; zero is where the binary task cuts. Right: by mean vote.",
-            )  # fmt: skip
+                f"score_by_class_{method}_{p.stem}",
+                figures.plot_score_distributions(score, y, high),
+                "Distribution of the score among photographs rated high and low, and in five "
+                f"classes of the mean vote. {said}.",
+                caption="Left: density of the score by class; zero is where the binary task cuts. "
+                "Right: by mean vote.",
+            )
 
 
 def greedy(study: Study, found: Sequence[Prompted]) -> Iterator[Drawn]:
@@ -275,16 +308,21 @@ def greedy(study: Study, found: Sequence[Prompted]) -> Iterator[Drawn]:
                 bootstrap_metrics(p.rated.mos[p.rated.test], None, said, study.n_boot, study.rng)["srcc"]
             )
         caption = (
-            f"{name_backbone(p.name)}: {len(steps[-1].high)} high and {len(steps[-1].low)} low labels; SRCC on test "
+            f"{name_backbone(p.name)}: {len(steps[-1].high)} high and {len(steps[-1].low)} "
+            "low labels; SRCC on test "
             f"{_with_ends(on_test[0])} for the pair, {_with_ends(on_test[-1])} for all."
         )
         lines = [
             [s.added, s.train_value, m.value, m.low, m.high] for s, m in zip(steps, on_test, strict=True)
         ]
         yield Drawn(
-            f"greedy_{p.stem}", figures.plot_greedy_path(steps, on_test), f"SRCC while labels are added. {caption}",
-            ("added", "train", "test", "test_low", "test_high"), lines, caption,
-        )  # fmt: skip
+            f"greedy_{p.stem}",
+            figures.plot_greedy_path(steps, on_test),
+            f"SRCC while labels are added. {caption}",
+            ("added", "train", "test", "test_low", "test_high"),
+            lines,
+            caption,
+        )
 
 
 def words(found: Sequence[Prompted]) -> Iterator[Drawn]:
@@ -305,10 +343,13 @@ def words(found: Sequence[Prompted]) -> Iterator[Drawn]:
         )
         lines = [[label, *(float(c[i]) for c in columns)] for i, label in enumerate(probe.labels)]
         yield Drawn(
-            f"words_{p.stem}", figures.plot_bottleneck_weights(probe, p.base.polarity),
+            f"words_{p.stem}",
+            figures.plot_bottleneck_weights(probe, p.base.polarity),
             f"Weight of each label in a ridge probe, and its correlation with the votes alone. {caption}",
-            ("label", "weight", "low", "high", "alone", "alone_low", "alone_high"), lines, caption,
-        )  # fmt: skip
+            ("label", "weight", "low", "high", "alone", "alone_low", "alone_high"),
+            lines,
+            caption,
+        )
 
 
 def by_group(study: Study, found: Sequence[Prompted]) -> Iterator[Drawn | Printed]:
@@ -329,19 +370,29 @@ def by_group(study: Study, found: Sequence[Prompted]) -> Iterator[Drawn | Printe
         }
         for title, group in groups.items():
             measured = evaluate_groups(
-                group, rated.mos[rated.test], rated.is_high[rated.test], p.evaluation.predictions[method],
-                study.n_boot, study.rng, max_groups=15,
-            )  # fmt: skip
+                group,
+                rated.mos[rated.test],
+                rated.is_high[rated.test],
+                p.evaluation.predictions[method],
+                study.n_boot,
+                study.rng,
+                max_groups=15,
+            )
             if len(measured) < 2:
                 continue
-            said = f"{name_backbone(p.name)}, {METHODS[f'prompting.{method}']}, by {title} (the {len(measured)} largest of {len(np.unique(group))} groups)"
+            said = (
+                f"{name_backbone(p.name)}, {METHODS[f'prompting.{method}']}, by {title} (the "
+                f"{len(measured)} largest of {len(np.unique(group))} groups)"
+            )
             overall = p.evaluation.result(method).srcc
             name = f"groups_{title}_{p.stem}".replace(" ", "_")
             yield print_groups(measured, name, said)
             yield Drawn(
-                name, figures.plot_groups(measured, "srcc", overall.value if overall else np.nan),
-                f"SRCC within each group with its interval. {said}.", caption=said,
-            )  # fmt: skip
+                name,
+                figures.plot_groups(measured, "srcc", overall.value if overall else np.nan),
+                f"SRCC within each group with its interval. {said}.",
+                caption=said,
+            )
 
 
 def ranked(study: Study, n_shown: int = 8) -> Iterator[PhotoGrid]:
@@ -362,7 +413,7 @@ def ends_of(study: Study, name: str, score: np.ndarray, by: str, n_shown: int) -
     file_of = dict(zip(study.targets.image_id.tolist(), study.targets.path.tolist(), strict=True))
     ranking = rank_images(np.where(features.ok, score, np.nan))
     if not len(ranking.row):
-        raise NothingToShow("no photograph could be embedded")
+        raise NothingToShowError("no photograph could be embedded")
     ids, n = features.image_id[ranking.row].tolist(), len(ranking.row)
     n_shown = min(n_shown, n // 2) or 1
     for which, places in (("best", range(n_shown)), ("last", range(n - n_shown, n))):
@@ -375,9 +426,11 @@ def ends_of(study: Study, name: str, score: np.ndarray, by: str, n_shown: int) -
             for i in places
         ]
         yield PhotoGrid(
-            f"{which}_{features.path.stem}", shots, study.images,
+            f"{which}_{features.path.stem}",
+            shots,
+            study.images,
             f"The {which} {len(shots)} of {n:,} by {by}, {name_backbone(name)}.",
-        )  # fmt: skip
+        )
 
 
 def _with_ends(metric: Any) -> str:

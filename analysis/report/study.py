@@ -13,14 +13,15 @@ import numpy as np
 from analysis.probing.probes import ProbeFit, fit_all
 from analysis.results.finetuning import TrainingRun, read_runs
 from analysis.results.methods import MethodResult, is_report_run, read_results, write_results
-from analysis.results.predictions import Predicted, read_predictions, write_predictions
+from analysis.results.own import evaluate_own, read_own
+from analysis.results.predictions import Predicted, read_predictions, result_name, write_predictions
 from store import Features, Prompts, Targets, open_features, open_prompts, open_targets
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 PROMPT_SETS = ("fixed", "context")
 
 
-class NothingToShow(Exception):
+class NothingToShowError(Exception):
     """A page has nothing to say about this data set; the text says why."""
 
     def _render_traceback_(self) -> list[str]:
@@ -96,28 +97,33 @@ class Study:
                 self._fits[unit_norm] = [f for f in self._fits[False, True] if f.ridge.unit_norm in unit_norm]
             else:
                 found = fit_all(
-                    list(self.features.values()), self.targets, unit_norm=unit_norm, seed=self.seed,
+                    list(self.features.values()),
+                    self.targets,
+                    unit_norm=unit_norm,
+                    seed=self.seed,
                     cache=self.folder / "derived",
-                )  # fmt: skip
+                )
                 self._fits[unit_norm] = found
         return self._fits[unit_norm]
 
     def need(
         self, ratings: bool = False, prompts: bool = False, backbones: int = 0, runs: bool = False
     ) -> None:
-        """Raises NothingToShow, with the command that helps, where something is missing."""
+        """Raises NothingToShowError, with the command that helps, where something is missing."""
         if ratings and not self.can_fit:
             has = "ratings" if self.targets.is_rated else "no ratings"
-            raise NothingToShow(
+            raise NothingToShowError(
                 f"needs ratings, a split and features; there are {has}, {self.n_train:,} training and "
                 f"{self.n_test:,} test photographs, {len(self.features)} backbones"
             )
         if prompts and not self.prompts:
-            raise NothingToShow("no backbone here has encoded prompts: iaa embed --prompts paper_fixed")
+            raise NothingToShowError("no backbone here has encoded prompts: iaa embed --prompts paper_fixed")
         if len(self.features) < backbones:
-            raise NothingToShow(f"compares {backbones} backbones or more, and there is {len(self.features)}")
+            raise NothingToShowError(
+                f"compares {backbones} backbones or more, and there is {len(self.features)}"
+            )
         if runs and not self.runs:
-            raise NothingToShow(f"nothing was fine-tuned: iaa finetune --dataset {self.dataset}")
+            raise NothingToShowError(f"nothing was fine-tuned: iaa finetune --dataset {self.dataset}")
 
     def keep(self, name: str, results: Sequence[MethodResult], predicted: Mapping[str, Predicted]) -> Path:
         """Write results and predictions where the report's other pages find them; executed by itself, a
@@ -133,13 +139,24 @@ class Study:
         folder = self.report / "results"
         results = read_results(sorted(folder.glob("*.json")))
         chosen = [r for r in results if not r.backbone or r.backbone in self.features]
-        return chosen, read_predictions(sorted(folder.glob("*.npz")))
+        predicted = read_predictions(sorted(folder.glob("*.npz")))
+        for path in sorted((self.folder / "results").glob("*.json")) if self.targets.is_rated else ():
+            result, said = evaluate_own(read_own(path), self.targets, self.n_boot, self.seed)
+            chosen.append(result)
+            if said is not None:
+                predicted[result_name(result)] = said
+        return chosen, predicted
 
 
 def open_study(
-    dataset: str, dataset_dir: str, images_dir: str, report_dir: str, backbones: Sequence[str] = (),
-    seed: int = 0, n_boot: int = 1000,
-) -> Study:  # fmt: skip
+    dataset: str,
+    dataset_dir: str,
+    images_dir: str,
+    report_dir: str,
+    backbones: Sequence[str] = (),
+    seed: int = 0,
+    n_boot: int = 1000,
+) -> Study:
     """Open a data set for a page. Folders that are not found from here are looked for from the notebooks'
     folder, so that a notebook opens from anywhere.
 
@@ -153,9 +170,16 @@ def open_study(
         f.backbone: f for f in opened if (f.backbone in backbones if backbones else f.backbone not in tuned)
     }
     return Study(
-        dataset, folder, _place(images_dir), _place(report_dir), open_targets(folder / "targets.h5"),
-        frozen, tuned, seed, n_boot,
-    )  # fmt: skip
+        dataset,
+        folder,
+        _place(images_dir),
+        _place(report_dir),
+        open_targets(folder / "targets.h5"),
+        frozen,
+        tuned,
+        seed,
+        n_boot,
+    )
 
 
 def _place(given: str) -> Path:

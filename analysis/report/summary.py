@@ -21,6 +21,7 @@ from analysis.results.printed import Code, Printed
 from analysis.results.prose import Prose, write_methods
 from analysis.results.published import TABLE_1, TABLE_2, TODAY
 from analysis.results.tables import (
+    ADDED,
     Row,
     compare,
     comparison_values,
@@ -63,13 +64,16 @@ def gather(study: Study) -> Findings:
     rows_2 = compare(TABLE_2, results, with_others=False)
     used = {id(row.result) for row in rows if row.result is not None}
     others = [r for r in results if id(r) not in used and r.detail.get("unit_norm") is not True]
-    own = [row for row in compare((), others)]
+    own = [row for row in compare((), others) if row.group.startswith(ADDED)]
+    others_ = [row for row in compare((), others) if not row.group.startswith(ADDED)]
     tested = test_statements([*rows, *rows_2], predicted, study.seed)
     place = f"{study.dataset}, split {study.targets.split_name}"
-    return Findings(place, results, predicted, rows, rows_2, sorted(own, key=_place), tested, study.seed)
+    return Findings(
+        place, results, predicted, [*rows, *own], rows_2, sorted(others_, key=_place), tested, study.seed
+    )
 
 
-_ORDER = ("Added here", "Prompting", "Linear probes", "Fine-tuning", "Heads made elsewhere", "Baseline")
+_ORDER = ("Prompting", "Linear probes", "Fine-tuning", "Heads made elsewhere", "Baseline")
 
 
 def _place(row: Row) -> int:
@@ -95,7 +99,10 @@ def table_1(found: Findings) -> Iterator[Printed]:
 def table_2(found: Findings) -> Printed:
     """The paper's Table 2."""
     marks = mark_best(found.rows_2, found.predicted, found.seed) if found.has_results else {}
-    caption = f"Table 2. Linear probing of ResNet-50s. Its published numbers are not known to us. Here: {found.place}"
+    caption = (
+        "Table 2. Linear probing of ResNet-50s. Its published numbers are not known to us. Here: "
+        f"{found.place}"
+    )
     return _with_values(print_comparison(found.rows_2, "table_2", caption, marks), found.rows_2)
 
 
@@ -134,10 +141,14 @@ def at_a_glance(found: Findings) -> Iterator[Drawn]:
         yield probing.dots(shown, "srcc", "at_a_glance")
 
 
-def claims(found: Findings) -> Iterator[Prose | Printed]:
-    """Which of the paper's sentences hold here: a sentence made from the numbers, and the numbers."""
+def verdict(found: Findings) -> Iterator[Prose]:
+    """How many of the paper's sentences hold here: a sentence made from the numbers."""
     if found.has_results:
         yield Prose("verdict", literal(sum_up(found.tested, found.place)))
+
+
+def claims(found: Findings) -> Iterator[Printed]:
+    """Which of the paper's sentences hold here, with the numbers."""
     if found.tested:
         yield print_statements(found.tested, found.place)
 

@@ -25,7 +25,7 @@ METHODS = {
     "majority": "always the commoner class",
     "prompting.fixed": "fixed prompts",
     "prompting.context": "context-aware prompts",
-    "prompting.context_max": "context-aware prompts, by the largest cosine",
+    "prompting.context_max": "context-aware, largest cosine",
     "prompting.ensemble_mean_of_raw": "prompt ensemble",
     "prompting.ensemble_mean_of_unit": "prompt ensemble, of unit vectors",
     "prompting.clip_iqa": "CLIP-IQA, mean of pairs",
@@ -33,7 +33,7 @@ METHODS = {
     "prompting.bottleneck": "ridge on label similarities",
     "probe.ols": "linear probe, least squares",
     "probe.ridge": "linear probe, ridge",
-    "probe.distribution": "probe of the whole vote distribution",
+    "probe.distribution": "vote distribution, ridge",
     "finetune": "fine-tuned, all layers",
     "tuned.head": "a new last layer trained",
     "tuned.last:1": "last block trained",
@@ -66,3 +66,8 @@ def name_method(result: MethodResult) -> str:
 def name_result(result: MethodResult) -> str:
     """What was done on which backbone."""
     return ": ".join(p for p in (name_output(result.backbone, result.output), name_method(result)) if p)
+
+
+def short_method(result: MethodResult) -> str:
+    """What was done, where a heading says that it is a probe."""
+    return name_method(result).removeprefix("linear probe, ")

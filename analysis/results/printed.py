@@ -208,10 +208,10 @@ class Printed:
         if math.isnan(number.value):
             return "undefined", ""
         digits, sign = self._digits[column], "+" if number.signed else ""
-        value = number.shown or f"{number.value:{sign},.{digits}f}"
+        value = number.shown or _fixed(number.value, sign, digits)
         if math.isnan(number.low):
             return value, ""
-        ends = (_short(f"{end:{sign},.{digits}f}") for end in (number.low, number.high))
+        ends = (_short(_fixed(end, sign, digits)) for end in (number.low, number.high))
         return value, f"[{', '.join(ends)}]"
 
     def _text(self, cell: Cell, column: int) -> str:
@@ -268,9 +268,15 @@ def _as_number(cell: Cell) -> Number | None:
     return None if isinstance(cell, str | Code | None) else Number(float(cell), shown=f"{cell:,}")
 
 
+def _fixed(value: float, sign: str, digits: int) -> str:
+    """The number with a true minus; what rounds to zero has no sign."""
+    text = f"{value:{sign},.{digits}f}"
+    return text.lstrip("+-") if not float(text.replace(",", "")) else text.replace("-", "−")
+
+
 def _short(text: str) -> str:
     """Without the zero in front of the point, which every end of an interval below one would repeat."""
-    return text.replace("0.", ".", 1) if text.lstrip("+-").startswith("0.") else text
+    return text.replace("0.", ".", 1) if text.lstrip("+−").startswith("0.") else text
 
 
 def _safe(text: str) -> str:

@@ -73,27 +73,36 @@ def write_methods(
     backbones = list(dict.fromkeys(name_backbone(r.backbone) for r in results if r.backbone))
     keys = {r.key.partition(".")[0] for r in results}
     parts = [
-        f"We used the photographs of {first.dataset} with the split *{first.split_name}* ({first.n_train:,} for training, "
-        f"{first.n_test:,} for testing); a photograph counts as high if its mean rating lies strictly above {threshold:g}. "
-        f"Features came from frozen backbones ({', '.join(backbones)}) and were stored as float32 with their digests."
+        f"We used the photographs of {first.dataset} with the split *{first.split_name}* "
+        f"({first.n_train:,} for training, "
+        f"{first.n_test:,} for testing); a photograph counts as high if its mean rating lies "
+        f"strictly above {threshold:g}. "
+        f"Features came from frozen backbones ({', '.join(backbones)}) and were stored as "
+        "float32 with their digests."
     ]
     if "prompting" in keys:
         parts.append(
-            "For zero-shot prompting, all 27 × 12 pairs of labels of Hentschel et al. (2022) were tried on the training "
+            "For zero-shot prompting, all 27 × 12 pairs of labels of Hentschel et al. (2022) "
+            "were tried on the training "
             "photographs, and the best pair per task was measured on the test photographs."
         )
     if "probe" in keys:
         parts.append(
-            "Linear probes were fitted on standardised features, by least squares and by ridge regression, whose penalty was "
-            "chosen on the training photographs alone (exact leave-one-out up to 5,000 of them, otherwise five folds)."
+            "Linear probes were fitted on standardised features, by least squares and by "
+            "ridge regression, whose penalty was "
+            "chosen on the training photographs alone (exact leave-one-out up to 5,000 of "
+            "them, otherwise five folds)."
         )
     if keys & {"finetune", "tuned"}:
         parts.append(
-            "Backbones were fine-tuned with the EMD loss (r = 2); a tenth of the training photographs decided when to stop."
+            "Backbones were fine-tuned with the EMD loss (r = 2); a tenth of the training "
+            "photographs decided when to stop."
         )
     parts.append(
-        f"Intervals are 95 % percentile intervals over {n_boot:,} bootstrap resamples of the test photographs (seed {seed}). "
-        "Methods were compared on the same resamples, with as many as Holm's correction over the comparisons of a table needs."
+        f"Intervals are 95 % percentile intervals over {n_boot:,} bootstrap resamples of the "
+        f"test photographs (seed {seed}). "
+        "Methods were compared on the same resamples, with as many as Holm's correction over "
+        "the comparisons of a table needs."
     )
     parts.append(f"Digests (SHA-256, first 16 digits): {', '.join(d[:16] for d in digests)}.")
     paragraph = " ".join(literal(part).replace("&#42;", "*") for part in parts)

@@ -156,7 +156,7 @@ TODAY: tuple[Published, ...] = tuple(
 TABLE_2: tuple[Published, ...] = tuple(
     Published(
         f"{name}, linear probe", {}, "probe.ols", backbone, outputs, stand_in,
-        f"iaa embed --dataset ava --backbone {backbone}", note, group="Linear probing of ResNet-50s (section 5)",
+        f"iaa embed --dataset ava --backbone {backbone}", note, group="Linear probing (section 5)",
     )
     for name, backbone, outputs, stand_in, note in (
         ("RN50, ImageNet-21k (MIIL)", "rn50.in21k_miil", (), "demo_vit", "below both CLIP, says section 5"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from analysis.evidence.bootstrap import Difference, resamples_needed, resolution
 from analysis.results.methods import MethodResult, Metric
-from analysis.results.names import name_backbone, name_method, name_output, name_result
+from analysis.results.names import name_backbone, name_method, name_output, name_result, short_method
 from analysis.results.predictions import Predicted, compare_methods, result_name
 from analysis.results.printed import MARKS, Code, Number, Printed
 from analysis.results.printed import Cell as PrintedCell
@@ -18,6 +18,8 @@ from analysis.results.published import NOTEBOOK_PRINTS, PAPER_SPLIT, TABLE_1, TA
 
 __all__ = ["TABLE_1", "TABLE_2", "Published"]
 UNKNOWN = "not known to us"
+ADDED = "Added here"
+"""How the group of methods begins that somebody brought."""
 COLUMNS = ("accuracy", "recall_low", "recall_high", "srcc", "plcc")
 HEADINGS = {
     "accuracy": "accuracy",
@@ -106,9 +108,7 @@ def compare(
         missing = ""
         if result is None:
             missing = f"make it: {row.command}" if row.command else "cited, not reproduced here"
-        label = row.label + (
-            f" [{name_backbone(result.backbone)} in its place]" if result and stands_in else ""
-        )
+        label = row.label + ("†" if result and stands_in else "")
         rows.append(Row(label, result, cells, row, missing, apart))
     if with_others:
         for i, result in enumerate(results):
@@ -137,14 +137,16 @@ def print_comparison(
         *([("here − published", len(differing))] if differing else []),
     ]
     headings = ["method", *("published", "here") * len(metrics), *(HEADINGS[m] for m in differing)]
-    headings += ["n", "published: split", "source"]
+    headings += ["n", "split", "source"]
     cells: list[list[PrintedCell]] = []
     for row in rows:
         line: list[PrintedCell] = [row.label]
         for m in metrics:
             cell = row.cells[m]
             line.append(
-                None if cell.published is None else Number(cell.published, shown=f"{cell.published:.4g}")
+                None
+                if cell.published is None
+                else Number(cell.published, shown=_as_published(cell.published))
             )
             line.append(_ours(cell.ours, (marks or {}).get(m, {}).get(row.label, "")))
         for m in differing:
@@ -153,14 +155,25 @@ def print_comparison(
             line.append(None if d is None else Number(d, signed=True, shown=f"{d:+.4f}", note=note))
         published = row.published
         line.append(row.result.n_test if row.result else None)
-        line += [published.split, published.source] if published else ["", ""]
+        line += [published.split, published.source] if published else ["", _own_remark(row.result)]
         cells.append(line)
     notes = []
+    standing = sorted({name_backbone(r.result.backbone) for r in rows if r.result and r.label.endswith("†")})
+    if standing:
+        notes.append(f"† {' and '.join(standing)} in the place of the backbones named.")
     if marks and any(marks.values()):
         notes.append(f"{MARKS} (paired bootstrap, Holm, .05), among the methods run here.")
     if differing:
         notes.append("✓: our 95 % interval covers the published value; ✗: it does not.")
-    return Printed(name, headings, cells, caption, [row.group for row in rows], [*over, ("", 3)], notes)
+    return Printed(
+        name,
+        headings,
+        cells,
+        caption,
+        [row.group for row in rows],
+        [*over, ("", 1), ("of the published", 2)],
+        notes,
+    )
 
 
 METRICS_SHOWN = ("accuracy", "srcc", "plcc")
@@ -170,18 +183,23 @@ def print_others(
     rows: Sequence[Row], name: str, caption: str, marks: Mapping[str, Mapping[str, str]] | None = None
 ) -> Printed:
     """Our results that no published row asks for, in groups, with all five metrics."""
+    splits = {row.result.split_name for row in rows if row.result}
     cells: list[list[PrintedCell]] = []
     for row in rows:
         found = row.result
         assert found is not None
-        line: list[PrintedCell] = [row.label]
+        line: list[PrintedCell] = [short_method(found), name_output(found.backbone, found.output)]
         line += [_ours(row.cells[m].ours, (marks or {}).get(m, {}).get(row.label, "")) for m in COLUMNS]
-        cells.append([*line, found.n_test, found.split_name])
+        cells.append([*line, found.n_test, *([found.split_name] if len(splits) > 1 else [])])
     notes = [f"{MARKS} (paired bootstrap, Holm, .05)."] if marks and any(marks.values()) else []
-    return Printed(
-        name, ["method", *(HEADINGS[m] for m in COLUMNS), "n", "split"], cells, caption, [r.group for r in rows],
-        notes=notes,
-    )  # fmt: skip
+    headings = [
+        "method",
+        "backbone",
+        *(HEADINGS[m] for m in COLUMNS),
+        "n",
+        *(["split"] if len(splits) > 1 else []),
+    ]
+    return Printed(name, headings, cells, caption, [r.group for r in rows], notes=notes)
 
 
 def print_missing(rows: Sequence[Row]) -> Printed:
@@ -243,10 +261,15 @@ def print_differences(
     """Paired differences: two methods, the difference with its interval, p as it is and corrected."""
     called = names or {}
     rows: list[list[PrintedCell]] = [
-        [called.get(d.first, d.first), called.get(d.second, d.second), Number(d.value, d.low, d.high, signed=True),
-         Number(d.p_value, shown=f"{d.p_value:.4f}"), Number(d.p_holm, shown=f"{d.p_holm:.4f}")]
+        [
+            called.get(d.first, d.first),
+            called.get(d.second, d.second),
+            Number(d.value, d.low, d.high, signed=True),
+            Number(d.p_value, shown=f"{d.p_value:.4f}"),
+            Number(d.p_holm, shown=f"{d.p_holm:.4f}"),
+        ]
         for d in differences
-    ]  # fmt: skip
+    ]
     groups = [f"{HEADINGS.get(d.metric, d.metric)}, first − second" for d in differences]
     notes = list(
         dict.fromkeys(
@@ -255,6 +278,19 @@ def print_differences(
     )
     headings = ["first", "second", "difference", "p", "p, corrected (Holm)"]
     return Printed(name, headings, rows, caption, groups, notes=notes)
+
+
+def _own_remark(result: MethodResult | None) -> str:
+    """What should be known of predictions that somebody brought."""
+    if result is None:
+        return ""
+    missing = result.detail.get("n_missing_test", 0)
+    return f"{missing:,} test images missing" if missing else f"made on split {result.split_name}"
+
+
+def _as_published(value: float) -> str:
+    """With the three decimals that most sources give, or as many as this one does."""
+    return f"{value:.3f}" if round(value, 3) == value else f"{value:.4f}"
 
 
 def _ours(metric: Metric | None, mark: str) -> PrintedCell:
@@ -353,7 +389,7 @@ def _other_split(row: Published, result: MethodResult) -> str:
 def own_group(result: MethodResult) -> str:
     """Under which heading a result of ours stands."""
     if result.key.startswith("own."):
-        return "Added here (iaa results add)"
+        return f"{ADDED} (iaa results add)"
     if result.key.startswith("head"):
         return "Heads made elsewhere"
     for start, group in (("prompting", "Prompting"), ("probe", "Linear probes"), ("majority", "Baseline")):

@@ -27,6 +27,7 @@ dataset: Data sets: add under a name, list, show, remove.
 backbone: What can embed: list, show.
 prompts: Prompt sets: check, list, evaluate as the paper does, remove.
 head: Fitted probes as files: list, show, import LAION's, remove.
+results: Predictions of one's own methods, for the report's tables and tests: add, list, remove.
 rate: What people say about photographs: stars, flags, pairs. In and out as tables; undo.
 taste: One's own taste, learned from ratings, with what it is worth.
 xmp: Stars from other photo programs, and for them: sidecars. Photographs are never written.
