@@ -68,7 +68,9 @@ def plot_pair_heatmap(
         yticklabels=[visible(table.high[i]) for i in rows],
     )
     axes.tick_params(axis="x", rotation=50)
-    axes.collections[0].colorbar.ax.axhline(center if center is not None else np.nan, color=INK, linewidth=1)
+    bar = axes.collections[0].colorbar
+    if bar is not None and center is not None:
+        bar.ax.axhline(center, color=INK, linewidth=1)
     best = table.best(metric)
     row, column = (
         [table.high[i] for i in rows].index(best.high),

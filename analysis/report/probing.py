@@ -200,7 +200,8 @@ def lorenz(fits: Sequence[ProbeFit]) -> Drawn:
 
 def checks(study: Study, fits: Sequence[ProbeFit]) -> Iterator[Drawn | Printed]:
     """Permutation against weights, and what is left when only the top dimensions are kept."""
-    tops, rows, rng = {}, [], study.rng
+    tops, rng = {}, study.rng
+    rows: list[list[Cell]] = []
     for fit in fits:
         features = study.features[fit.backbone].read(fit.output, fit.rows.test)
         agree = [
@@ -291,7 +292,7 @@ def calibrations(fits: Sequence[ProbeFit]) -> Iterator[Drawn]:
             ("image_id", "predicted", "mean_vote"),
             lines,
         )
-    spreads = {fit.name: found for fit in fits if (found := residuals_by_spread(fit, "ridge")) is not None}
+    spreads = {fit.name: binned for fit in fits if (binned := residuals_by_spread(fit, "ridge")) is not None}
     if spreads:
         lines = [
             [n, float(x), float(y), float(e)]
@@ -330,7 +331,7 @@ def learning(
     ]
     return Drawn(
         name,
-        figures.plot_learning_curves(curves, ceiling and ceiling.srcc),
+        figures.plot_learning_curves(curves, None if ceiling is None else ceiling.srcc),
         "SRCC on the test images by number of training images, one curve per output; bands "
         "from the lowest to the highest of five draws.",
         ("output", "n_train", "srcc", "lowest", "highest"),

@@ -12,12 +12,12 @@ from analysis.prompting.evaluation import join_ratings
 from analysis.report import probing
 from analysis.report.prompting import photograph_grid, score_prompts_of
 from analysis.report.study import Study
-from analysis.results.claims import Tested, print_statements, sum_up, test_statements
+from analysis.results.claims import Tested, check_statements, print_statements, sum_up
 from analysis.results.markup import literal
 from analysis.results.methods import MethodResult
 from analysis.results.names import name_backbone
 from analysis.results.predictions import Predicted
-from analysis.results.printed import Code, Printed
+from analysis.results.printed import Cell, Code, Printed
 from analysis.results.prose import Prose, write_methods
 from analysis.results.published import TABLE_1, TABLE_2, TODAY
 from analysis.results.tables import (
@@ -66,7 +66,7 @@ def gather(study: Study) -> Findings:
     others = [r for r in results if id(r) not in used and r.detail.get("unit_norm") is not True]
     own = [row for row in compare((), others) if row.group.startswith(ADDED)]
     others_ = [row for row in compare((), others) if not row.group.startswith(ADDED)]
-    tested = test_statements([*rows, *rows_2], predicted, study.seed)
+    tested = check_statements([*rows, *rows_2], predicted, study.seed)
     place = f"{study.dataset}, split {study.targets.split_name}"
     return Findings(
         place, results, predicted, [*rows, *own], rows_2, sorted(others_, key=_place), tested, study.seed
@@ -213,7 +213,9 @@ def digests(found: Findings) -> Iterator[Printed]:
             for name, d in r.digests.items()
         }
     )
-    rows = [[name, name_backbone(backbone), Code(digest)] for name, backbone, digest in lines]
+    rows: list[list[Cell]] = [
+        [name, name_backbone(backbone), Code(digest)] for name, backbone, digest in lines
+    ]
     if rows:
         yield Printed(
             "digests",

@@ -110,13 +110,14 @@ class Tested:
         return VERDICTS[1] if clear else VERDICTS[2]
 
 
-def test_statements(
+def check_statements(
     rows: Sequence[Row],
     predicted: Mapping[str, Predicted],
     seed: int = 0,
     statements: Sequence[Statement] = STATEMENTS,
 ) -> list[Tested]:
-    """The statements whose two rows were run here, tested on the test images that all of them have; p-values are
+    """The statements whose two rows were run here, tested on the test images that all of them have;
+    p-values are
     corrected (Holm) over all comparisons together, with as many resamples as that needs."""
     named = {
         row.published.label: predicted[result_name(row.result)]
@@ -135,8 +136,8 @@ def test_statements(
         pairs = [(s.better, s.worse) for s in asked]
         differences = compare_methods({n: named[n] for n in methods}, metric, n_boot, seed, pairs)
         by_pair = {(d.first, d.second): d for d in differences}
-        found += [(s, by_pair[s.better, s.worse]) for s in asked if (s.better, s.worse) in by_pair]
-    corrected = holm(np.array([d.p_value for _, d in found])) if found else []
+        found += [(s, d) for s in asked if (d := by_pair.get((s.better, s.worse))) is not None]
+    corrected = holm(np.array([d.p_value for _, d in found]))
     floor = smallest_corrected_p(len(found), n_boot) if found else 1.0
     exact = [
         (s, replace(d, p_holm=float(p), p_floor=floor)) for (s, d), p in zip(found, corrected, strict=True)
@@ -149,9 +150,6 @@ def test_statements(
         if differences:
             tested.append(Tested(s, differences, len(common)))
     return tested
-
-
-test_statements.__test__ = False  # type: ignore[attr-defined]
 
 
 def print_statements(tested: Sequence[Tested], place: str) -> Printed:

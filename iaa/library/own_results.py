@@ -129,7 +129,7 @@ def _split_of(path: Path) -> str:
 
 
 def _table(dataset: str, results: "Sequence[MethodResult]") -> Table:
-    cells = {
+    cells: dict[str, Sequence[Any]] = {
         "name": [r.method for r in results],
         "split": [r.split_name for r in results],
         "n": [r.n_test for r in results],
