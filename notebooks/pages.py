@@ -168,6 +168,7 @@ def _figure(data: Any, about: Any, frame: Frame) -> str:
     links = _write_files("figures", about["name"], {".svg": svg, ".png": png, **about["files"]}, frame)
     for colour, variable in (("#262626", "--ink"), ("#e6e6e6", "--line"), ("#777777", "--soft")):
         svg = svg.replace(colour, f"var({variable},{colour})")
+    svg = svg.replace('style="fill: #ffffff"', 'style="fill: none"')  # the grounds, not letters on colours
     caption = f"<figcaption>{escape(about['caption'])}</figcaption>" if about["caption"] else ""
     alt = escape(visible(about["alt"]), quote=True)
     scroll = (

@@ -189,7 +189,8 @@ def print_statements(tested: Sequence[Tested], place: str) -> Printed:
         "Supported: every metric named is better "
         "with an interval without zero and a corrected p below .05; contradicted: one is "
         "worse by the same rule.",
-        f"Paired bootstrap over test images, {n_boot:,} resamples; corrected (Holm) over all "
+        f"p: the largest of a line. Paired bootstrap over test images, {n_boot:,} resamples; "
+        f"corrected (Holm) over all "
         f"{len(lines)} comparisons together.",
     ]
     columns = [
@@ -205,7 +206,7 @@ def print_statements(tested: Sequence[Tested], place: str) -> Printed:
         "n_boot",
         "n",
     ]
-    headings = ["the paper says (section)", "here", *_TITLES.values(), "largest p, corrected", "n"]
+    headings = ["the paper says (section)", "here", *_TITLES.values(), "p", "n"]
     caption = f"What the paper says about AVA, tested on {place}"
     return Printed("claims", headings, rows, caption, notes=notes if rows else [], values=(columns, lines))
 

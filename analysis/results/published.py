@@ -75,7 +75,7 @@ _ROWS: tuple[Published, ...] = (
         "MLSP", {"accuracy": 0.8172, "srcc": 0.756, "plcc": 0.757}, note=_OTHER_SPLIT,
         split="official", source=f"{_OWN}, two {_QUOTED}",
     ),
-    Published("MLSP, trained by the paper's authors on their split", note="trained anew, says section 4"),
+    Published("MLSP, trained on the paper's split", note="trained anew, says section 4"),
     Published(
         "MPada", {"srcc": 0.727, "plcc": 0.731}, note=_SAME_SPLIT,
         split="paper, by its authors' list", source=_QUOTED,

@@ -137,8 +137,9 @@ def print_comparison(
         *([("here − published", len(differing))] if differing else []),
     ]
     headings = ["method", *("published", "here") * len(metrics), *(HEADINGS[m] for m in differing)]
-    headings += ["n", "split", "source"]
+    headings += ["n", "split; source"]
     cells: list[list[PrintedCell]] = []
+    sources: dict[str, str] = {}
     for row in rows:
         line: list[PrintedCell] = [row.label]
         for m in metrics:
@@ -155,7 +156,11 @@ def print_comparison(
             line.append(None if d is None else Number(d, signed=True, shown=f"{d:+.4f}", note=note))
         published = row.published
         line.append(row.result.n_test if row.result else None)
-        line += [published.split, published.source] if published else ["", _own_remark(row.result)]
+        if published is None:
+            line.append(_own_remark(row.result))
+        else:
+            letter = sources.setdefault(published.source, _LETTERS[len(sources)]) if published.source else ""
+            line.append(f"{published.split} {letter}".strip())
         cells.append(line)
     notes = []
     standing = sorted({name_backbone(r.result.backbone) for r in rows if r.result and r.label.endswith("†")})
@@ -163,6 +168,10 @@ def print_comparison(
         notes.append(f"† {' and '.join(standing)} in the place of the backbones named.")
     if marks and any(marks.values()):
         notes.append(f"{MARKS} (paired bootstrap, Holm, .05), among the methods run here.")
+    if sources:
+        notes.append(
+            "Sources: " + "; ".join(f"{letter}: {source}" for source, letter in sources.items()) + "."
+        )
     if differing:
         notes.append("✓: our 95 % interval covers the published value; ✗: it does not.")
     return Printed(
@@ -171,11 +180,12 @@ def print_comparison(
         cells,
         caption,
         [row.group for row in rows],
-        [*over, ("", 1), ("of the published", 2)],
+        [*over, ("", 1), ("published", 1)],
         notes,
     )
 
 
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 METRICS_SHOWN = ("accuracy", "srcc", "plcc")
 
 
