@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from iaa.library.layout import Layout
-from iaa.library.opening import embedded_backbones
+from iaa.library.opening import embedded_backbones, open_embedded
+from iaa.library.rating.raters import keep_raters
 
 _EDGE = 420
 """Longer side of the photographs on the pages, in pixels."""
@@ -35,6 +36,8 @@ def make_report(
     def pictures(shots: Sequence[Mapping[str, str]]) -> list[bytes | None]:
         return [found.jpeg for found in photographs.thumbnails(shots, edge=_EDGE)]
 
+    with open_embedded(layout, names[0]) as features:
+        keep_raters(layout, features)
     return run_report(
         layout.report.resolve(),
         {

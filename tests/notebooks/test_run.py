@@ -10,8 +10,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from analysis.results.methods import REPORT_VARIABLE
 from analysis.report.study import NothingToShowError
+from analysis.results.methods import REPORT_VARIABLE
 from notebooks.pages import spoken_cells
 from notebooks.run import ReportError, execute, known_parameters, report_notebooks, run_report
 
