@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, INK, REFERENCE, styled
+from analysis.figures.style import COLOURS, INK, styled
 from store.shapes import Float, Int
 
 
@@ -64,8 +64,6 @@ def plot_map(plane: Float[np.ndarray, "n 2"], image_ids: Sequence[str]) -> Figur
                 fontsize=7,
                 color=INK,
             )
-        axes.axhline(0, color=REFERENCE, linewidth=0.5)
-        axes.axvline(0, color=REFERENCE, linewidth=0.5)
         axes.set_aspect("equal", adjustable="datalim")
         axes.set(xlabel="first direction", ylabel="second direction")
     return figure

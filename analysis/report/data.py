@@ -14,6 +14,7 @@ from analysis.figures.drawn import Drawn
 from analysis.figures.photographs import PhotoGrid, Shot
 from analysis.grouping.groups import Shots, group_photographs
 from analysis.grouping.thresholds import choose_thresholds
+from analysis.plane import plane
 from analysis.probing.heads import find_heads, score_features
 from analysis.prompting.scores import winning_prompt
 from analysis.report.prompting import ends_of, ranked, score_prompts_of
@@ -193,22 +194,15 @@ def places(study: Study) -> Iterator[Drawn]:
     """A map: photographs by the two directions in which their vectors differ most."""
     for name, features in study.features.items():
         output = "embedding" if "embedding" in features.outputs else next(iter(features.outputs))
-        vectors = features.read(output, features.ok).astype(np.float64)
-        if len(vectors) < 3:
-            continue
-        centred = vectors - vectors.mean(axis=0)
-        values, axes = np.linalg.eigh(centred.T @ centred)
-        plane = centred @ axes[:, :-3:-1]
-        share = float(values[-2:].sum() / values.sum())
         ids = features.image_id[features.ok].tolist()
-        lines = [[i, float(x), float(y)] for i, (x, y) in zip(ids, plane, strict=True)]
-        said = (
-            f"{name_backbone(name)}: the two directions in which the photographs differ most hold "
-            f"{share:.0%} of their variance."
-        )
+        if len(ids) < 3:
+            continue
+        points = plane(features.read(output), features.ok)
+        lines = [[i, float(x), float(y)] for i, (x, y) in zip(ids, points, strict=True)]
+        said = f"{name_backbone(name)}: by the two directions in which the photographs differ most."
         yield Drawn(
             f"map_{features.path.stem}",
-            plot_map(plane, ids),
+            plot_map(points, ids),
             f"Map of {len(ids):,} photographs. {said}",
             ("image_id", "x", "y"),
             lines,

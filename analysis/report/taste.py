@@ -22,8 +22,8 @@ MOST = 100
 
 
 def evaluate(study: Study) -> dict[str, PeopleResult]:
-    """Every person tested on every backbone. Raises NothingToShowError where nobody's own scores are known, or
-    nobody gave enough of them."""
+    """Every person tested on every backbone. Raises NothingToShowError where nobody is known to have scored
+    enough."""
     path = study.folder / "derived" / FILE_NAME
     if not path.exists():
         raise NothingToShowError("nothing is known of single people's scores")

@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     from analysis.grouping.groups import Kind
     from iaa.library.exchange import ExportedFile
     from iaa.library.groups import Groups
-<<<<<<< HEAD
     from iaa.library.own_results import Added
-=======
     from iaa.library.people import PeopleTaste
->>>>>>> main
     from iaa.library.rating.ratings import DatasetRatings
     from iaa.library.stored import Verdicts
     from iaa.library.taste import TasteFit
