@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.evidence.bootstrap import Prediction
 from analysis.evidence.metrics import srcc
 from analysis.figures import probing as figures
 from analysis.figures.drawn import Drawn
@@ -353,9 +354,10 @@ def ceiling_table(ceiling: NoiseCeiling | None) -> Iterator[Printed]:
 
 def distributions(
     study: Study, fits: Sequence[ProbeFit], probes: Sequence[MethodResult]
-) -> tuple[list[MethodResult], list[Drawn | Printed]]:
-    """Probes of the whole vote distribution: their results, and a table with a figure per output; both empty
-    for scores."""
+) -> tuple[list[MethodResult], dict[str, Predicted], list[Drawn | Printed]]:
+    """Probes of the whole vote distribution: their results, what they said of the test images, and a table
+    with a figure per output; all empty for scores."""
+    predicted: dict[str, Predicted] = {}
     results, rows, drawn = [], [], []
     for fit in fits:
         distribution = fit_distribution(fit, study.features[fit.backbone])
@@ -363,6 +365,8 @@ def distributions(
             continue
         result = evaluate_distribution(fit, distribution, study.n_boot)
         results.append(result)
+        said = Prediction(distribution.mean, distribution.mean > fit.threshold)
+        predicted[result_name(result)] = Predicted(fit.test_id, fit.y_test, fit.is_high_test, said)
         of_mean = next(
             r
             for r in probes
@@ -398,7 +402,7 @@ def distributions(
         "SRCC of the probe of the mean",
     ]
     table = [Printed("distributions", headings, rows, "Probes of the vote distribution")] if rows else []
-    return results, [*table, *drawn]
+    return results, predicted, [*table, *drawn]
 
 
 def heads(study: Study, fits: Sequence[ProbeFit]) -> tuple[list[MethodResult], list[Drawn | Printed]]:

@@ -252,7 +252,9 @@ def digits_of(numbers: Sequence[Number | None]) -> int:
     widths = [n.high - n.low for n in given if n.high > n.low]
     if widths:
         return int(np.clip(1 - math.floor(math.log10(float(np.median(widths)) / 2)), 0, 6))
-    return 0 if all(n.value == round(n.value) and abs(n.value) > 1 for n in given) else 3
+    if all(n.value == round(n.value) and abs(n.value) > 1 for n in given):
+        return 0
+    return 3 if max(abs(n.value) for n in given) < 10 else 1
 
 
 def escape_latex(text: str) -> str:

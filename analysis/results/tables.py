@@ -258,6 +258,9 @@ def mark_best(
         if len(values) < 2:
             continue
         best = max(values, key=values.__getitem__)
+        without = [r.cells[metric].ours for r in rows if r.label not in named]
+        if any(m is not None and m.value > values[best] for m in without):
+            continue  # the best has no predictions to compare by
         pairs = [(best, other) for other in values if other != best]
         n_boot = resamples_needed(len(pairs), smallest=0.02)
         found = compare_methods({n: named[n] for n in values}, metric, n_boot, seed, pairs)
