@@ -186,7 +186,7 @@ def _photographs(data: Any, about: Any, frame: Frame) -> str:
     for number, jpeg in enumerate(frame.pictures(about["shots"])):
         mark = f'src="{placeholder(number)}"'
         if jpeg is None:
-            text = text.replace(f"<img {mark}", '<img src="data:,"')
+            text = re.sub(f"<img {mark}[^>]*>", '<div class="missing">cannot be shown here</div>', text)
         else:
             text = text.replace(mark, f'src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"')
     caption = f"<figcaption>{escape(about['caption'])}</figcaption>" if about["caption"] else ""

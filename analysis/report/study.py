@@ -114,7 +114,7 @@ class Study:
             has = "ratings" if self.targets.is_rated else "no ratings"
             raise NothingToShowError(
                 f"needs ratings, a split and features; there are {has}, {self.n_train:,} training and "
-                f"{self.n_test:,} test photographs, {len(self.features)} backbone{'s' * (len(self.features) != 1)}"
+                f"{self.n_test:,} test photographs, and features of {len(self.features)}"
             )
         if prompts and not self.prompts:
             raise NothingToShowError("no backbone here has encoded prompts: iaa embed --prompts paper_fixed")
