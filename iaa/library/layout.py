@@ -97,6 +97,11 @@ class Layout:
         return self.folder / "derived" / "thumbnails.sqlite"
 
     @property
+    def variants(self) -> "Layout":
+        """The altered photographs (`iaa style`), laid out like a data set below this one."""
+        return _VariantsLayout(self.root, self.dataset)
+
+    @property
     def finetuned(self) -> Path:
         """Folder of fine-tuning runs: checkpoints, logs and tuned backbones."""
         return self.folder / "finetuned"
@@ -115,3 +120,9 @@ class Layout:
     def logs(self) -> Path:
         """Folder of side logs: clocks, durations, lists of missing files."""
         return self.folder / "logs"
+
+
+class _VariantsLayout(Layout):
+    @property
+    def folder(self) -> Path:
+        return super().folder / "style"
