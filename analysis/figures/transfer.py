@@ -10,8 +10,8 @@ from analysis.probing.transfer import Transfer
 
 
 def plot_transfers(found: Sequence[Transfer]) -> Figure:
-    """SRCC of each foreign probe and, on the same photographs, of the data set's own, with intervals; a grey mark
-    at the ceiling that the votes allow."""
+    """SRCC of each foreign probe and, on the same photographs, of the data set's own, with intervals; a grey
+    mark at the ceiling that the votes allow."""
     with styled():
         figure, axes = plt.subplots(figsize=(7.0, 1.1 + 0.5 * len(found)))
         for row, each in enumerate(found):

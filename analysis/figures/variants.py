@@ -17,7 +17,7 @@ N_COLUMNS = 3
 
 
 def plot_readings(found: Mapping[str, Mapping[str, Metric]]) -> Figure:
-    """R2 with interval of each alteration (rows) by each output (colours); below 0 is worse than saying the mean
+    """R2 with interval of each alteration (rows) by each output (colours); below 0 is worse than the mean,
     and drawn at 0."""
     changes = list(dict.fromkeys(change for of in found.values() for change in of))
     offsets = _offsets(len(found))
@@ -36,7 +36,7 @@ def plot_readings(found: Mapping[str, Mapping[str, Metric]]) -> Figure:
 
 
 def plot_moves(moves: Sequence[Move], measure: str = "move") -> Figure:
-    """How an alteration's strength moves the scores of each method: a panel per alteration, a line per method.
+    """How strength moves the scores of each method: a panel per alteration, a line per method.
 
     `measure` is move, places or order (analysis.variants.moving).
     """
@@ -75,8 +75,8 @@ def plot_moves(moves: Sequence[Move], measure: str = "move") -> Figure:
 
 
 def plot_shares(found: Mapping[str, Sequence[Share]]) -> Figure:
-    """How much of each probe's direction lies along what: dots with intervals; grey bars where probes of votes
-    dealt out anew lie (95 %), a tick at what random directions hold."""
+    """How much of each probe's direction lies along what: dots with intervals; grey bars where probes of
+    ratings dealt out anew lie (95 %), a tick at what random directions hold."""
     with styled():
         figure, panels = plt.subplots(
             len(found), 1, squeeze=False, sharex=True,
@@ -132,7 +132,7 @@ def plot_strip(
     unchanged = int(np.flatnonzero(named == "")[0])
     rows = []
     for name, rest in unchanged_at.items():
-        versions = [(float(strength[i]), i) for i in np.flatnonzero(named == name)]
+        versions = [(float(strength[i]), int(i)) for i in np.flatnonzero(named == name)]
         rows.append((name, sorted([*versions, (rest, unchanged)])))
     n_columns = max(len(versions) for _, versions in rows)
     with styled():

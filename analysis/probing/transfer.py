@@ -1,8 +1,9 @@
 """Whose taste travels? A probe fitted on one rated data set, applied to the photographs of another.
 
-Ranks alone are compared: what one group of people calls 5 another calls 3. Beside it, on the same photographs, a
-probe of the data set's own (each photograph predicted by a fit on other folds), and the ceiling that its votes
-allow. Photographs that both data sets have, by their bytes, are left out of what is measured.
+Ranks alone are compared: what one group of people calls 5 another calls 3. Beside it, on the same
+photographs, a probe of the data set's own (each photograph predicted by a fit on other folds), and the
+ceiling that its votes allow. Photographs that both data sets have, by their bytes, are left out of what is
+measured.
 """
 
 from collections.abc import Sequence
@@ -68,13 +69,13 @@ class Transfer:
 def transfer(source: Rated, target: Rated, output: str, n_boot: int = 1000, seed: int = 0) -> Transfer:
     """Ridge fitted on all rated photographs of one data set, measured on all of another.
 
-    Raises ValueError where the two were made by other weights or outputs, RatingsError where there is nothing to
-    learn from.
+    Raises ValueError where the two were made by other weights or outputs, RatingsError where there is
+    nothing to learn from.
     """
     if wrong := differing(source.features, target.features):
         raise ValueError(
-            f"{source.features.path} and {target.features.path} differ in {', '.join(wrong)}: a probe of the one "
-            "means nothing on the other. Embed one of them again: iaa embed --overwrite"
+            f"{source.features.path} and {target.features.path} differ in {', '.join(wrong)}: a probe of the "
+            "one means nothing on the other. Embed one of them again: iaa embed --overwrite"
         )
     learned = everything(source)
     fit = fit_probes(source.features, source.targets, output, rows=learned, seed=seed)
@@ -83,8 +84,8 @@ def transfer(source: Rated, target: Rated, output: str, n_boot: int = 1000, seed
     n_shared = int((rows.split != "").sum()) - len(used)
     if len(used) < N_FOLDS:
         raise RatingsError(
-            f"{target.name} has {len(used)} rated photographs that {source.name} has not: at least {N_FOLDS} are "
-            "needed to measure anything"
+            f"{target.name} has {len(used)} rated photographs that {source.name} has not: at least {N_FOLDS} "
+            "are needed to measure anything"
         )
     foreign = fit.ridge.predict(target.features.read(output, used).astype(np.float64))
     own = predict_folds(target, rows, output, seed)[used]
@@ -147,8 +148,8 @@ def differing(features: Features, others: Features) -> list[str]:
 
 
 def find_partners(dataset_dir: Path | str, features: Features) -> list[Rated]:
-    """Other rated data sets of the same data root whose photographs went through the same weights; damaged ones
-    are passed over, as `iaa verify` names them."""
+    """Other rated data sets of the same data root whose photographs went through the same weights; damaged
+    ones are passed over, as `iaa verify` names them."""
     folder = Path(dataset_dir).resolve()
     found = []
     for path in sorted(folder.parent.glob("*/targets.h5")):
@@ -163,6 +164,33 @@ def find_partners(dataset_dir: Path | str, features: Features) -> list[Rated]:
         if rated.targets.is_rated and not differing(features, rated.features):
             found.append(rated)
     return found
+
+
+def transfer_all(
+    dataset_dir: Path | str, backbones: Sequence[str], n_boot: int = 1000, seed: int = 0
+) -> list[Transfer]:
+    """Both ways between a data set and every partner, for the output of each of the backbones (none named:
+    all) that the paper's probe reads: the one before a projection."""
+    folder = Path(dataset_dir)
+    targets = open_targets(folder / "targets.h5")
+    found: list[Transfer] = []
+    for path in sorted((folder / "features").glob("*.h5")) if targets.is_rated else ():
+        features = open_features(path)
+        if backbones and features.backbone not in backbones:
+            continue
+        partners = find_partners(folder, features)
+        output = next((name for name in features.outputs if name != "embedding"), "embedding")
+        found += both_ways(Rated(features, targets), partners, [output], n_boot, seed)
+    return found
+
+
+def has_partner(dataset_dir: Path | str, backbones: Sequence[str]) -> bool:
+    """True if a rated data set shares one of the backbones with another rated one."""
+    folder = Path(dataset_dir)
+    if not (folder / "targets.h5").exists() or not open_targets(folder / "targets.h5").is_rated:
+        return False
+    opened = [open_features(path) for path in sorted((folder / "features").glob("*.h5"))]
+    return any(find_partners(folder, each) for each in opened if each.backbone in backbones)
 
 
 def both_ways(
@@ -181,8 +209,10 @@ def _ceiling(target: Rated, used: np.ndarray, seed: int) -> Metric | None:
     votes = target.targets.votes
     if votes is None:
         return None
+    levels = target.targets.levels
+    assert levels is not None
     at = align(target.targets.image_id, target.features.image_id[used])
-    return noise_ceiling(votes[at], target.targets.levels, 20, np.random.default_rng(seed)).srcc
+    return noise_ceiling(votes[at], levels, 20, np.random.default_rng(seed)).srcc
 
 
 def transfer_cells(found: Sequence[Transfer]) -> tuple[list[str], list[list[str]]]:
@@ -202,7 +232,7 @@ def transfer_cells(found: Sequence[Transfer]) -> tuple[list[str], list[list[str]
         [
             t.source, t.target, f"{t.backbone}/{t.output}",
             *(format_metric(m, 3) for m in (t.srcc, t.own, t.difference, t.ceiling)),
-            f"{t.n_source:,}", f"{t.n_target:,}" + (f" ({t.n_shared:,} shared left out)" if t.n_shared else ""),
+            f"{t.n_source:,}", f"{t.n_target:,}" + (f" ({t.n_shared:,} left out)" if t.n_shared else ""),
         ]
         for t in found
     ]  # fmt: skip

@@ -1,23 +1,26 @@
 """Does an aesthetic direction lie along style or along content?
 
-Features are standardised and whitened: t = sqrt(n) V_r' Z' / S_r for Z = U S V' of the training photographs, with as
-many components r as hold 95 % of their variance. There every component varies by 1, so a direction's squared length is
-what it explains of a score's variance. A probe's score is u't with
+Features are standardised and whitened: t = sqrt(n) V_r' Z' / S_r for Z = U S V' of the n training photographs,
+with as many components r as hold 95 % of their variance, and at most n / 10. There every component varies by 1,
+so a direction's squared length is what it explains of a score's variance. With more components the sample's
+own correlations would turn directions apart that are one: squared cosines shrink by about r / n. A probe's
+score is u't, as far as it lies in these components, with
 
     u_j = v_j' w S_j / sqrt(n)      (w: its weights for standardised features),
 
-an alteration is d = the mean over photographs of the slope of t with its strength, a content is the mean of t over
-the photographs of one label less the mean of all. The share of a set of directions D is
+an alteration is d = the mean over photographs of the slope of t with its strength, a content is the mean of t
+over the photographs of one label less the mean of all. The share of a set of directions D is
 
     share = |Q'u|^2 / |u|^2,        Q: an orthonormal basis of the span of D.
 
-All directions come from photographs that the probe was not fitted on: on those it was, every label that goes with the
-ratings would share the probe's own noise. Noise in directions hides share, so the bootstrap over photographs takes its
-mean effect off (2 share - mean of resampled shares) and mirrors the interval.
+All directions come from photographs that the probe was not fitted on: on those it was, every label that goes
+with the ratings would share the probe's own noise. Noise in directions hides share, so the bootstrap over
+photographs takes its mean effect off (2 share - mean of resampled shares) and mirrors the interval.
 
-Beside it: k/r, what k random directions hold on average, with the range of 95 % (the share then has a Beta(k/2, (r -
-k)/2) distribution), and the shares of probes fitted with the same alpha to the same ratings dealt out anew: where a
-probe that has learned nothing lies. Ridge leans on components of large variance, so that is no random direction.
+Beside it: k/r, what k random directions hold on average, with the range of 95 % (the share then has a
+Beta(k/2, (r - k)/2) distribution), and the shares of probes fitted with the same alpha to the same ratings
+dealt out anew: where a probe that has learned nothing lies. Ridge leans on components of large variance,
+so that is no random direction.
 """
 
 import warnings
@@ -35,6 +38,7 @@ from analysis.variants.stored import Variants
 from store.shapes import Bool, Float, Int
 
 KEPT_VARIANCE = 0.95
+PHOTOGRAPHS_PER_COMPONENT = 10
 N_PERMUTED = 999
 MIN_PER_LABEL = 5
 """Photographs that a label needs to be a content."""
@@ -103,6 +107,7 @@ def fit_whitening(x: Float[np.ndarray, "n dim"], kept: float = KEPT_VARIANCE) ->
     with one_blas_thread():
         u, s, vt = np.linalg.svd((x - mean) * inverse, full_matrices=False)
     rank = int(np.searchsorted(np.cumsum(s**2) / np.sum(s**2), kept)) + 1
+    rank = max(1, min(rank, len(x) // PHOTOGRAPHS_PER_COMPONENT))
     return Whitening(mean, inverse, vt[:rank].T, s[:rank], u[:, :rank], len(x))
 
 
@@ -128,8 +133,10 @@ def style_slopes(
 
 
 def span(directions: Float[np.ndarray, "k rank"]) -> Float[np.ndarray, "rank k"]:
-    """An orthonormal basis of the span of some directions."""
-    u, s, _ = np.linalg.svd(directions.T / np.linalg.norm(directions, axis=1), full_matrices=False)
+    """An orthonormal basis of the span of some directions; those of length 0 add nothing to it."""
+    length = np.linalg.norm(directions, axis=1)
+    moved = directions[length > 1e-9 * length.max(initial=0.0)]
+    u, s, _ = np.linalg.svd(moved.T / np.linalg.norm(moved, axis=1), full_matrices=False)
     return np.asarray(u[:, s > 1e-9])
 
 
@@ -234,7 +241,7 @@ def clusters(
             if (spread := float(((train - centres[member]) ** 2).sum())) < least:
                 best, least = centres, spread
     distance = (best**2).sum(axis=1) - 2 * unseen @ best.T
-    return np.argmin(distance, axis=1).astype(str)
+    return np.asarray(np.argmin(distance, axis=1).astype(str))
 
 
 def number_groups(labels: np.ndarray) -> Int[np.ndarray, " n"]:
@@ -250,8 +257,8 @@ def group_means(
     group: Int[np.ndarray, " n"],
     counts: Int[np.ndarray, " n"] | None = None,
 ) -> Float[np.ndarray, "n_groups rank"]:
-    """Mean of each group less the mean of all that are in one: their span has one dimension less than there are
-    groups. `counts` weighs the photographs."""
+    """Mean of each group less the mean of all that are in one: their span has one dimension less than there
+    are groups. `counts` weighs the photographs."""
     weights = np.ones(len(group)) if counts is None else counts.astype(np.float64)
     weights = np.where(group >= 0, weights, 0.0)
     member = (group[None, :] == np.arange(group.max() + 1)[:, None]) * weights
@@ -269,7 +276,8 @@ def along(
     """Cosine of a probe's direction with each alteration's, -1 to 1, with its interval over photographs."""
 
     def cosines(style: Float[np.ndarray, "n_changes rank"]) -> np.ndarray:
-        return np.asarray(style @ u / np.linalg.norm(style, axis=1) / np.linalg.norm(u))
+        with np.errstate(invalid="ignore", divide="ignore"):  # an alteration that moves nothing has none
+            return np.asarray(style @ u / np.linalg.norm(style, axis=1) / np.linalg.norm(u))
 
     rng = np.random.default_rng(seed)
     draws = [cosines(weighted_mean(slopes, c)) for c in resample_counts(len(slopes), n_boot, rng)]

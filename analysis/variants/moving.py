@@ -2,10 +2,10 @@
 
 Three numbers per method and strength, each with an interval over photographs:
 
-- move: the mean change of a photograph's score, in standard deviations of the unchanged photographs' scores, so
-  that methods of any unit can be compared;
-- places: the mean change of a photograph's place among the others, when it alone is altered, in percent of the
-  way from last to first;
+- move: the mean change of a photograph's score, in standard deviations of the unchanged photographs' scores,
+  so that methods of any unit can be compared;
+- places: the mean change of a photograph's place among the others, when it alone is altered, in percent of
+  the way from last to first;
 - order: Spearman's correlation of the scores before and after, when all are altered alike.
 """
 
@@ -107,11 +107,9 @@ def places_gained(before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"
     has its score of `after`; ties count half."""
     ordered, n = np.sort(before), len(before)
 
-    def below(values: np.ndarray, others_only: bool) -> np.ndarray:
+    def below(values: np.ndarray) -> np.ndarray:
         less, up_to = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
-        own_less, own_equal = before < values, before == values
-        if others_only:
-            less, up_to = less - own_less, up_to - own_less - own_equal
-        return np.asarray((less + up_to) / 2)
+        own_less, own_up_to = before < values, before <= values  # nobody is among the others
+        return np.asarray((less - own_less + up_to - own_up_to) / 2)
 
-    return 100 * (below(after, True) - below(before, True)) / max(n - 1, 1)
+    return np.asarray(100 * (below(after) - below(before)) / max(n - 1, 1))

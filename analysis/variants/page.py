@@ -1,5 +1,7 @@
-"""Everything about the altered photographs of one backbone, from the stored files: what page and command show."""
+"""Everything about the altered photographs of one backbone, from the stored files: what page and command
+show."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 
 from analysis.probing.heads import find_heads
 from analysis.probing.probes import ProbeFit, fit_probes, join_rows
+from analysis.results.markup import literal
 from analysis.results.methods import Metric
 from analysis.variants.directions import (
     N_PERMUTED,
@@ -21,7 +24,8 @@ from analysis.variants.directions import (
 from analysis.variants.moving import Move, moves_of
 from analysis.variants.reading import Reading, read_change
 from analysis.variants.scoring import score_by_all
-from analysis.variants.stored import Variants, open_variants
+from analysis.variants.stored import Variants, open_variants, variants_folder
+from store import open_features, open_targets
 from store.errors import MissingFileError, hinting
 from store.features import Features
 from store.prompts import Prompts, open_prompts
@@ -42,6 +46,7 @@ class StyleResults:
 
     backbone: str
     n_photographs: int
+    n_versions: int
     n_failed: int
     """Rows that failed."""
     readings: dict[str, dict[str, Reading]]
@@ -103,12 +108,13 @@ def study(
     scored = score_by_all(features, variants, targets, fits, heads, _fixed(folder, features))
     moves = [move for each in scored for move in moves_of(each, variants, n_boot=n_boot, seed=seed)]
     shares, cosines, kept = {}, {}, {}
+    n = len(variants.photograph_id)
     for fit in fits:
         found = _directions(fit, features, targets, variants, seed)
         if found is not None:
             shares[fit.output], cosines[fit.output], kept[fit.output] = found
     return StyleResults(
-        features.backbone, len(variants.photograph_id), int((~variants.ok).sum()),
+        features.backbone, n, len(variants.change) // n, int((~variants.ok).sum()),
         readings, moves, shares, cosines, kept,
     )  # fmt: skip
 
@@ -135,8 +141,8 @@ def content_labels(targets: Targets) -> dict[str, np.ndarray]:
 def _directions(
     fit: ProbeFit, features: Features, targets: Targets, variants: Variants, seed: int
 ) -> tuple[list[Share], dict[str, Metric], dict[str, float]] | None:
-    """Shares, cosines and what the space keeps; None where too few photographs are left that the probe did not
-    learn from."""
+    """Shares, cosines and what the space keeps; None where too few photographs are left that the probe did
+    not learn from."""
     train, test = fit.rows.train, fit.rows.test
     x, y = (values.astype(np.float64) for values in (features.read(fit.output, train), fit.rows.y[train, 0]))
     whitening = fit_whitening(x)
@@ -161,3 +167,33 @@ def _directions(
 def _fixed(folder: Path, features: Features) -> Prompts | None:
     path = folder / "prompts" / "paper_fixed" / features.path.name
     return open_prompts(path, {"backbone": features.backbone}) if path.exists() else None
+
+
+def study_all(
+    dataset_dir: Path | str, backbones: Sequence[str], n_boot: int = 1000, seed: int = 0
+) -> list[StyleResults]:
+    """What the altered photographs say about each of the backbones they went through (none named: all)."""
+    folder = Path(dataset_dir)
+    found = []
+    for path in sorted((variants_folder(folder) / "features").glob("*.h5")):
+        own = folder / "features" / path.name
+        if own.exists() and (not backbones or open_features(path).backbone in backbones):
+            found.append(study(folder, open_features(own), open_targets(folder / "targets.h5"), n_boot, seed))
+    return found
+
+
+def described(found: Sequence[StyleResults]) -> str:
+    """How many photographs were altered and what the directions are compared in, in Markdown."""
+    told = [f"{found[0].n_photographs:,} photographs, each in {found[0].n_versions} versions."]
+    told += [
+        f"{each.n_failed:,} rows failed with {literal(each.backbone)} and take no part."
+        for each in found
+        if each.n_failed
+    ]
+    told += [
+        f"Of {literal(f'{each.backbone}/{output}')} {kept['rank']:.0f} of {kept['dim']:.0f} components are "
+        f"compared; they hold {kept['held']:.0%} of the variance of the probe's scores on train."
+        for each in found
+        for output, kept in each.kept.items()
+    ]
+    return " ".join(told)

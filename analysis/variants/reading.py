@@ -1,14 +1,16 @@
 """How well a linear probe reads the strength of an alteration from features, on photographs it never saw.
 
-Ridge on all versions of some photographs, tested on all versions of others: R2 = 1 - sum (s - s')^2 / sum (s -
-mean s)^2, pooled over the photographs left out. Every version of a photograph is in one fold. alpha is chosen
-without the photographs left out, by leaving out one photograph of the others at a time, which has a closed form:
-with the hat matrix H of the fit on all, the residuals of a block b of rows when the fit does without them are
+Ridge on all versions of some photographs, tested on all versions of others: R2 = 1 - sum (s - s')^2 / sum (s
+- mean s)^2, pooled over the photographs left out. Every version of a photograph is in one fold. alpha is
+chosen without the photographs left out, by leaving out one photograph of the others at a time, which has a
+closed form: with the hat matrix H of the fit on all, the residuals of a block b of rows when the fit does
+without them are
 
     e_b = (I - H_bb)^-1 r_b,    H = 1/n + U diag(s^2 / (s^2 + alpha)) U',
 
-for centred features Z = U S V'. They are divided by their spread over the data set's own photographs: over the few that
-are altered, a feature that is silent on nearly all would be blown up for the one left out on which it speaks.
+for centred features Z = U S V'. They are divided by their spread over the data set's own photographs: over
+the few that are altered, a feature that is silent on nearly all would be blown up for the one left out on
+which it speaks.
 """
 
 from collections.abc import Sequence
@@ -93,8 +95,8 @@ def fit_by_groups(
     group_size: int,
     alphas: Float[np.ndarray, " n_alphas"],
 ) -> tuple[Float[np.ndarray, " dim"], float]:
-    """Weights and bias of the ridge fit whose alpha has the least error when groups of so many successive rows
-    are left out one at a time."""
+    """Weights and bias of the ridge fit whose alpha has the least error when groups of so many successive
+    rows are left out one at a time."""
     mean, centre = x.mean(axis=0), y.mean()
     u, s, vt = np.linalg.svd(x - mean, full_matrices=False)
     kept = s > 1e-7 * s[0]

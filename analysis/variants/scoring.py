@@ -27,7 +27,7 @@ def score_by_probe(fit: ProbeFit, variants: Variants) -> Scored:
 
 
 def score_by_head(head: Head, variants: Variants, targets: Targets) -> Scored:
-    """A head; one that was fitted on these photographs has seen its training images, and of another split any."""
+    """A head. One of this data set has seen its training images; if of another split, perhaps all."""
     score = _where_ok(head.score, variants, head.output, head.unit_norm)
     unseen = np.ones(len(variants.photograph_id), bool)
     if head.about.get("dataset") == targets.dataset:

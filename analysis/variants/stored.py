@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from store import IdentityError, open_features, open_targets
+from store.derived import load_derived
 from store.errors import hinting
 from store.features import Features
 from store.rows import align
-from store.shapes import Bool, Float, Int
+from store.shapes import Bool, Float, Int, UInt8
 from store.targets import Targets
 
 FOLDER = "style"
@@ -106,11 +107,7 @@ def join_variants(features: Features, targets: Targets) -> Variants:
         np.array([number[str(each)] for each in name[rows]]),
         targets.columns["change"][rows],
         np.asarray(targets.columns["strength"][rows], np.float64),
-        {
-            str(change): float(targets.provenance["unchanged_at"][str(change)])
-            for change in dict.fromkeys(targets.columns["change"].tolist())
-            if change
-        },
+        _unchanged_at(targets),
     )
 
 
@@ -131,3 +128,38 @@ def open_variants(dataset_dir: Path | str, features: Features) -> Variants | Non
         )
         raise hinting(error, "iaa style --overwrite")
     return join_variants(opened, open_targets(folder / "targets.h5"))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Small pictures of every version of a few photographs."""
+
+    photograph_id: np.ndarray
+    pixels: UInt8[np.ndarray, "n_shown n_versions height width 3"]
+    change: np.ndarray
+    """Alteration of each version; '' for the photograph as it is."""
+    strength: Float[np.ndarray, " n_versions"]
+    unchanged_at: dict[str, float]
+
+
+def open_pictures(dataset_dir: Path | str) -> Pictures | None:
+    """The pictures that were kept with the variants of a data set, or None where there are none."""
+    folder = variants_folder(dataset_dir)
+    if not (folder / "targets.h5").exists():
+        return None
+    targets = open_targets(folder / "targets.h5")
+    key = {"photographs": targets.provenance["photographs"], "images": targets.images}
+    kept = load_derived(folder / "derived" / "pictures.h5", key)
+    if kept is None:
+        return None
+    rows = slice(0, kept["pixels"].shape[1])
+    change, strength = (targets.columns[name][rows] for name in ("change", "strength"))
+    return Pictures(kept["photograph"], kept["pixels"], change, strength, _unchanged_at(targets))
+
+
+def _unchanged_at(targets: Targets) -> dict[str, float]:
+    """The strength at which nothing changes, per alteration in the order in which they were made."""
+    at = targets.provenance["unchanged_at"]
+    return {
+        str(name): float(at[str(name)]) for name in dict.fromkeys(targets.columns["change"].tolist()) if name
+    }

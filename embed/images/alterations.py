@@ -1,7 +1,8 @@
 """Graded alterations of photographs: what a photographer turns up and down, in families of known strength.
 
-Each family is monotone in one number and leaves the photograph as it is at its `identity`, to the bit. All take
-and give uint8 (height, width, 3) pixels in sRGB; light is linear where cameras and lamps are (exposure, cast).
+Each family is monotone in one number and leaves the photograph as it is at its `identity`, to the bit. All
+take and give uint8 (height, width, 3) pixels in sRGB; light is linear where cameras and lamps are
+(exposure, cast).
 """
 
 import io
@@ -17,7 +18,7 @@ from store.shapes import Float, UInt8
 Pixels = UInt8[np.ndarray, "height width 3"]
 
 VERSION = 1
-"""Part of what identifies vectors of altered photographs: other pixels for one strength are another version."""
+"""Part of what identifies altered photographs: other pixels for one strength are another version."""
 
 _LUMA = np.array([0.2126, 0.7152, 0.0722])
 _BLUR = 0.005
@@ -66,7 +67,7 @@ _LINEAR = _to_linear(np.arange(256) / 255)
 
 def _levels(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
     """Values of 0 to 255, rounded and clipped."""
-    return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8))
 
 
 def _brighter(factor: float) -> UInt8[np.ndarray, "256"]:
@@ -136,8 +137,7 @@ ALTERATIONS: dict[str, Alteration] = {
     "contrast": Alteration("doublings around the mean", (-1, -0.5, 0.5, 1), 0, _contrast),
     "saturation": Alteration("times the colour; 0 is grey", (0, 0.5, 1.5, 2), 1, _saturation),
     "sharpness": Alteration(
-        "below 0 blur of so many half percents of the shorter side, above 0 unsharp mask of so many times the "
-        "difference",
+        "below 0 blur by so many half percents of the shorter side, above 0 unsharp mask, so many times",
         (-2, -1, 1, 2),
         0,
         _sharpness,

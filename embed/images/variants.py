@@ -1,7 +1,8 @@
 """Photographs and their altered versions as one list of images, which goes through backbones like any other.
 
-A variant is no file: its bytes are an uncompressed picture (PPM) made in memory from the decoded photograph, so
-that its SHA-256 is that of its pixels. A photograph that cannot be read costs one failed row per variant.
+A variant is no file: its bytes are an uncompressed picture (PPM) made in memory from the decoded
+photograph, so that its SHA-256 is that of its pixels. A photograph that cannot be read costs one failed
+row per variant.
 """
 
 import functools
@@ -23,7 +24,8 @@ from store.digests import digest_of_strings
 from store.shapes import Int, UInt8
 
 MAX_SIDE = 1024
-"""Larger photographs are reduced to this before they are altered: no backbone sees more, and it takes seconds."""
+"""Larger photographs are reduced to this before they are altered: no backbone sees more, and it takes
+seconds."""
 UNCHANGED = "unchanged"
 _PHOTOGRAPHS_KEPT = 8
 
@@ -56,7 +58,7 @@ class Variant:
 
 
 @functools.lru_cache(_PHOTOGRAPHS_KEPT)
-def _photograph(file: ImageFile, exif_rotate: bool, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
+def _photograph(file: Any, exif_rotate: bool, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
     """A photograph decoded as the pipeline does, reduced to MAX_SIDE; kept while its variants are made."""
     data = read_bytes(file)
     pixels = turbo.decode_jpeg(data, exif_rotate, max_pixels)
@@ -107,9 +109,9 @@ def list_variants(
     """The list of the chosen photographs and their variants, photograph by photograph: first as it is, then
     family by family from the least strength to the greatest.
 
-    Columns: `photograph` (its id), `change` ('' for unchanged), `strength` (NaN for unchanged). `made` says how
-    they come about and what the photographs' files hold, which are read and hashed once (`on_read(1)` each);
-    it is part of the identity of what is embedded.
+    Columns: `photograph` (its id), `change` ('' for unchanged), `strength` (NaN for unchanged). `made`
+    says how they come about and what the photographs' files hold, which are read and hashed once
+    (`on_read(1)` each); it is part of the identity of what is embedded.
     """
     steps = [("", float("nan")), *((name, s) for name in changes for s in ALTERATIONS[name].strengths)]
     ids: list[str] = []

@@ -34,6 +34,15 @@ def probe(
     save_fit: Annotated[
         Literal["ridge", "ols"], typer.Option("--save-fit", help="Which of the two --save keeps.")
     ] = "ridge",
+    apply_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--apply-to",
+            metavar="DATASET",
+            help="Instead: apply the probe of all rated photographs to this data set, and its probe to this "
+            "one; all: to every one that shares a backbone (repeatable).",
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,
@@ -42,8 +51,15 @@ def probe(
 ) -> None:
     """Linear probes: OLS (the paper) and ridge (alpha chosen on train) on every output, measured on test.
 
-    Example: iaa probe -d mine --output pooled --save my-taste
+    Example: iaa probe -d mine --output pooled --save my-taste; iaa probe -d mine --apply-to theirs
     """
+    if apply_to:
+        from iaa.library.transfer import apply_probes
+
+        layout = options.choose_layout(dataset, data)
+        applied = apply_probes(layout, apply_to, backbone, output, seed, n_boot)
+        answer(as_json, applied.to_dict(), applied.table(), notes=applied.notes)
+        return
     from iaa.library.probing import fit_probes
 
     layout = options.choose_layout(dataset, data)

@@ -23,8 +23,8 @@ def style(
         typer.Option(
             "--change",
             "-c",
-            help="These alterations alone (repeatable): exposure, contrast, saturation, sharpness, noise, jpeg, "
-            "crop, tilt, cast. Default: all.",
+            help="These alterations alone (repeatable): exposure, contrast, saturation, sharpness, noise, "
+            "jpeg, crop, tilt, cast. Default: all.",
         ),
     ] = None,
     weights: options.Weights = None,
@@ -41,10 +41,10 @@ def style(
     """Style or content? Photographs altered step by step in memory: what features, scores and probes notice.
 
     Each is made darker and brighter, flatter, greyer, softer, noisier and so on, 37 versions in all, which go
-    through the backbones of the data set and are kept in DATA/DATASET/style. Then: how well each alteration can
-    be read from the features, how far it moves each score and each order, and whether the direction of each
-    probe lies along style or along content. Stop it at any time; the same command goes on. iaa report shows it
-    as a page. What the numbers mean: docs/style.md.
+    through the backbones of the data set and are kept in DATA/DATASET/style. Then: how well each alteration
+    can be read from the features, how far it moves each score and each order, and whether the direction of
+    each probe lies along style or along content. Stop it at any time; the same command goes on. iaa report
+    shows it as a page. What the numbers mean: docs/style.md.
 
     Example: iaa style -d mine
     """

@@ -1,4 +1,4 @@
-"""Style or content: altered photographs through the backbones, and what that says about features and scores."""
+"""Style or content: altered photographs through the backbones, and what becomes of features and scores."""
 
 import time
 from collections.abc import Sequence
@@ -113,7 +113,8 @@ def study_style(
     """Alter photographs of a data set in memory, put them through its backbones, and measure.
 
     What is made stays in DATA/DATASET/style; the same call again goes on where it was stopped, and only
-    measures where all is there. With `how.overwrite`, variants of other photographs or alterations are replaced.
+    measures where all is there. With `how.overwrite`, variants of other photographs or alterations are
+    replaced.
 
     Raises UsageError for unknown alterations, or where others are there; as `embed` for the run itself.
     """
@@ -141,7 +142,7 @@ def make_variants(
     progress: Progress | None = None,
     say: Say = log,
 ) -> Embedded | None:
-    """The altered photographs' features, one file per backbone below DATA/DATASET/style, and what each row is;
+    """The altered photographs' features, a file per backbone below DATA/DATASET/style, and what each row is;
     None where every file is there. Says what it takes before it begins."""
     from embed.images.datasets import build_table, load_config
     from embed.images.variants import choose_photographs, list_variants
@@ -249,6 +250,7 @@ def _keep_pictures(there: Layout, variants: "ImageTable", n_changes: int) -> Non
     from PIL import Image, ImageOps
 
     from embed.images.decode import ImageError
+    from embed.images.variants import VariantSource
 
     path, key = (
         there.derived / "pictures.h5",
@@ -258,13 +260,15 @@ def _keep_pictures(there: Layout, variants: "ImageTable", n_changes: int) -> Non
         with SealedFile(path) as file:
             if file.identity == key:
                 return
+    source = variants.source
+    assert isinstance(source, VariantSource)
     shown: list[np.ndarray] = []
     ids: list[str] = []
     names = list(dict.fromkeys(variants.columns["photograph"].tolist()))
     for name in names:
         rows = np.flatnonzero(variants.columns["photograph"] == name)
         try:
-            some = [Image.fromarray(variants.source.at(str(variants.path[r])).pixels()) for r in rows]  # type: ignore[union-attr]
+            some = [Image.fromarray(source.at(str(variants.path[row])).pixels()) for row in rows]
         except ImageError:
             continue
         shown.append(np.stack([np.asarray(ImageOps.pad(each, _BOX, color="white")) for each in some]))
