@@ -1,7 +1,7 @@
 """Does an aesthetic direction lie along style or along content?
 
 Features are standardised and whitened: t = sqrt(n) V_r' Z' / S_r for Z = U S V' of the n training photographs,
-with as many components r as hold 95 % of their variance, and at most n / 10. There every component varies by 1,
+with as many components r as hold 99 % of their variance, and at most n / 10. There every component varies by 1,
 so a direction's squared length is what it explains of a score's variance. With more components the sample's
 own correlations would turn directions apart that are one: squared cosines shrink by about r / n. A probe's
 score is u't, as far as it lies in these components, with
@@ -37,7 +37,7 @@ from analysis.results.methods import Metric
 from analysis.variants.stored import Variants
 from store.shapes import Bool, Float, Int
 
-KEPT_VARIANCE = 0.95
+KEPT_VARIANCE = 0.99
 PHOTOGRAPHS_PER_COMPONENT = 10
 N_PERMUTED = 999
 MIN_PER_LABEL = 5

@@ -56,6 +56,8 @@ class StyleResults:
     """By output: how much of the ridge probe's direction lies along what."""
     cosines: dict[str, dict[str, Metric]]
     """By output and alteration: cosine of the probe's direction with the alteration's."""
+    fitted: list[str]
+    """Outputs on which a probe was fitted."""
     kept: dict[str, dict[str, float]]
     """By output: rank of the whitened space, and the share of the probe's variance on train within it."""
 
@@ -115,7 +117,7 @@ def study(
             shares[fit.output], cosines[fit.output], kept[fit.output] = found
     return StyleResults(
         features.backbone, n, len(variants.change) // n, int((~variants.ok).sum()),
-        readings, moves, shares, cosines, kept,
+        readings, moves, shares, cosines, [fit.output for fit in fits], kept,
     )  # fmt: skip
 
 
@@ -195,5 +197,12 @@ def described(found: Sequence[StyleResults]) -> str:
         f"compared; they hold {kept['held']:.0%} of the variance of the probe's scores on train."
         for each in found
         for output, kept in each.kept.items()
+    ]
+    told += [
+        f"Of {literal(f'{each.backbone}/{output}')} no direction is compared: it has too few components, or too "
+        "few photographs are left that the probe did not learn from."
+        for each in found
+        for output in each.fitted
+        if output not in each.kept
     ]
     return " ".join(told)

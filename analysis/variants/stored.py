@@ -132,10 +132,10 @@ def open_variants(dataset_dir: Path | str, features: Features) -> Variants | Non
 
 @dataclass(frozen=True)
 class Pictures:
-    """Small pictures of every version of a few photographs."""
+    """Small pictures of every version of one photograph."""
 
-    photograph_id: np.ndarray
-    pixels: UInt8[np.ndarray, "n_shown n_versions height width 3"]
+    photograph_id: str
+    pixels: UInt8[np.ndarray, "n_versions height width 3"]
     change: np.ndarray
     """Alteration of each version; '' for the photograph as it is."""
     strength: Float[np.ndarray, " n_versions"]
@@ -152,9 +152,9 @@ def open_pictures(dataset_dir: Path | str) -> Pictures | None:
     kept = load_derived(folder / "derived" / "pictures.h5", key)
     if kept is None:
         return None
-    rows = slice(0, kept["pixels"].shape[1])
+    rows = slice(0, len(kept["pixels"]))
     change, strength = (targets.columns[name][rows] for name in ("change", "strength"))
-    return Pictures(kept["photograph"], kept["pixels"], change, strength, _unchanged_at(targets))
+    return Pictures(str(kept["photograph"][0]), kept["pixels"], change, strength, _unchanged_at(targets))
 
 
 def _unchanged_at(targets: Targets) -> dict[str, float]:

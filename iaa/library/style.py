@@ -15,9 +15,8 @@ from iaa.library.progress import Progress, Say, log, show_progress
 from iaa.library.results import metric_text
 from iaa.library.table import Table
 from store import IdentityError, MissingFileError, open_features, open_targets, write_targets
-from store.derived import save_derived
+from store.derived import load_derived, save_derived
 from store.errors import did_you_mean, hinting
-from store.sealed import SealedFile
 
 if TYPE_CHECKING:
     from analysis.variants.page import StyleResults
@@ -26,9 +25,8 @@ if TYPE_CHECKING:
 
 N_PHOTOGRAPHS = 128
 """Photographs altered unless told otherwise: with 37 versions each, minutes on two cores."""
-N_PICTURES = 3
-"""Photographs of which the page shows every version."""
 _BOX = (160, 120)
+"""Pictures on the page are no larger."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,8 @@ def make_variants(
         {"images": variants.digest, "photographs": variants.made["photographs"]},
         variants.made,
     )
-    _keep_pictures(there, variants, len(names))
+    n_steps = len(variants) // len(rows)
+    _keep_pictures(there, variants, n_steps)
     missing = [name for name in backbones if how.overwrite or not _is_made(layout, variants, name)]
     if not missing:
         return None
@@ -178,7 +177,6 @@ def make_variants(
         overwrite=how.overwrite,
         crash_folder=how.crash_folder,
     )
-    n_steps = len(variants) // len(rows)
     say(
         f"{len(rows):,} of {len(table):,} photographs of {layout.dataset}, {n_steps} versions of each: "
         f"{len(variants):,} rows by {', '.join(missing)}"
@@ -245,44 +243,29 @@ def _is_made(layout: Layout, variants: "ImageTable", backbone: str) -> bool:
         return False
 
 
-def _keep_pictures(there: Layout, variants: "ImageTable", n_changes: int) -> None:
-    """Every version of a few photographs, small, for the page; one that cannot be read is left out."""
+def _keep_pictures(there: Layout, variants: "ImageTable", n_steps: int) -> None:
+    """Every version of the first photograph that can be read, small, for the page."""
     from PIL import Image, ImageOps
 
     from embed.images.decode import ImageError
     from embed.images.variants import VariantSource
 
-    path, key = (
-        there.derived / "pictures.h5",
-        {"photographs": variants.made["photographs"], "images": variants.digest},
-    )
-    if path.exists():
-        with SealedFile(path) as file:
-            if file.identity == key:
-                return
-    source = variants.source
+    path = there.derived / "pictures.h5"
+    key = {"photographs": variants.made["photographs"], "images": variants.digest}
+    source, names = variants.source, variants.columns["photograph"]
     assert isinstance(source, VariantSource)
-    shown: list[np.ndarray] = []
-    ids: list[str] = []
-    names = list(dict.fromkeys(variants.columns["photograph"].tolist()))
-    for name in names:
-        rows = np.flatnonzero(variants.columns["photograph"] == name)
+    if load_derived(path, key) is not None:
+        return
+    for first in range(0, len(variants), n_steps):
         try:
-            some = [Image.fromarray(source.at(str(variants.path[row])).pixels()) for row in rows]
+            whole = source.at(str(variants.path[first])).pixels()
         except ImageError:
             continue
-        shown.append(np.stack([np.asarray(ImageOps.pad(each, _BOX, color="white")) for each in some]))
-        ids.append(name)
-        if len(ids) == N_PICTURES:
-            break
-    if shown:
-        first = np.flatnonzero(variants.columns["photograph"] == ids[0])
-        arrays = {
-            "photograph": np.array(ids),
-            "pixels": np.stack(shown),
-            "row": first - first[0],
-        }
-        save_derived(path, arrays, key)
+        size = ImageOps.contain(Image.fromarray(whole), _BOX).size
+        rows = range(first, first + n_steps)
+        shown = [Image.fromarray(source.at(str(variants.path[row])).pixels()).resize(size) for row in rows]
+        save_derived(path, {"photograph": names[first : first + 1], "pixels": np.stack(shown)}, key)
+        return
 
 
 def _seconds_per_row(variants: "ImageTable", loaded: "list[Backbone]", options: Any, n_steps: int) -> float:
