@@ -19,6 +19,7 @@ rank: The photographs from best to worst: by a head, by words, or by a prompt se
 search: Search a library by words, or for images like one of its own or any other.
 groups: Photographs that belong together: exact copies, near-duplicates, bursts, brackets, panoramas.
 info: Say what a stored file is: kind, arrays, identity, provenance, digest, failed rows.
+status: Say how far runs are: parts done, failures, rate, time left, and who is at work.
 verify: Read every stored byte and compare it with its digest; exit code 1 if anything is damaged.
 report: Run the notebooks on what has been embedded and write pages under DATA/DATASET/report/.
 """
@@ -36,7 +37,7 @@ xmp: Stars from other photo programs, and for them: sidecars. Photographs are ne
 LINES = dict(line.split(": ", 1) for line in (COMMANDS + GROUPS).split("\n") if line)
 MODULES = {verb: verb for verb in LINES} | {
     "serve": "open", "export": "exchange", "import": "exchange", "search": "rank", "info": "store",
-    "verify": "store", "dataset": "datasets", "backbone": "backbones", "head": "heads",
+    "status": "store", "verify": "store", "dataset": "datasets", "backbone": "backbones", "head": "heads",
 }  # fmt: skip
 """Which module of this folder has the verb."""
 

@@ -24,6 +24,7 @@ EXTRAS = {
     "raw": ["rawpy"],
     "transformers": ["transformers"],
     "xmp": ["lxml"],
+    "lance": ["lance"],
     "web": ["fastapi", "orjson", "uvicorn"],
 }
 """Packages as they are imported, by the extra that brings them."""
