@@ -1,10 +1,10 @@
 """Does an aesthetic direction lie along style or along content?
 
-Features are standardised and whitened: t = sqrt(n) V_r' Z' / S_r for Z = U S V' of the n training photographs,
-with as many components r as hold 99 % of their variance, and at most n / 10. There every component varies by 1,
-so a direction's squared length is what it explains of a score's variance. With more components the sample's
-own correlations would turn directions apart that are one: squared cosines shrink by about r / n. A probe's
-score is u't, as far as it lies in these components, with
+Features are standardised and whitened: t = sqrt(n) V_r' Z' / S_r for Z = U S V' of the n training
+photographs, with as many components r as hold 99 % of their variance, and at most n / 10. There every
+component varies by 1, so a direction's squared length is what it explains of a score's variance. With more
+components the sample's own correlations would turn directions apart that are one: squared cosines shrink by
+about r / n. A probe's score is u't, as far as it lies in these components, with
 
     u_j = v_j' w S_j / sqrt(n)      (w: its weights for standardised features),
 

@@ -199,8 +199,8 @@ def described(found: Sequence[StyleResults]) -> str:
         for output, kept in each.kept.items()
     ]
     told += [
-        f"Of {literal(f'{each.backbone}/{output}')} no direction is compared: it has too few components, or too "
-        "few photographs are left that the probe did not learn from."
+        f"Of {literal(f'{each.backbone}/{output}')} no direction is compared: it has too few components, or "
+        "too few photographs are left that the probe did not learn from."
         for each in found
         for output in each.fitted
         if output not in each.kept

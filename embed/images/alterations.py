@@ -22,7 +22,7 @@ VERSION = 1
 
 _LUMA = np.array([0.2126, 0.7152, 0.0722])
 _BLUR = 0.005
-"""Standard deviation of the blur at strength 1, as a share of the shorter side."""
+"""Standard deviation of the blur at strength 1, as a share of the shorter side, and at least a pixel."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _saturation(pixels: Pixels, share: float, seed: int) -> Pixels:
 
 
 def _sharpness(pixels: Pixels, strength: float, seed: int) -> Pixels:
-    image, radius = Image.fromarray(pixels), _BLUR * min(pixels.shape[:2])
+    image, radius = Image.fromarray(pixels), max(1.0, _BLUR * min(pixels.shape[:2]))
     if strength < 0:
         return np.asarray(image.filter(ImageFilter.GaussianBlur(radius * -strength)))
     return np.asarray(image.filter(ImageFilter.UnsharpMask(radius, round(100 * strength), 0)))

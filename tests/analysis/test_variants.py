@@ -73,7 +73,8 @@ def make_world(folder, liked, failed=(), **identity):
     write_rows(folder / "features" / "planted.h5", image_id, hidden @ basis)
     ids, photograph, change, strength, rows = [], [], [], [], []
     for i in np.flatnonzero(split == "test"):
-        steps = [("", np.nan), *((c, s) for c, all_of in STRENGTHS.items() for s in all_of if s != AT_REST[c])]
+        altered = [(c, s) for c, strengths in STRENGTHS.items() for s in strengths if s != AT_REST[c]]
+        steps = [("", np.nan), *altered]
         for name, value in steps:
             ids.append(f"{name}{value:+g}/{image_id[i]}")
             photograph.append(image_id[i])
@@ -112,7 +113,8 @@ def loves_content(tmp_path_factory):
 
 
 def studied(folder):
-    return study(folder, open_features(folder / "features" / "planted.h5"), open_targets(folder / "targets.h5"), 60)
+    features = open_features(folder / "features" / "planted.h5")
+    return study(folder, features, open_targets(folder / "targets.h5"), 60)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def of_content(loves_content):
 
 def test_alterations_that_move_a_feature_are_read_and_one_that_moves_none_is_not(of_style):
     r2 = {change: reading.r2 for change, reading in of_style.readings["out"].items()}
-    # light is +-2 on a factor of spread 1: a line reads 8/3 / (8/3 + 1) of its variance from that factor alone
+    # light is +-2 on a factor of spread 1: a line reads 8/3 / (8/3 + 1) of its variance from that alone
     assert 0.6 < r2["light"].value < 0.85
     assert r2["light"].low < r2["light"].value < r2["light"].high
     assert r2["unseen"].value < 0.05
@@ -151,7 +153,7 @@ def test_the_direction_lies_where_the_ratings_are(of_style, of_content):
     assert style.share.value > 0.9 and style.p_value < 0.01
     assert content.share.value < 0.1 and content.p_value > 0.1
     style, content, *_, both = of_content.shares["out"]
-    # 30 photographs per content and 20 components: noise turns the means to about 3 / (3 + 17 / 30) of 1 - 20 / 360
+    # of 30 photographs per content: noise in 20 components turns the means, to about 3 / (3 + 17 / 30)
     assert content.share.value > 0.65 and content.p_value < 0.01 and content.n_directions == N_CONTENT - 1
     assert style.share.value < 0.1 and style.p_value > 0.1
     assert both.what == "both: style and 4 clusters" and both.measured > 0.65
@@ -255,11 +257,12 @@ def test_a_method_is_measured_on_what_it_was_not_fitted_on(loves_style):
 
 def test_whitened_photographs_vary_by_one_and_probes_keep_their_variance(rng):
     x = rng.normal(size=(80, 6)) @ rng.normal(size=(6, 6)) + 3
-    whitening = fit_whitening(x, kept=1.0 - 1e-12)
+    whitening = fit_whitening(x, kept=1.0 - 1e-12)  # 80 photographs allow 8 components
     points = whitening.points(x)
     np.testing.assert_allclose(points.T @ points / 80, np.eye(6), atol=1e-9)
     weights = rng.normal(size=6)
-    np.testing.assert_allclose(points @ whitening.probe(weights), x @ weights - (x @ weights).mean(), atol=1e-9)
+    score = x @ weights
+    np.testing.assert_allclose(points @ whitening.probe(weights), score - score.mean(), atol=1e-9)
     np.testing.assert_allclose(whitening.differences(x[0] - x[1]), points[0] - points[1], atol=1e-9)
     from sklearn.linear_model import Ridge
 
@@ -274,9 +277,11 @@ def test_random_directions_hold_what_the_law_says(rng):
     u = rng.normal(size=rank)
     shares = [float(share_in(span(rng.normal(size=(k, rank))), u)) for _ in range(800)]
     directions = np.eye(rank)[:k]
-    (found, *_) = shares_of(u, rng.normal(size=(rank, 50)), np.tile(directions, (6, 1, 1)), np.zeros((6, rank)), {}, 20)
+    slopes, unlearned = np.tile(directions, (6, 1, 1)), rng.normal(size=(rank, 50))
+    (found,) = shares_of(u, unlearned, slopes, np.zeros((6, rank)), {}, 20)
     assert found.random.value == pytest.approx(np.mean(shares), abs=0.02)
-    assert [found.random.low, found.random.high] == pytest.approx(np.quantile(shares, [0.025, 0.975]), abs=0.04)
+    ends = np.quantile(shares, [0.025, 0.975])
+    assert [found.random.low, found.random.high] == pytest.approx(ends, abs=0.04)
     assert found.measured == pytest.approx((u[:k] ** 2).sum() / (u**2).sum())
 
 
