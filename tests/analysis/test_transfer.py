@@ -32,7 +32,7 @@ def make(root, name, taste, seed, shared=0, rated=True, **identity):
     write_sealed(
         root / name / "features" / "planted.h5",
         FEATURES_SCHEMA,
-        {"backbone": "planted", "weights_sha256": "w", "precision": "float32", "outputs": {"out": DIM}, **identity},
+        {"backbone": "planted", "weights_sha256": "w", "outputs": {"out": DIM}, **identity},
         {},
         {
             "image_id": ids, "status": np.ones(N, np.uint8), "failures/row": np.zeros(0, np.int64),
