@@ -35,7 +35,8 @@ class Variant:
     """One photograph at one strength of one family; '' for the photograph as it is. It can be read like a
     file."""
 
-    photograph: ImageFile
+    photograph: Any
+    """Its file, an ImageFile that can be hashed, as those of all sources can."""
     change: str
     strength: float
     seed: int
