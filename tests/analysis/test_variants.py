@@ -18,7 +18,13 @@ from analysis.variants.directions import (
 )
 from analysis.variants.moving import Scored, measure_moves, moves_of, places_gained
 from analysis.variants.page import study
-from analysis.variants.reading import balanced_folds, fit_by_groups, predict_left_out, r2_over_photographs
+from analysis.variants.reading import (
+    balanced_folds,
+    fit_by_groups,
+    left_out_error,
+    predict_left_out,
+    r2_over_photographs,
+)
 from analysis.variants.stored import open_variants
 from store import IdentityError, Targets, open_features, open_targets, write_targets
 from store.errors import MissingFileError
@@ -205,6 +211,10 @@ def test_leaving_groups_out_equals_fitting_without_them(rng):
             out = slice(start, start + size)
             wrong += float(((np.hstack([x[out], np.ones((size, 1))]) @ solved - y[out]) ** 2).sum())
         errors.append(wrong / 30)
+    u, s, _ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    u, s, centred = u[:, s > 1e-9], s[s > 1e-9], y - y.mean()
+    found = [left_out_error(u, s, u.T @ centred, centred, size, alpha) for alpha in alphas]
+    np.testing.assert_allclose(found, errors, rtol=1e-9)
     best = alphas[int(np.argmin(errors))]
     weights, bias = fit_by_groups(x, y, size, alphas)
     a = np.hstack([x, np.ones((30, 1))])
