@@ -263,15 +263,11 @@ def _keep_pictures(there: Layout, variants: "ImageTable", n_steps: int) -> None:
             continue
         size = ImageOps.contain(Image.fromarray(whole), _BOX).size
         rows = range(first, first + n_steps)
-        shown = [Image.fromarray(source.at(str(variants.path[row])).pixels()).resize(size) for row in rows]
-        save_derived(
-            path,
-            {
-                "photograph": names[first : first + 1],
-                "pixels": np.stack([np.asarray(each) for each in shown]),
-            },
-            key,
-        )
+        shown = [
+            np.asarray(Image.fromarray(source.at(str(variants.path[row])).pixels()).resize(size))
+            for row in rows
+        ]
+        save_derived(path, {"photograph": names[first : first + 1], "pixels": np.stack(shown)}, key)
         return
 
 
