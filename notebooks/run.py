@@ -25,8 +25,8 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from analysis.results.methods import REPORT_VARIABLE
 from store.durable import whole_file
+from store.file_names import RATERS_FILE
 from store.json_files import read_json
-from store.raters import FILE_NAME as RATERS_FILE
 
 FOLDER = Path(__file__).resolve().parent
 SYNTHETIC = (

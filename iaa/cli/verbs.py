@@ -14,6 +14,7 @@ finetune: Fine-tune backbones on the votes of the training images (the paper's s
 export: Write a feature file as Parquet, CSV, safetensors, or npy and Parquet in clip-retrieval's layout.
 import: Take over vectors that another program has made; the file says that they are imported.
 probe: Linear probes: OLS (the paper) and ridge on every output, measured on photographs they did not see.
+style: Style or content? Photographs altered step by step in memory: what features, scores and probes notice.
 rank: The photographs from best to worst: by a head, by words, or by a prompt set. Ratings are not needed.
 search: Search a library by words, or for images like one of its own or any other.
 groups: Photographs that belong together: exact copies, near-duplicates, bursts, brackets, panoramas.

@@ -21,6 +21,7 @@ from store.shards import SHARD_ABOVE
 from store.system import n_cores
 
 if TYPE_CHECKING:
+    from embed.backbones.loading import Backbone
     from embed.images.datasets import DatasetConfig, ImageTable
     from embed.options import Options
     from embed.pipeline import Outcome
@@ -284,7 +285,9 @@ def embed(
         }
         embedded = Embedded([outcome for outcome, _ in found], used, {})
     else:
-        embedded = _run(layout, table, names, options, how, update, progress or show_progress, say, on_rows)
+        embedded = run_pipeline(
+            layout, table, names, options, how, update, progress or show_progress, say, on_rows
+        )
         note_finished(layout.finished, table, embedded.outcomes, *asked)
     entry = {"command": "embed", "backbones": names, "n_new": embedded.n_new, **embedded.how}
     worker = {"worker": "worker {}/{}".format(*how.worker)} if how.worker else {}
@@ -292,7 +295,7 @@ def embed(
     return embedded
 
 
-def _run(
+def run_pipeline(
     layout: Layout,
     table: "ImageTable",
     names: Sequence[str],
@@ -301,9 +304,11 @@ def _run(
     update: bool,
     progress: Progress,
     say: Say,
-    on_rows: OnRows | None,
+    on_rows: OnRows | None = None,
+    on_loaded: "Callable[[list[Backbone]], None] | None" = None,
 ) -> Embedded:
-    """The run itself: backbones loaded, batches as an unfinished run has them, a bar."""
+    """The run itself: backbones loaded, batches as an unfinished run has them, a bar. `on_loaded` is called
+    with the backbones before anything is embedded."""
     from embed.batching import largest_batch
     from embed.options import Timings
     from embed.pipeline import embed_images, feature_path, rows_per_part
@@ -319,6 +324,8 @@ def _run(
         made = begun_by(feature_path(folders[0], backbone.id)) if folders else ""
         made = made or ("" if how.overwrite else made_by(path)) or begun_by(path)
         engines[backbone.id] = choose_engine(backbone, how.engine, made, say)
+    if on_loaded is not None:
+        on_loaded(loaded)
     n_batch = how.batch_size or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
     options = replace(options, batch_size=n_batch)
     n_part = rows_per_part(layout.features, names, len(table), n_batch, how.shard_above)[names[0]]
