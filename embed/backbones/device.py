@@ -1,6 +1,5 @@
 """Which device computes, and what to call it."""
 
-
 import torch
 from threadpoolctl import threadpool_limits
 

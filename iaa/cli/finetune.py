@@ -1,8 +1,6 @@
 """`iaa finetune`: a backbone trained end to end on the votes; its predictions go back into the store."""
 
-import inspect
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,26 +11,8 @@ from iaa.cli.console import answer, note, progress
 verbs = typer.Typer()
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each setting of `finetune.settings` that it does not take by itself;
-    what is not typed is None, as in the preset."""
-    signature = inspect.signature(command)
-    own = {name: each for name, each in signature.parameters.items() if each.kind is not each.VAR_KEYWORD}
-    hints = get_type_hints(command, include_extras=True)
-    for name, (kind, meaning) in meanings().items():
-        if name not in own:
-            flags = [f"--{name.replace('_', '-')}"] if kind is bool else []
-            hints[name] = Annotated[kind | None, typer.Option(*flags, help=meaning)]
-            own[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
-    parameters = [each.replace(annotation=hints[name]) for name, each in own.items()]
-
-    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = hints
-    return command
-
-
 @verbs.command("finetune")
-@with_settings
+@options.with_settings(meanings())
 def finetune(
     context: typer.Context,
     dataset: options.Dataset = None,

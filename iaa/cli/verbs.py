@@ -16,6 +16,7 @@ import: Take over vectors that another program has made; the file says that they
 probe: Linear probes: OLS (the paper) and ridge (alpha chosen on train) on every output, measured on test.
 rank: The photographs from best to worst: by a head, by words, or by a prompt set. Ratings are not needed.
 search: Search a library by words, or for images like one of its own or any other.
+paint: Pictures from prompts, as in the paper's Figure 4: a subject, adjectives or a head, side by side.
 groups: Photographs that belong together: exact copies, near-duplicates, bursts, brackets, panoramas.
 info: Say what a stored file is: kind, arrays, identity, provenance, digest, failed rows.
 verify: Read every stored byte and compare it with its digest; exit code 1 if anything is damaged.
