@@ -30,7 +30,9 @@ def named_by_user(spec: BackboneSpec) -> bool:
     return family(spec.library).named_by_user(spec)
 
 
-def build_architecture(spec: BackboneSpec, device: torch.device | str = "cpu") -> tuple[nn.Module, Transform]:
+def build_architecture(
+    spec: BackboneSpec, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, Transform]:
     """The model, its weights not yet set, and the library's evaluation transform for its weights.
 
     Only for loading all weights into it afterwards: most tensors are memory as it was found. The

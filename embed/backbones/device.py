@@ -1,5 +1,6 @@
 """Which device computes, and what to call it."""
 
+
 import torch
 from threadpoolctl import threadpool_limits
 

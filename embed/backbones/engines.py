@@ -281,7 +281,9 @@ def _runner(model: bytes) -> Callable[[Any], list[Any]]:
     return run
 
 
-def largest_difference(backbone: "Backbone", run: Callable[[Any], list[Any]], names: Sequence[str]) -> float:
+def largest_difference(
+    backbone: "Backbone", run: Callable[[Any], list[Any]], names: Sequence[str]
+) -> float:
     """The largest difference from torch over pictures and outputs, as a share of a vector's length; infinite
     for other shapes or what is no number."""
     worst = 0.0

@@ -154,7 +154,9 @@ class Backbone:
             outputs = image_outputs(self.model, images)
         return {name: output.float() for name, output in outputs.items()}
 
-    def tokenize(self, texts: Sequence[str], context_length: int | None = None) -> Int[Tensor, "b n_tokens"]:
+    def tokenize(
+        self, texts: Sequence[str], context_length: int | None = None
+    ) -> Int[Tensor, "b n_tokens"]:
         """The texts as token ids, padded to the context length; one that does not fit is an error.
 
         The libraries' tokenizers cut long texts in silence.
@@ -191,7 +193,9 @@ class Backbone:
         """The smallest context length that gives all these texts the same vectors as the full one."""
         return max(self.contexts_needed(texts))
 
-    def encode_texts(self, texts: Sequence[str], context_length: int | None = None) -> Float[Tensor, "b dim"]:
+    def encode_texts(
+        self, texts: Sequence[str], context_length: int | None = None
+    ) -> Float[Tensor, "b dim"]:
         """The joint-space vectors of texts, raw float32, on the backbone's device.
 
         A `context_length` below the tower's own is faster; towers for which it would change the

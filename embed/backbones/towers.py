@@ -12,7 +12,9 @@ from embed.backbones.spec import BackboneError
 from store.shapes import Float, Int
 
 
-def image_outputs(model: Model, images: Float[Tensor, "b 3 h w"]) -> dict[str, Float[Tensor, "b _"]]:
+def image_outputs(
+    model: Model, images: Float[Tensor, "b 3 h w"]
+) -> dict[str, Float[Tensor, "b _"]]:
     """All named outputs of a batch of normalised images, raw (never unit length), from one pass.
 
     `embedding` is in the space of texts; `pre_projection` or `pooled` is what its projection is applied to.
@@ -38,7 +40,9 @@ def text_is_causal(model: Model) -> bool:
     return _texts(model).is_causal(model)
 
 
-def text_embedding(model: Model, tokens: Int[Tensor, "b n_tokens"]) -> Float[Tensor, "b dim"]:
+def text_embedding(
+    model: Model, tokens: Int[Tensor, "b n_tokens"]
+) -> Float[Tensor, "b dim"]:
     """The joint-space vectors of tokenised texts, raw. Causal towers take any length that fits.
 
     Raises ValueError where fewer tokens than the tower reads would give other vectors.

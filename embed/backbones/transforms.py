@@ -54,7 +54,9 @@ class Recipe:
     @property
     def geometry(self) -> Geometry:
         """Everything but mean, std and to_rgb, which do not move the pixels of an RGB image."""
-        return Geometry(self.resize, self.interpolation, self.antialias, self.crop, self.crop_mode)
+        return Geometry(
+            self.resize, self.interpolation, self.antialias, self.crop, self.crop_mode
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain JSON values."""

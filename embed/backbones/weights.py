@@ -97,7 +97,9 @@ def local_weights(spec: BackboneSpec, weights: Path | None = None) -> WeightsFil
 def library_versions(spec: BackboneSpec) -> dict[str, str]:
     """Version of every library on which vectors of a backbone depend, by its short name."""
     packages = _VERSIONS_OF | dict(family(spec.library).packages)
-    return {name: importlib.metadata.version(package) for name, package in sorted(packages.items())}
+    return {
+        name: importlib.metadata.version(package) for name, package in sorted(packages.items())
+    }
 
 
 def backbone_availability(spec: BackboneSpec) -> tuple[bool, str]:

@@ -33,6 +33,9 @@ class Frequencies(Canvas):
     A step then moves coarse forms as readily as fine ones; steps on pixels give noise.
     """
 
+    scale: Tensor
+    colours: Tensor
+
     def __init__(self, height: int, width: int, start: "Float[Tensor, '3 h w'] | torch.Generator") -> None:
         super().__init__()
         self.size = height, width
@@ -64,8 +67,9 @@ class Latents(Canvas):
         super().__init__()
         self._decode = (decoder.requires_grad_(False).eval(),)  # in a tuple: not this module's own
         shape = (1, N_LATENTS, height // LATENT_EDGE, width // LATENT_EDGE)
-        noise = isinstance(start, torch.Generator)
-        self.latents = nn.Parameter(torch.randn(shape, generator=start) if noise else start.clone())
+        if isinstance(start, torch.Generator):
+            start = torch.randn(shape, generator=start)
+        self.latents = nn.Parameter(start.clone())
 
     def forward(self) -> Float[Tensor, "3 h w"]:
         """The picture, RGB in 0 to 1."""

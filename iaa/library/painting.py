@@ -384,7 +384,7 @@ def _begin_with(
         height, width = pixels.shape[:2]
         about["photograph"] = {"file": Path(photograph).name, "sha256": sha256}
     chosen = make_settings({**settings, "height": height, "width": width})
-    models = []
+    models: list[Any] = []
     for kind, file in (("decoder", decoder), ("encoder", encoder or _beside(decoder, photograph))):
         if file is None:
             models.append(None)
@@ -430,10 +430,10 @@ def _read_photograph(file: Path, size: str | int | None, step: int) -> tuple[np.
             "cut-outs would see little of it. Crop it first"
         )
     asked = _size(size)
-    if asked is None or asked[0] == asked[1]:
-        edge = asked[0] if asked else 256
-        scale = edge / min(width, height)
-        asked = tuple(max(step, round(side * scale / step) * step) for side in (width, height))
+    if asked is None or str(size).strip().isdigit():
+        scale = (asked[0] if asked else 256) / min(width, height)
+        across, down = (max(step, round(side * scale / step) * step) for side in (width, height))
+        asked = across, down
     fitted = ImageOps.fit(image, asked, Resampling.LANCZOS)
     return np.asarray(fitted, dtype=np.uint8), hashlib.sha256(data).hexdigest()
 

@@ -94,7 +94,8 @@ def _check(spec: BackboneSpec, has_file: bool) -> None:
         if not any((folder / file).is_file() for file in wanted):
             raise WeightsUnavailable(
                 f"backbone {spec.id!r}: {folder} has no {' or '.join(wanted)}, so it is not whole or not "
-                "what save_pretrained wrote" + ("" if folder == Path(name) else ". " + _how_to_fetch(name))
+                "what save_pretrained wrote"
+                + ("" if folder == Path(name) else ". " + _how_to_fetch(name))
             )
     try:
         config = json.loads((folder / _CONFIG).read_bytes())

@@ -306,4 +306,6 @@ def build(config: DatasetConfig, source: Source) -> ImageTable:
     )
 
 
-KIND = Kind(options=OPTIONS, build=build, about="AVA's own files", needed=("images", "ratings"), check=check)
+KIND = Kind(
+    options=OPTIONS, build=build, about="AVA's own files", needed=("images", "ratings"), check=check
+)

@@ -25,4 +25,6 @@ def build(config: DatasetConfig, source: Source) -> ImageTable:
     return ImageTable(config.name, config.folder, paths, paths)
 
 
-KIND = Kind({**IMAGES, "exif_rotate": exif("true")}, build, "photographs without ratings", exif_rotate=True)
+KIND = Kind(
+    {**IMAGES, "exif_rotate": exif("true")}, build, "photographs without ratings", exif_rotate=True
+)
