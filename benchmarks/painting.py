@@ -72,6 +72,7 @@ def main() -> None:
     """Paint, judge, print a row per seed and what is left of it over the seeds."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS))
     parser.add_argument("--decoder", type=Path)
     parser.add_argument("--json", type=Path)
@@ -90,7 +91,7 @@ def main() -> None:
     guide = load_backbone("demo_clip")
     decoder = load_coder(given.decoder, "decoder")[0] if given.decoder else None
     rows, sheet = [], []
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         for subject in given.subjects:
             both = {}
             for adjective in ADJECTIVES:

@@ -1,12 +1,15 @@
 """`iaa finetune`: a backbone trained end to end on the votes; its predictions go back into the store."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from finetune.settings import make_settings, meanings
 from iaa.cli import options
 from iaa.cli.console import answer, note, progress
+
+if TYPE_CHECKING:
+    from iaa.library.layout import Layout
 
 verbs = typer.Typer()
 
@@ -34,6 +37,14 @@ def finetune(
         Literal["cache", "stream"],
         typer.Option(help="cache: decode once, 150 KB an image at 224 pixels. stream: decode every epoch."),
     ] = "cache",
+    from_features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BACKBONE.OUTPUT",
+            help="Instead: MLSP's head of three layers on stored features, such as mlsp.narrow; it predicts "
+            "the mean vote. Of the settings --seed alone applies.",
+        ),
+    ] = None,
     threads: options.Threads = None,
     n_boot: options.Boot = 1000,
     weights: options.Weights = None,
@@ -53,6 +64,10 @@ def finetune(
     """
     from iaa.library import backbones
 
+    if from_features is not None:
+        return _from_features(
+            from_features, options.choose_layout(dataset, data), backbone, settings, device, n_boot, as_json
+        )
     backbones.check_ids(backbone or [])
     options.run_apart(context)
     from iaa.library import embedding, finetuning
@@ -69,3 +84,23 @@ def finetune(
     value = {"dataset": layout.dataset, "runs": [each.to_dict() for each in done]}
     notes = finetuning.notes_on(layout.dataset, done, backbone)
     answer(as_json, value, finetuning.runs_table(layout.dataset, done), notes=notes)
+
+
+def _from_features(
+    given: str,
+    layout: "Layout",
+    backbone: list[str] | None,
+    settings: dict[str, Any],
+    device: str,
+    n_boot: int,
+    as_json: bool,
+) -> None:
+    from iaa.library.errors import UsageError
+    from iaa.library.stacked import train_from_features
+
+    typed = [name for name, value in settings.items() if value is not None and name != "seed"]
+    if backbone or typed:
+        others = ["backbone"] * bool(backbone) + typed
+        raise UsageError(f"--from-features takes its own settings: leave out --{', --'.join(others)}")
+    done = train_from_features(layout, given, settings.get("seed") or 0, device, n_boot, note, progress)
+    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
