@@ -9,6 +9,7 @@ from torch import Tensor
 
 from embed.backbones.loading import Backbone
 from embed.backbones.towers import image_outputs
+from embed.images.geometry import OWN_SIZE
 from embed.painting.errors import PaintingError
 from store.shapes import Float
 
@@ -41,6 +42,8 @@ class Guide:
     def __post_init__(self) -> None:
         if not self.text and self.head is None:
             raise PaintingError("neither a text nor a head says where to: give one of them")
+        if self.backbone.recipe.crop_mode == OWN_SIZE:
+            raise PaintingError(f"{self.backbone.id} reads images at their own size, cut-outs are of one")
         device = self.backbone.device
         if self.text:
             vector = self.backbone.encode_texts([self.text]).clone()[0]

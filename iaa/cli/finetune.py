@@ -98,7 +98,9 @@ def _from_features(
     from iaa.library.errors import UsageError
     from iaa.library.stacked import train_from_features
 
-    typed = [name for name, value in settings.items() if value is not None and name != "seed"]
+    typed = [
+        name.replace("_", "-") for name, value in settings.items() if value is not None and name != "seed"
+    ]
     if backbone or typed:
         others = ["backbone"] * bool(backbone) + typed
         raise UsageError(f"--from-features takes its own settings: leave out --{', --'.join(others)}")

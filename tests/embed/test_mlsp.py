@@ -8,14 +8,20 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from embed.backbones.engines import fastest_exact
 from embed.backbones.levels import Levels, levels
 from embed.backbones.loading import load_backbone
 from embed.backbones.registry import BACKBONES, BackboneError, resolve_backbone
 from embed.images.datasets import ImageTable
 from embed.images.geometry import OwnSize
 from embed.options import Options
+from embed.painting.errors import PaintingError
+from embed.painting.guide import Guide, HeadAim
 from embed.pipeline import embed_images
 from embed.uncompiled import library
+from finetune.errors import FinetuneError
+from finetune.model import build_model
+from finetune.settings import Settings
 from store import open_features
 
 #: Of each level of Inception-ResNet-v2, in order; 16,928 in all (Hosu et al. 2019).
@@ -129,6 +135,15 @@ def test_rows_do_not_depend_on_batches_or_order(v3_weights, photographs, tmp_pat
             alone = backbone.model(image[None].contiguous(memory_format=torch.channels_last))[0].numpy()
         np.testing.assert_allclose(X[1], alone, rtol=1e-5, atol=1e-6)
         assert a.provenance["preprocessing"]["crop_mode"] == "own size"
+
+
+def test_what_needs_one_size_refuses(v3_weights):
+    backbone = load_backbone("mlsp_v3", v3_weights)
+    with pytest.raises(FinetuneError, match="own size.*--from-features mlsp_v3.narrow"):
+        build_model(backbone, "narrow", 10, Settings())
+    with pytest.raises(PaintingError, match="own size"):
+        Guide(backbone, head=HeadAim([(np.zeros((1, 10_048)), np.zeros(1))], "narrow", False))
+    assert fastest_exact(backbone) == "torch"
 
 
 def test_what_mlsp_cannot_fails_no_row_of_another_backbone(v3_weights, photographs, tmp_path):

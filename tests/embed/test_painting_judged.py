@@ -1,4 +1,4 @@
-"""Are pictures painted "outstanding" better than "horrible" ones, by judges that had no part in painting them?"""
+"""Are pictures painted "outstanding" better than "horrible" ones, by judges that had no part in it?"""
 
 import numpy as np
 import pytest
