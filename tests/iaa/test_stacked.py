@@ -17,7 +17,7 @@ SMALL = {"widths": (16,), "dropouts": (0.1,), "rates": (1e-2, 1e-3), "epochs": 6
 
 @pytest.fixture
 def planted(rated_world, tmp_path):
-    """The planted world in a data root of its own; the rows of `dull` lie in another order than the ratings."""
+    """The planted world in a data root of its own; rows of `dull` lie in another order than the ratings."""
     shutil.copytree(rated_world, tmp_path / "data" / "planted")
     return Layout(tmp_path / "data", "planted")
 
