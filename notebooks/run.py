@@ -26,6 +26,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from analysis.results.methods import REPORT_VARIABLE
 from store.durable import whole_file
 from store.json_files import read_json
+from store.raters import FILE_NAME as RATERS_FILE
 
 FOLDER = Path(__file__).resolve().parent
 SYNTHETIC = (
@@ -33,6 +34,8 @@ SYNTHETIC = (
     "it is no evidence for or against anything the paper says."
 )
 
+OF_RATERS = ("50_taste",)
+"""Pages for data sets with scores of single people."""
 
 #: Pages show pictures and styles that they hold themselves; nothing runs, nothing is fetched or sent.
 POLICY = (
@@ -133,6 +136,8 @@ def run_report(
     """
     logging.getLogger("traitlets").setLevel(logging.ERROR)  # nbconvert's wish for texts beside figures
     notebooks = list(notebooks or report_notebooks())
+    if not (Path(parameters.get("dataset_dir", "")) / "derived" / RATERS_FILE).exists():
+        notebooks = [path for path in notebooks if path.stem not in OF_RATERS]
     results = report_dir / "results"
     for stale in [*results.glob("*.json"), *results.glob("*.npz"), *report_dir.glob("*.html")]:
         stale.unlink()

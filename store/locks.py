@@ -5,14 +5,31 @@ mounts), a warning is logged and the run goes on: docs/workers.md says what to s
 """
 
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from store import system
 from store.durable import is_still, lock_file, make_folder
 from store.errors import BusyError, SpaceError
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who wrote itself into a lock file."""
+
+    process: int
+    host: str
+    worker: str
+    """`1/3` for one of three workers; empty for a run alone."""
+    since: float
+    """When, in seconds of the file system's clock."""
+    is_running: bool | None
+    """None where nobody can tell from here: a process of another machine."""
 
 
 def lock_path(path: Path) -> Path:
@@ -74,6 +91,29 @@ def turn(path: Path) -> Iterator[None]:
     """Wait for a short turn alone, at beginning or merging the run whose lock file is `path`."""
     with _removed_lock(path.with_name(path.name + ".turn"), is_patient=True):
         yield
+
+
+def holders(path: Path) -> list[Holder]:
+    """Who wrote themselves into the lock file `path` or those of its workers.
+
+    No lock is tried for it: looking disturbs nobody. A run alone that is over has left its name there.
+    """
+    found = [_holder(file) for file in sorted(path.parent.glob(f"{escape(path.name)}.*-of-*"))]
+    return [holder for holder in found or [_holder(path)] if holder is not None]
+
+
+def _holder(file: Path) -> Holder | None:
+    try:
+        text, since = file.read_text("utf-8", "replace"), file.stat().st_mtime
+    except OSError:
+        return None
+    said = re.match(r"process (\d+) on (.+)", text)
+    if said is None:
+        return None
+    process, host = int(said[1]), said[2].strip()
+    number, _, n_workers = file.suffix.removeprefix(".").partition("-of-")
+    is_running = system.is_running(process) if host == socket.gethostname() else None
+    return Holder(process, host, f"{number}/{n_workers}" if n_workers else "", since, is_running)
 
 
 @contextmanager

@@ -196,6 +196,19 @@ def is_parent(pid: int) -> bool:
     return os.getppid() == pid or not has_groups()
 
 
+def is_running(pid: int) -> bool | None:
+    """True if a process of this machine runs; None where asking might harm it (Windows)."""
+    if not has_groups():
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
 def ended_by(code: int) -> str | None:
     """What ended a process from without or by a crash, such as `SIGKILL`; None if it ended by itself."""
     if code < 0:

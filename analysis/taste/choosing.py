@@ -107,15 +107,15 @@ def _greedy(
     return np.array(chosen, dtype=int)
 
 
-def choose_pair(
-    features: Float[np.ndarray, "n_images dim"],
-    candidates: Int[np.ndarray, " n_candidates"],
-    score: Float[np.ndarray, " n_images"],
-) -> tuple[int, int] | None:
-    """Two of the candidates to compare: the first, and the one whose score is closest to its own, so that the
-    answer is open; None for fewer than two."""
-    if len(candidates) < 2:
-        return None
-    first, others = int(candidates[0]), candidates[1:]
-    gap = np.abs(score[others] - score[first])
-    return first, int(others[int(np.argmin(np.where(np.isfinite(gap), gap, np.inf)))])
+def choose_pairs(
+    candidates: Int[np.ndarray, " n_candidates"], score: Float[np.ndarray, " n_images"]
+) -> list[tuple[int, int]]:
+    """The candidates two by two, none twice: the first, and the one whose score is closest to its own, so
+    that the answer is open; then the next that is left, and so on; [] for fewer than two."""
+    left = candidates.tolist()
+    found: list[tuple[int, int]] = []
+    while len(left) > 1:
+        first = left.pop(0)
+        gap = np.abs(score[left] - score[first])
+        found.append((first, left.pop(int(np.argmin(np.where(np.isfinite(gap), gap, np.inf))))))
+    return found

@@ -17,6 +17,7 @@ from analysis.evidence.bootstrap import interval
 from analysis.evidence.metrics import srcc
 from analysis.results.methods import Metric
 from analysis.taste.agreement import Agreement, accuracy, of_pairs, over_folds, within_groups
+from analysis.taste.chance import under_chance, widen
 from analysis.taste.fitting import Taste, fit_taste
 from analysis.taste.gram import Gram
 from analysis.taste.opinions import Opinions
@@ -26,6 +27,8 @@ FEWEST = 10
 """Opinions from which on something is held back and measured."""
 N_FOLDS = 5
 _MOST_MORE = 2000
+STEPS = (5, 10, 15, 20, 30, 40, 50, 70, 100, 150, 200, 300, 400, 500, 700, 1000, 1500, 2000)
+"""Numbers of missing ratings that are told: finer ones would claim more than is known."""
 TASTE, GENERAL = "taste", "general head"
 
 
@@ -143,9 +146,18 @@ def evaluate_taste(
     within = {name: within_groups(stars, score, groups, n_boot, seed) for name, score in mean.items()}
     compared = {name: of_pairs(opinions.outcome, margin, n_boot, seed) for name, margin in margins.items()}
     rival = GENERAL if beside is not None else "chance"
+    taste_srcc = over_folds(ordered[TASTE], share)
+    taste_right = over_folds(right[TASTE], share)
     if opinions.n_stars >= FEWEST and n_pairs:
+        start, facing = (None if some is None else some[opinions.row] for some in (general, beside))
+        rng = np.random.default_rng([seed, n_repeats])
+        chance = under_chance(gram.of(opinions.row), stars, [*full.fold], start, facing, rng)
+        if start is None:
+            taste_srcc = widen(taste_srcc, chance.srcc)
+        if start is None and facing is None:
+            taste_right = widen(taste_right, chance.ahead)
         other = right[GENERAL] if beside is not None else np.full(len(right[TASTE]), 0.5)
-        ahead = over_folds(right[TASTE] - other, share)
+        ahead = widen(over_folds(right[TASTE] - other, share), chance.ahead)
         value, at_rival = float(np.nanmean(right[TASTE])), float(np.nanmean(other))
         halves = np.array([accuracy(stars[held], score)[0] for score, held in half.folds()])
         halfway = float(np.nanmean(halves))
@@ -154,9 +166,13 @@ def evaluate_taste(
     return Worth(
         n_stars=opinions.n_stars,
         n_pairs=opinions.n_pairs,
-        srcc={name: over_folds(values, share) for name, values in ordered.items()},
+        srcc={
+            name: taste_srcc if name == TASTE else over_folds(values, share)
+            for name, values in ordered.items()
+        },
         pairwise={
-            name: Agreement(over_folds(values, share), n_pairs // n_repeats) for name, values in right.items()
+            name: Agreement(taste_right if name == TASTE else over_folds(values, share), n_pairs // n_repeats)
+            for name, values in right.items()
         },
         compared=compared,
         within=within,
@@ -183,13 +199,16 @@ def hold_back(
     start: int | None = None
     for repeat in range(n_repeats):
         rng = np.random.default_rng([seed, repeat])
-        fold = np.concatenate([rng.permutation(size) for size in (n_stars, n - n_stars)]) % n_folds
+        fold, order = (
+            np.concatenate(some)
+            for some in zip(*(_dealt(size, n_folds, rng) for size in (n_stars, n - n_stars)), strict=True)
+        )
         folds[repeat] = fold[:n_stars]
         for number in range(n_folds):
             asked = fold == number
             used = _untouched(opinions, asked[:n_stars], asked[n_stars:])
             if share < 1:
-                used &= rng.random(n) < share
+                used &= order < share
             learned = opinions.take(used[:n_stars], used[n_stars:])
             if not len(learned):
                 continue
@@ -207,6 +226,14 @@ def hold_back(
             difference = _predict(gram, taste, first, general) - _predict(gram, taste, second, general)
             margin[asked[n_stars:]] += difference / n_repeats
     return HeldBack(stars, folds, margin)
+
+
+def _dealt(n: int, n_folds: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The fold of each opinion, and a number from 0 to 1 by which a part of them is taken. They are dealt out
+    round by round, so that one opinion more changes nothing for those before."""
+    rounds = -(-n // n_folds)
+    drawn = np.random.default_rng(rng.integers(2**63)).random((rounds, 2, n_folds))
+    return np.argsort(drawn[:, 0], axis=1).ravel()[:n], drawn[:, 1].ravel()[:n]
 
 
 def _untouched(opinions: Opinions, stars: np.ndarray, pairs: np.ndarray) -> Bool[np.ndarray, " n_said"]:
@@ -284,5 +311,5 @@ def _n_more(n: int, halfway: float, value: float, rival: float, ahead: Metric) -
     for more in range(1, _MOST_MORE):
         expected = 0.5 + 1 / (1 / grown + steep * (1 / (n + more) - 1 / n))
         if expected - rival > 1.96 * error * math.sqrt(n / (n + more)):
-            return more if more < 10 else round(more, -1)
+            return next(step for step in STEPS if step >= more)
     return None

@@ -6,11 +6,19 @@ import signal
 import sys
 import traceback
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
-from iaa.cli.console import CleanFormatter, answer_json, finish, note
+from iaa.cli.console import (
+    LOG_FORMAT,
+    CleanFormatter,
+    JsonFormatter,
+    answer_json,
+    finish,
+    logs_are_json,
+    note,
+)
 from iaa.cli.verbs import Verbs
 from iaa.library.errors import UsageError, describe_error, explain, is_ours, message_of
 from iaa.library.names import told_version
@@ -59,12 +67,19 @@ def _tell_version(is_asked: bool) -> None:
 @app.callback()
 def _set_up(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what happens, on stderr."),
+    log_format: Literal["text", "json"] = typer.Option(
+        "text", envvar=LOG_FORMAT, help="json: every line on stderr is an object, for machines that collect."
+    ),
     version: bool = typer.Option(
         False, "--version", is_eager=True, callback=_tell_version, help="Say which version this is."
     ),
 ) -> None:
+    is_json = log_format == "json"
+    if is_json:
+        os.environ[LOG_FORMAT] = log_format  # for the processes that this one starts
     handler = logging.StreamHandler()
-    handler.setFormatter(CleanFormatter("%(levelname)s %(name)s: %(message)s"))
+    plain = CleanFormatter("%(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if is_json else plain)
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
@@ -82,6 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = _run(arguments)
     except UsageProblem as error:
         if not _answer_error(error, error.format_message(), 2, arguments):
+            if logs_are_json():
+                note(error.format_message(), "error")
+                sys.exit(2)
             if isinstance(error.message, str):
                 error.message = clean_lines(error.message, sys.stderr)
             error.show()
@@ -131,6 +149,6 @@ def _explain(error: Exception) -> None:
     """Our own errors as one message and what to type next; anything unforeseen with its traceback."""
     unforeseen = "This was not foreseen; please report it with the lines above."
     for line in explain(error) or ["".join(traceback.format_exception(error)), unforeseen]:
-        note(line)
+        note(line, "error")
     if isinstance(error, OSError) and not is_ours(error):
         logger.info("where it was", exc_info=error)

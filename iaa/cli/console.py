@@ -4,16 +4,21 @@ Everything that reaches a terminal passes `clean`: names of files, ids, texts an
 from elsewhere, and a terminal obeys what it is sent.
 """
 
+import json
 import logging
+import os
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from iaa.library.lines import Lines
 from iaa.library.plain import clean, clean_lines, json_text
 from iaa.library.progress import show_progress
 from iaa.library.table import Table as Found
@@ -25,13 +30,30 @@ notes = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 # A table that goes into a file or a pipe is not squeezed into 80 columns.
 answers = Console(highlight=False, soft_wrap=True, emoji=False, width=None if _IS_TERMINAL else 160)
 
+LOG_FORMAT = "IAA_LOG_FORMAT"
+"""Environment variable, which processes that are started inherit: text or json."""
 MIN_TABLE_WIDTH = 60
 """Below it a table runs over the edge of the terminal instead of being folded into single letters."""
 
 
-def note(text: str) -> None:
-    """A line about what is going on, on stderr."""
-    notes.print(Text(clean_lines(text, sys.stderr)))
+def note(text: str, level: str = "info") -> None:
+    """A line about what is going on, on stderr; an object of JSON where logs are to be that."""
+    if logs_are_json():
+        sys.stderr.write(json_line(time.time(), level, "iaa", text) + "\n")
+        sys.stderr.flush()
+    else:
+        notes.print(Text(clean_lines(text, sys.stderr)))
+
+
+def logs_are_json() -> bool:
+    """True where every line on stderr is to be an object: `--log-format json` or IAA_LOG_FORMAT."""
+    return os.environ.get(LOG_FORMAT) == "json"
+
+
+def json_line(when: float, level: str, logger: str, message: str, **more: str) -> str:
+    """One object on one line: time (UTC, ISO 8601), level, logger, message."""
+    moment = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": moment, "level": level, "logger": logger, "message": message, **more})
 
 
 def answer_line(text: str) -> None:
@@ -78,12 +100,14 @@ def answer_table(found: Found) -> None:
 
 def progress(description: str, total: int, unit: str, **how: Any) -> AbstractContextManager[Any]:
     """A progress bar with rate and time left on a terminal, lines elsewhere (iaa.library.progress)."""
+    if logs_are_json() and not how.get("is_hidden"):
+        return Lines(description, total, unit, note, how.get("initial", 0))
     return show_progress(clean(description, sys.stderr), total, unit, note, **how)
 
 
 def at_work(description: str) -> AbstractContextManager[Any]:
     """A line now and then about work of which nobody knows how much it is."""
-    return show_progress(description, 0, "", note)
+    return progress(description, 0, "")
 
 
 class CleanFormatter(logging.Formatter):
@@ -92,6 +116,15 @@ class CleanFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, cleaned."""
         return clean_lines(super().format(record), sys.stderr)
+
+
+class JsonFormatter(logging.Formatter):
+    """Log lines as objects, for machines that collect them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One object on one line, a traceback in `exception`."""
+        more = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
+        return json_line(record.created, record.levelname.lower(), record.name, record.getMessage(), **more)
 
 
 def finish(code: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -93,6 +94,12 @@ def embed(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files and unfinished runs of another combination.")
     ] = False,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write counts, rate and seconds here at the end, as Prometheus' collectors read them."
+        ),
+    ] = None,
     data: options.Data = None,
     as_json: options.Json = False,
     progress_lines: Annotated[bool, typer.Option("--progress-lines", hidden=True)] = False,
@@ -113,6 +120,8 @@ def embed(
     """
     if sum([merge, devices is not None, worker is not None]) > 1:
         raise UsageError("--worker, --devices and --merge exclude each other: give one of them")
+    if metrics and (prompts or merge):
+        raise UsageError("--metrics is about images being embedded: leave it out with --prompts and --merge")
     if update and (merge or overwrite or devices is not None or worker is not None):
         raise UsageError("--update is for one process and keeps what is finished: give it alone")
     if merge and overwrite:
@@ -125,6 +134,7 @@ def embed(
         backbones.check_ids(backbone or [])
     options.run_apart(context)
     from iaa.library import embedding, next_steps, workers
+    from iaa.library.metrics import write_metrics
     from iaa.library.supervision import crash_folder
 
     layout = options.choose_layout(dataset, data)
@@ -169,12 +179,16 @@ def embed(
         if made_by.n_dead:
             note(made_by.complaint(layout.dataset))
             raise typer.Exit(1)
+        told = made_by.to_dict(layout)
+        write_metrics(metrics, told)
         notes = next_steps.notes_on(layout, made_by.outcomes, ids, made_by.told(), how.weights)
-        answer(as_json, made_by.to_dict(layout), embedding.outcome_table(made_by.outcomes), notes=notes)
+        answer(as_json, told, embedding.outcome_table(made_by.outcomes), notes=notes)
         return
     done = embedding.embed(layout, ids, how, update, progress, note, _print_rows if progress_lines else None)
+    told = done.to_dict(layout)
+    write_metrics(metrics, told)
     notes = next_steps.notes_on(layout, done.outcomes, ids, done.told(update), how.weights)
-    answer(as_json, done.to_dict(layout), *done.tables(), notes=notes)
+    answer(as_json, told, *done.tables(), notes=notes)
 
 
 def _print_rows(n_rows: int, n_failed: int, is_new: bool) -> None:

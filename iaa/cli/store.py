@@ -1,4 +1,4 @@
-"""`iaa info` and `iaa verify`: what a stored file is, and whether it is still what was written."""
+"""`iaa info`, `iaa status`, `iaa verify`: what a stored file is, how far, and still whole."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +26,22 @@ def info(
         return answer(as_json, painted, painted.table(), notes=painted.notes())
     described = stored.describe_file(file, layout.data_root(data))
     answer(as_json, described, *described.tables(), notes=described.notes())
+
+
+@verbs.command("status")
+def status(
+    dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False
+) -> None:
+    """Say how far runs are: parts done, failures, rate, time left, and who is at work.
+
+    Asked on any machine that sees the data root, beside the run or after it; nothing is locked or written.
+
+    Example: watch iaa status -d ava
+    """
+    from iaa.library.status import run_states
+
+    found = run_states(options.choose_layout(dataset, data))
+    answer(as_json, found.to_dict(), found.table(), notes=found.notes())
 
 
 @verbs.command("verify")

@@ -1,12 +1,13 @@
 """`iaa taste`: what somebody's ratings are worth, and photographs in that order."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer
-from iaa.library.names import ME
+from iaa.cli.console import answer, progress
+from iaa.library.names import ME, PROTOCOL
 
 Rater = Annotated[str, typer.Option("--rater", help="Whose taste.")]
 Output = Annotated[
@@ -66,14 +67,50 @@ def evaluate(
     groups: Annotated[
         bool, typer.Option("--groups", help="Also within groups: is the best of a burst found?")
     ] = False,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Many people instead of one: curve (10 to 100 photographs of everybody), flickr-aes (37 "
+            "people, 10 and 100), para (40 people, 10 and 100).",
+            show_default=False,
+        ),
+    ] = None,
+    ratings: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --protocol: CSV or Parquet, a row per photograph, rater and score. Default: the data "
+            "set's own.",
+            show_default=False,
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Of --ratings: the scores; repeat for a column per rater.", show_default=False),
+    ] = None,
+    people: Annotated[
+        list[str] | None,
+        typer.Option("--person", help="With --protocol: who is tested (repeatable).", show_default=False),
+    ] = None,
     seed: options.Seed = 0,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
     """Say what a rater's ratings are worth: how well held-back ones are predicted, beside the general head
-    and chance."""
+    and chance. With --protocol, how well many people's are, as research on personal taste measures it.
+
+    Example: iaa taste evaluate -d vessel --protocol curve --ratings ratings_by_rater.csv
+    """
     from iaa.library.taste import fit_taste
 
     layout = options.choose_layout(dataset, data)
+    if protocol or ratings or column or people:
+        from iaa.library.people import evaluate_people
+
+        many = evaluate_people(
+            layout, protocol or PROTOCOL, ratings, column or [], people, backbone, output, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+        answer(as_json, many.to_dict(), *many.shown(), notes=many.notes())
+        return
     found = fit_taste(layout, rater, backbone, output, head, groups, seed)
     answer(as_json, found.to_dict(), *found.shown(), notes=found.notes())

@@ -13,12 +13,13 @@ embed: Embed every image of a data set, each decoded once for all backbones; or,
 finetune: Fine-tune backbones on the votes of the training images (the paper's section 4.3).
 export: Write a feature file as Parquet, CSV, safetensors, or npy and Parquet in clip-retrieval's layout.
 import: Take over vectors that another program has made; the file says that they are imported.
-probe: Linear probes: OLS (the paper) and ridge (alpha chosen on train) on every output, measured on test.
+probe: Linear probes: OLS (the paper) and ridge on every output, measured on photographs they did not see.
 rank: The photographs from best to worst: by a head, by words, or by a prompt set. Ratings are not needed.
 search: Search a library by words, or for images like one of its own or any other.
 paint: Pictures from prompts, as in the paper's Figure 4: a subject, adjectives or a head, side by side.
 groups: Photographs that belong together: exact copies, near-duplicates, bursts, brackets, panoramas.
 info: Say what a stored file is: kind, arrays, identity, provenance, digest, failed rows.
+status: Say how far runs are: parts done, failures, rate, time left, and who is at work.
 verify: Read every stored byte and compare it with its digest; exit code 1 if anything is damaged.
 report: Run the notebooks on what has been embedded and write pages under DATA/DATASET/report/.
 """
@@ -36,7 +37,7 @@ xmp: Stars from other photo programs, and for them: sidecars. Photographs are ne
 LINES = dict(line.split(": ", 1) for line in (COMMANDS + GROUPS).split("\n") if line)
 MODULES = {verb: verb for verb in LINES} | {
     "serve": "open", "export": "exchange", "import": "exchange", "search": "rank", "info": "store",
-    "verify": "store", "dataset": "datasets", "backbone": "backbones", "head": "heads",
+    "status": "store", "verify": "store", "dataset": "datasets", "backbone": "backbones", "head": "heads",
 }  # fmt: skip
 """Which module of this folder has the verb."""
 

@@ -4,11 +4,14 @@ These modules import pyarrow and the like only where a file is written or read: 
 formats by name at every start.
 """
 
-from iaa.exchange import clip_retrieval, csv, npy, parquet, safetensors
+from iaa.exchange import clip_retrieval, csv, embedding_atlas, lance, npy, parquet, safetensors
 from iaa.exchange.formats import Format
 
 FORMATS: dict[str, Format] = {
     "parquet": parquet.FORMAT,
+    "parquet-folder": parquet.FOLDER,
+    "lance": lance.FORMAT,
+    "embedding-atlas": embedding_atlas.FORMAT,
     "csv": csv.FORMAT,
     "clip-retrieval": clip_retrieval.FORMAT,
     "safetensors": safetensors.FORMAT,

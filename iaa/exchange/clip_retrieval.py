@@ -157,5 +157,10 @@ def _load_table(file: Path, n_rows: int, matrix: Path) -> "pa.Table":
 
 
 FORMAT = Format(
-    "a folder of .npy with Parquet", write=write, read=read, holds_one_output=True, may_leave_out=True
+    "a folder of .npy with Parquet",
+    write=write,
+    read=read,
+    entries=("img_emb", "metadata"),
+    holds_one_output=True,
+    may_leave_out=True,
 )

@@ -27,12 +27,14 @@ class Format:
     what: str
     """What it is, for people."""
     endings: tuple[str, ...] = ()
-    """Endings of its files in lower case, with the point; none for a folder."""
+    """Endings of its files in lower case, with the point; none where it needs `--to`."""
     write: Callable[..., int] | None = None
     """`write(features, path, outputs, unit_norm, paths)` makes a new file or folder and returns its number of
     rows. `paths` are the images' paths, None where nobody knows them."""
     read: Callable[..., Imported] | None = None
     """`read(path, id_column=None)`; with `needs_ids` also `ids`, the file with the ids of its rows."""
+    entries: tuple[str, ...] = ()
+    """Patterns of the names in a folder that an export has made; none for a file."""
     holds_one_output: bool = False
     may_leave_out: bool = False
     """True if `write` takes `only_ok=True`, which leaves failed rows out."""

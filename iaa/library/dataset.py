@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from iaa.library import embedding, opening, probing, scoring, searching
 from iaa.library.embedding import Embedded, How
 from iaa.library.errors import UsageError
 from iaa.library.extras import naming_extras
 from iaa.library.layout import Layout, data_root
-from iaa.library.names import Method
+from iaa.library.names import PROTOCOL, Method
 from iaa.library.probing import ProbeFit
 from iaa.library.progress import Progress
 from iaa.library.ranking import Ranking
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from analysis.grouping.groups import Kind
     from iaa.library.exchange import ExportedFile
     from iaa.library.groups import Groups
+    from iaa.library.people import PeopleTaste
     from iaa.library.rating.ratings import DatasetRatings
     from iaa.library.stored import Verdicts
     from iaa.library.taste import TasteFit
@@ -171,10 +172,15 @@ class Dataset:
         unit_norm: bool = False,
         seed: int = 0,
         n_boot: int = 1000,
+        fit_on: Literal["all", "train"] | None = None,
     ) -> ProbeFit:
         """Least squares (the paper's probe) and ridge on the ratings of the train images, with what they
-        reach on the test images. Default: the only backbone, its output before the projection."""
-        return probing.fit_probe(self.layout, backbone, output, unit_norm, seed, n_boot)
+        reach on the test images. Default: the only backbone, its output before the projection.
+
+        `fit_on="all"`, the default below 500 ratings: fitted on all of them, and what is said to be reached
+        comes from folds that were left out in turn. `fit_on="train"`: by the split, the default above.
+        """
+        return probing.fit_probe(self.layout, backbone, output, unit_norm, seed, n_boot, fit_on)
 
     def groups(
         self,
@@ -229,6 +235,30 @@ class Dataset:
         from iaa.library.taste import fit_taste
 
         return fit_taste(self.layout, rater, backbone, output, head, seed=seed)
+
+    @naming_extras()
+    def evaluate_people(
+        self,
+        protocol: str = PROTOCOL,
+        ratings: Path | str | None = None,
+        columns: Sequence[str] | str | None = None,
+        people: Sequence[str] | None = None,
+        backbone: str | None = None,
+        output: str | None = None,
+        n_draws: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> "PeopleTaste":
+        """Personalised aesthetics: how well single people's scores are predicted from some of them, by a
+        generic model, their own scores, both, and what the others said. `protocol`: curve, flickr-aes, para;
+        `ratings`: a table with a row per photograph, rater and score (default: the data set's own)."""
+        from iaa.library.people import evaluate_people
+
+        table = None if ratings is None else Path(ratings)
+        named = _names(columns) or []
+        return evaluate_people(
+            self.layout, protocol, table, named, people, backbone, output, n_draws, seed, progress
+        )
 
     def verify(self) -> "Verdicts":
         """Read every stored byte of the data set and compare it with its digest; a verdict per file."""

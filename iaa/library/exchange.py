@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,9 +132,12 @@ def _replacing(path: Path, format: Format) -> Iterator[Path]:
         yield path
         return
     if path.is_dir():
-        is_export = not format.endings and {entry.name for entry in path.iterdir()} <= {"img_emb", "metadata"}
+        names = [entry.name for entry in path.iterdir()]
+        is_export = bool(format.entries) and all(
+            any(fnmatch(name, known) for known in format.entries) for name in names
+        )
     else:
-        is_export = path.suffix.lower() in format.endings
+        is_export = not format.entries and path.suffix.lower() in format.endings
     if not is_export:
         raise UsageError(f"{path} is not {format.what} and is left as it is. Choose another name")
     new, old = (path.with_name(f".{path.stem}.{age}{path.suffix}") for age in ("new", "old"))
@@ -156,7 +160,7 @@ def format_of(path: Path, to: str | None) -> str:
     known = written_formats()
     if to is not None and to not in known:
         raise UsageError(f"format {to!r} is not written; there are {', '.join(known)}")
-    by_ending = {ending: name for name in known for ending in FORMATS[name].endings}
+    by_ending = {ending: name for name in reversed(known) for ending in FORMATS[name].endings}
     ending = path.suffix.lower()
     said = by_ending.get(ending)
     if said is None and ending in _OTHERS:
@@ -165,7 +169,7 @@ def format_of(path: Path, to: str | None) -> str:
             f"{path}: {ending} files are not written; there are {', '.join(by_ending)}, and "
             f"{', '.join(folders)}"
         )
-    if to is not None and said is not None and said != to:
+    if to is not None and said is not None and ending not in FORMATS[to].endings:
         raise UsageError(
             f"{path} ends as a file of {said} does, but --to says {to}. Leave --to out, or call the file "
             "otherwise"

@@ -14,6 +14,7 @@ EXTRAS = {
         "onnxruntime",
         "open_clip",
         "pillow_heif",
+        "pooch",
         "simplejpeg",
         "timm",
         "torch",
@@ -24,6 +25,7 @@ EXTRAS = {
     "raw": ["rawpy"],
     "transformers": ["transformers"],
     "xmp": ["lxml"],
+    "lance": ["lance"],
     "web": ["fastapi", "orjson", "uvicorn"],
 }
 """Packages as they are imported, by the extra that brings them."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.file_names import backbone_file, cache_stem, dataset_folder, file_stem, place
+from store.raters import FILE_NAME as RATERS_FILE
 from store.ratings import FILE_NAME as RATINGS_FILE
 
 
@@ -85,6 +86,11 @@ class Layout:
     def derived(self) -> Path:
         """Folder of rebuildable caches."""
         return self.folder / "derived"
+
+    @property
+    def raters(self) -> Path:
+        """Scores of single people as the report reads them, made again with every report."""
+        return self.derived / RATERS_FILE
 
     @property
     def finished(self) -> Path:

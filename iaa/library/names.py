@@ -4,6 +4,8 @@ from typing import Literal
 
 ME = "me"
 """Who rates where nobody says who."""
+PROTOCOL = "curve"
+"""How single people's taste is measured where nobody says how (analysis/taste/protocols.py)."""
 Method = Literal[
     "fixed", "context", "context_max", "ensemble_mean_of_raw", "ensemble_mean_of_unit", "clip_iqa"
 ]

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from iaa.library.layout import Layout
-from iaa.library.opening import embedded_backbones
+from iaa.library.opening import embedded_backbones, open_embedded
+from iaa.library.rating.raters import keep_raters
 
 
 def make_report(
@@ -25,6 +26,8 @@ def make_report(
 
     config = load_config(layout.root, layout.dataset)
     names = embedded_backbones(layout, backbones)
+    with open_embedded(layout, names[0]) as features:
+        keep_raters(layout, features)
     return run_report(
         layout.report.resolve(),
         {

@@ -45,6 +45,8 @@ def rank_by_head(layout: Layout, head: str, n_boot: int = 1000, seed: int = 0) -
         result, why_not = None, ""
         if targets.is_rated and may_have_seen_test(loaded, targets):
             why_not = f"fitted on another split of {layout.dataset}, it may have seen the test images"
+            if loaded.is_of_all:
+                why_not = f"it was fitted on {loaded.origin}; then it reached {loaded.reaches}"
         elif targets.is_rated and np.any(targets.split == "test"):
             try:
                 rows = join_rows(features, targets)

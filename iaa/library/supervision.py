@@ -72,7 +72,7 @@ def how_to_go_on(arguments: list[str]) -> str:
         "embed": "Every finished part is kept.",
         "finetune": "Every finished epoch is kept.",
     }
-    command = next((word for word in arguments if not word.startswith("-")), "")
+    command = next((word for word in arguments if word in kept), "")
     return f"{kept.get(command, 'No file is left half written.')} To go on: {shlex.join(['iaa', *arguments])}"
 
 

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 import numpy as np
 from fastapi import FastAPI, Query, Response
 
+from analysis.plane import plane
 from iaa.library.gallery.gallery import Gallery
 from iaa.library.gallery.grouping import Grouping
 from iaa.library.gallery.jobs import Job
 from iaa.library.gallery.learning import Learning
-from iaa.library.gallery.map import plane
 from iaa.library.gallery.questions import Questions
 from iaa.web import answers
 from iaa.web.responses import Json, Responses

@@ -72,6 +72,7 @@ class Next(BaseModel):
     listing: str
     keys: list[str] = Field(description="No two of one group, none that is rated.")
     pair: list[str] = Field(description="Two to compare; empty where there are not two.")
+    pairs: list[list[str]] = Field(description="That pair and others, no photograph twice.")
 
 
 class Taste(Counts):
@@ -108,9 +109,14 @@ def add(app: FastAPI, learning: Learning) -> None:
         return Json(learning.ratings())
 
     @app.get("/api/next", response_model=Next, responses=_CANNOT)
-    def next_(n: Annotated[int, Query(ge=1, le=60)] = 20) -> Response:
-        """Photographs to rate next, of every kind that is there."""
-        return Json(learning.next(n))
+    def next_(
+        n: Annotated[int, Query(ge=1, le=60)] = 20,
+        turn: Annotated[int, Query(ge=0, le=2**31, description="Another number: another pair first.")] = 0,
+    ) -> Response:
+        """Photographs to rate next, of every kind that is there, and pairs of them to compare. The answer is
+        the same until something is rated; to pass a pair over, or not to be asked what another window is
+        asked, give another `turn`."""
+        return Json(learning.next(n, turn))
 
     @app.get("/api/taste", response_model=Taste, responses=_CANNOT)
     def taste() -> Response:

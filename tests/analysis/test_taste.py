@@ -5,7 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from analysis.taste.choosing import choose_next, choose_pair
+from analysis.results.methods import Metric
+from analysis.taste.chance import under_chance, widen
+from analysis.taste.choosing import choose_next, choose_pairs
 from analysis.taste.evaluation import GENERAL, TASTE, evaluate_taste
 from analysis.taste.fitting import fit_taste
 from analysis.taste.gram import Gram, Scaling, scaling_of
@@ -222,8 +224,10 @@ def test_what_is_asked_next_is_of_every_kind_and_no_moment_twice() -> None:
     assert len(chosen) == 49 and len(set(group[chosen])) == 49 and 0 not in group[chosen]
     everybody[20:] = False
     assert set(choose_next(rows, np.array([], dtype=int), 30, everybody)) == set(range(20))
-    assert choose_pair(rows, np.array([3, 4, 5]), np.array([0, 0, 0, 1, 9, 1.1])) == (3, 5)
-    assert choose_pair(rows, np.array([3]), np.zeros(100)) is None
+    score = np.array([0, 0, 0, 1, 9, 1.1, np.nan])
+    assert choose_pairs(np.array([3, 4, 5]), score) == [(3, 5)]
+    assert choose_pairs(np.array([6, 3, 4, 5]), score) == [(6, 3), (4, 5)]
+    assert choose_pairs(np.array([3]), np.zeros(100)) == []
 
 
 def test_a_thousand_ratings_are_learned_anew_in_no_time() -> None:
@@ -236,3 +240,13 @@ def test_a_thousand_ratings_are_learned_anew_in_no_time() -> None:
     after = fit_taste(gram, Opinions(np.arange(1001), stars), alphas=(before.alpha,))
     assert time.process_time() - started < 1.0  # a tenth of that on an idle machine
     assert after.n_stars == 1001
+
+
+def test_no_interval_is_narrower_than_chance(world) -> None:
+    gram, rng = gram_of(world[0]), np.random.default_rng(6)
+    rows, stars = np.arange(30), rng.integers(1, 6, 30).astype(float)
+    chance = under_chance(gram.of(rows), stars, [rng.permutation(30) % 5], None, None, rng)
+    assert len(chance.srcc) == 200 and abs(chance.srcc.mean()) < 0.1 and chance.srcc.std() > 0.1
+    reach = np.quantile(chance.srcc, 0.975)
+    narrow = Metric(0.9 * reach, 0.8 * reach, reach)
+    assert widen(narrow, chance.srcc).low < 0 and widen(Metric(1.5, 1.4, 1.6), chance.srcc).low > 0

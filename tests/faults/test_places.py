@@ -231,6 +231,9 @@ WRITERS: dict[str, Callable[[Path, Path], object]] = {
     "c.parquet": export_as("parquet"),
     "d.safetensors": export_as("safetensors"),
     "e": export_as("clip-retrieval"),
+    "h": export_as("parquet-folder"),
+    "i.lance": export_as("lance"),
+    "j.parquet": export_as("embedding-atlas"),
     "f.safetensors": save_a_head,
     "g.npz": save_predictions,
 }

@@ -2,20 +2,31 @@
 
 import csv
 import json
+import os
+from pathlib import Path
 
+import duckdb
+import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as pa_dataset
 import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from iaa.exchange import FORMATS
 from iaa.exchange.clip_retrieval import read as read_clip_retrieval
 from iaa.exchange.clip_retrieval import write as export_clip_retrieval
 from iaa.exchange.csv import write as export_csv
+from iaa.exchange.embedding_atlas import write as export_atlas
+from iaa.exchange.lance import write as export_lance
 from iaa.exchange.npy import read as read_npy
 from iaa.exchange.parquet import write as export_parquet
+from iaa.exchange.parquet import write_folder
 from iaa.exchange.safetensors import write as export_safetensors
+from iaa.library.errors import UsageError
+from iaa.library.exchange import _replacing, format_of
 from store import MissingFileError, SchemaError, Status, StoreError, open_features, unit_rows, verify_file
 from store.csv_files import safe_cell, unsafe_cell
 from store.features import FEATURES_SCHEMA
@@ -51,6 +62,84 @@ def same(one, other):
     return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
 
 
+def vectors_of(column, features, name):
+    """The vectors of an Arrow column, whose failed rows must be null."""
+    column = pa.chunked_array(column)
+    assert [i for i in range(N) if not column[i].is_valid] == list(FAILED)
+    kept = column.filter(pa.array(features.ok)).combine_chunks()
+    return kept.flatten().to_numpy().reshape(-1, features.outputs[name])
+
+
+def test_fragments_are_one_table_for_pyarrow_and_duckdb(features, tmp_path):
+    folder = tmp_path / "out"
+    assert write_folder(features, folder, ["embedding", "pre_projection"], rows_per_fragment=2048) == N
+    assert sorted(file.name for file in folder.iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
+    table = pa_dataset.dataset(folder).to_table()
+    assert table.column("image_id").to_pylist() == features.image_id.tolist()
+    for name in features.outputs:
+        assert same(vectors_of(table.column(name), features, name), features.read(name, features.ok))
+    for file in folder.iterdir():  # each says what it was made from
+        assert json.loads(pq.read_schema(file).metadata[b"iaa"])["digest"] == features.digest
+    query = "select count(*), count(embedding), count(failure), sum(embedding[2]) from read_parquet(?)"
+    n, n_vectors, n_failures, total = duckdb.execute(query, [str(folder / "*.parquet")]).fetchone()
+    assert (n, n_vectors, n_failures) == (N, N - 2, 2)
+    second = features.read("embedding", features.ok)[:, 1]
+    assert total == pytest.approx(second.sum(dtype=np.float64), rel=1e-6)
+
+
+def test_lance_opens_what_was_exported(features, tmp_path):
+    place = tmp_path / "v.lance"
+    assert export_lance(features, place, ["embedding"], rows_per_fragment=1000) == N
+    opened = lance.dataset(str(place))
+    assert len(opened.get_fragments()) == 3 and opened.count_rows() == N
+    table = opened.to_table()
+    assert table.column("image_id").to_pylist() == features.image_id.tolist()
+    assert table.column("status").to_pylist()[3] == "failed"
+    found = vectors_of(table.column("embedding"), features, "embedding")
+    assert same(found, features.read("embedding", features.ok))
+    assert json.loads(opened.schema.metadata[b"iaa"])["digest"] == features.digest
+    query = unit_rows(features.read("embedding", slice(7, 8)))[0]
+    nearest = opened.to_table(nearest={"column": "embedding", "q": query, "k": 1, "metric": "cosine"})
+    assert nearest.column("image_id").to_pylist() == ["é 7"]
+
+
+def test_embedding_atlas_gets_a_place_for_each_photograph(features, tmp_path):
+    file = tmp_path / "atlas.parquet"
+    assert export_atlas(features, file, ["embedding"]) == N
+    table = pq.read_table(file)
+    places = np.array([table.column(name).to_numpy() for name in ("projection_x", "projection_y")]).T
+    assert np.isnan(places[list(FAILED)]).all() and table.column("projection_x").null_count == 2
+    X = unit_rows(features.read("embedding", features.ok)).astype(np.float64)
+    _, _, axes = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)
+    for axis in (0, 1):  # numpy's own principal components, drawn to 0 to 1
+        assert abs(np.corrcoef(places[features.ok, axis], X @ axes[axis])[0, 1]) > 0.999
+    found = vectors_of(table.column("embedding"), features, "embedding")
+    assert same(found, features.read("embedding", features.ok))
+
+
+def test_what_is_no_export_is_not_replaced(features, tmp_path):
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    (photographs / "a.jpg").write_bytes(b"")
+    for name in ("parquet-folder", "lance", "clip-retrieval", "parquet", "embedding-atlas"):
+        with pytest.raises(UsageError, match="left as it is"), _replacing(photographs, FORMATS[name]):
+            pass
+    write_folder(features, tmp_path / "out", ["embedding"])
+    with pytest.raises(UsageError, match="left as it is"), _replacing(tmp_path / "out", FORMATS["lance"]):
+        pass
+    with _replacing(tmp_path / "out", FORMATS["parquet-folder"]) as new:
+        write_folder(features, new, ["pre_projection"])
+    assert pq.read_schema(tmp_path / "out/part-00000.parquet").names[-1] == "pre_projection"
+
+
+def test_an_ending_that_several_formats_have():
+    assert format_of(Path("v.parquet"), None) == "parquet"
+    assert format_of(Path("v.parquet"), "embedding-atlas") == "embedding-atlas"
+    assert format_of(Path("v.lance"), None) == "lance"
+    with pytest.raises(UsageError, match="ends as a file of parquet"):
+        format_of(Path("v.parquet"), "lance")
+
+
 def test_parquet_holds_every_row_bit_for_bit(features, tmp_path):
     paths = np.array([f"p/{i}.jpg" for i in range(N)])
     file = tmp_path / "out" / "v.parquet"
@@ -84,6 +173,20 @@ def test_safetensors_hold_every_row_bit_for_bit(features, tmp_path):
         about = opened.metadata()
     assert json.loads(about["image_id"]) == features.image_id.tolist()
     assert json.loads(about["failures"]) == {str(k): v for k, v in FAILED.items()}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no modes")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_every_file_has_the_mode_that_the_umask_leaves(features, tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        for number, write in enumerate((export_safetensors, export_csv, export_parquet)):
+            write(features, tmp_path / f"out/{number}", ["embedding"])
+        export_clip_retrieval(features, tmp_path / "out/cr", ["embedding"])
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(files) == 5 and {path.stat().st_mode & 0o777 for path in files} == {mode}
 
 
 @pytest.mark.parametrize("rows_per_file", [1_000_000, 999, 200])

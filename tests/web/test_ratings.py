@@ -100,6 +100,19 @@ def test_what_to_rate_next_is_not_rated_yet(client):
     assert client.get("/api/next?n=1").json["keys"][0] in keys
 
 
+def test_another_turn_is_another_pair_and_the_same_turn_the_same(client):
+    asked = [client.get(f"/api/next?turn={turn}").json for turn in (0, 0, 1, 2, 7)]
+    pairs = [answer["pairs"] for answer in asked]
+    assert pairs[0] == pairs[1] and asked[0]["keys"] == asked[2]["keys"]
+    assert all(answer["pair"] == answer["pairs"][0] for answer in asked)
+    n = len(pairs[0])
+    assert n > 2 and pairs[2] == pairs[0][1:] + pairs[0][:1] and pairs[4][0] == pairs[0][7 % n]
+    shown = [key for pair in pairs[0] for key in pair]
+    assert len(set(shown)) == len(shown)
+    assert client.get("/api/next?n=1").json["pairs"]  # of more photographs than are asked for
+    assert client.get("/api/next?turn=-1").status == 422
+
+
 def test_two_windows_rate_at_once(client):
     keys = keys_of(client)[:4]
     failures = []

@@ -32,6 +32,8 @@ _CHOOSE_ANEW = 1.05
 """More ratings than this times those before: the penalty is chosen anew."""
 _MANY = 200
 _QUEUE = 60
+_PAIRED = 20
+"""Photographs of which pairs are made, at least."""
 
 
 @dataclass
@@ -108,9 +110,10 @@ class Learning:
         learned = self._learn()
         return order_by(f"the taste of {self.rater}", "score", self._scores(learned))
 
-    def next(self, n: int) -> dict[str, Any]:
-        """Photographs to rate next, no two of one group, and two to compare."""
-        from analysis.taste.choosing import choose_next, choose_pair
+    def next(self, n: int, turn: int = 0) -> dict[str, Any]:
+        """Photographs to rate next, no two of one group, and pairs of them to compare, none of them twice.
+        Another `turn` begins with another pair: who passes one over, or rates elsewhere, gives one."""
+        from analysis.taste.choosing import choose_next, choose_pairs
 
         matrix = self._matrix()
         gram = self._gram(matrix)
@@ -125,20 +128,26 @@ class Learning:
         pool = np.flatnonzero(is_open)
         pool = rng.permutation(pool)[: _QUEUE * 20]
         if not len(pool):
-            return {**self.gallery.versions, "keys": [], "pair": []}
+            return {**self.gallery.versions, "keys": [], "pair": [], "pairs": []}
         some = np.concatenate([pool, rated])
         standard = gram.scaling.apply(matrix.rows[some])
         may_be_asked = np.arange(len(some)) < len(pool)
-        places = choose_next(standard, np.arange(len(pool), len(some)), n, may_be_asked, group[some], rng)
+        # The same photographs stand for others however many are asked for; pairs are of enough of them.
+        known = np.arange(len(pool), len(some))
+        telling = choose_next(standard, known, max(n, _PAIRED), may_be_asked, group[some], rng)
+        places = telling[:n]
         score = np.zeros(len(some))
         if (learned := self._learned) is not None:
             score = self._scores(learned)[some]
-        pair = choose_pair(standard, places, score)
         keys = self._keys()
+        pairs = [[keys[some[at]] for at in pair] for pair in choose_pairs(telling, score)]
+        start = turn % len(pairs) if pairs else 0
+        pairs = pairs[start:] + pairs[:start]
         return {
             **self.gallery.versions,
             "keys": [keys[some[at]] for at in places.tolist()],
-            "pair": [] if pair is None else [keys[some[at]] for at in pair],
+            "pair": pairs[0] if pairs else [],
+            "pairs": pairs,
         }
 
     def worth(self) -> dict[str, Any]:

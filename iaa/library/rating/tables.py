@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 FILES = (
     "file", "filename", "image", "imageid", "imagename", "imagefile", "path", "filepath", "sourcefile",
-    "photo", "photograph", "name", "id", "imgname", "img",
+    "photo", "photograph", "name", "id", "imgname", "img", "imagepair",
 )  # fmt: skip
 STARS = ("stars", "star", "rating", "score", "value", "vote", "aestheticscore")
 FLAGS = ("flag", "pick", "picked")
 RATERS = ("rater", "raterid", "user", "userid", "worker", "workerid", "annotator", "participant", "subject")
 _N_NAMED = 5
-_EMPTY = {"", "na", "n/a", "nan", "null", "none", "-"}
+EMPTY_CELLS = {"", "na", "n/a", "nan", "null", "none", "-"}
 _FLAGS = {
     "pick": 1, "picked": 1, "yes": 1, "1": 1, "reject": -1, "rejected": -1, "no": -1, "-1": -1, "0": 0,
 }  # fmt: skip
@@ -82,7 +82,7 @@ def import_ratings(
     """
     table = read_table(path)
     names = table.column_names
-    file_column = _one(path, names, FILES) or names[0]
+    file_column = one_column(path, names, FILES) or names[0]
     found = Imported(path)
     files = column_text(table, file_column)
     distinct = list(dict.fromkeys(files))
@@ -126,9 +126,9 @@ def _said(
     names = [name for name in table.column_names if name != file_column]
     if missing := [name for name in columns if name not in names]:
         raise UsageError(f"{path} has no column {missing[0]!r} of ratings; it has {', '.join(names)}")
-    raters_column = _one(path, names, RATERS)
-    stars_column = columns[0] if len(columns) == 1 else _one(path, names, STARS)
-    flag_column = _one(path, names, FLAGS) if not columns else None
+    raters_column = one_column(path, names, RATERS)
+    stars_column = columns[0] if len(columns) == 1 else one_column(path, names, STARS)
+    flag_column = one_column(path, names, FLAGS) if not columns else None
     found: dict[str, list[Said]] = {}
     if len(columns) < 2 and (stars_column or flag_column):
         raters = column_text(table, raters_column) if raters_column else [rater or ME] * table.num_rows
@@ -139,7 +139,7 @@ def _said(
                 found.setdefault(raters[at], []).append((at, kind, value))
         if flag_column:
             for at, cell in enumerate(column_text(table, flag_column)):
-                if cell.lower() not in _EMPTY:
+                if cell.lower() not in EMPTY_CELLS:
                     found.setdefault(raters[at], []).append((at, "flag", _flag(path, flag_column, cell)))
         if "" in found:
             raise UsageError(f"{path}: {len(found[''])} ratings are by nobody (column {raters_column!r})")
@@ -154,7 +154,7 @@ def _said(
 def _values(path: Path, table: "pa.Table", column: str, scale: tuple[float, float] | None) -> list[Said]:
     found: list[Said] = []
     for at, cell in enumerate(column_text(table, column)):
-        if cell.lower() in _EMPTY:
+        if cell.lower() in EMPTY_CELLS:
             continue
         try:
             value = float(cell)
@@ -191,7 +191,7 @@ def _flag(path: Path, column: str, cell: str) -> float:
         raise UsageError(f"{path}, column {column!r}: {cell[:40]!r} is no flag (pick, reject)") from None
 
 
-def _one(path: Path, names: Sequence[str], usual: Sequence[str]) -> str | None:
+def one_column(path: Path, names: Sequence[str], usual: Sequence[str]) -> str | None:
     """The column of the first usual name that is there."""
     for wanted in usual:
         found = [name for name in names if plain(name) == wanted]

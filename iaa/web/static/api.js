@@ -82,8 +82,8 @@ export function createApi(onContact) {
     rate: async (said) => (await post("/api/ratings", said, { keepalive: said.keys.length < 1000 })).json(),
     /** @param {number | null} act null: what was said last. @returns {Promise<{undone: number, keys: string[], last: number, n_stars: number, n_flags: number, n_pairs: number}>} */
     undo: async (act) => (await post("/api/undo", { act }, { keepalive: true })).json(),
-    /** @param {number} n @returns {Promise<{listing: string, keys: string[], pair: string[]}>} */
-    next: (n) => get(`/api/next?n=${n}`),
+    /** @param {number} n @param {number} turn Another one: another pair first. @returns {Promise<{listing: string, keys: string[], pairs: string[][]}>} */
+    next: (n, turn) => get(`/api/next?n=${n}&turn=${turn}`),
     /** @returns {Promise<import("./types.js").Taste>} */
     taste: () => get("/api/taste"),
     /** @param {string} key */

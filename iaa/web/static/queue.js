@@ -25,6 +25,8 @@ export function createQueue(api, act) {
   const seen = new Set();
   /** Shown in a pair already. @type {Set<string>} */
   const compared = new Set();
+  // Two windows are asked different things.
+  const turn = Math.floor(Math.random() * 1000);
   let busy = false;
   let isDry = false;
   let isWanted = false;
@@ -41,8 +43,9 @@ export function createQueue(api, act) {
         // What was passed over comes again: it has to be asked past.
         const passed = [...seen].filter((key) => !act.isRated(key)).length;
         const n = Math.min(MOST, ASKED + passed);
-        const { keys, pair } = await api.next(n);
-        const nNew = take(keys, pair);
+        const answer = await api.next(n, turn);
+        const { keys } = answer;
+        const nNew = take(keys, answer.pairs);
         isDry = nNew === 0 && (keys.length < n || n === MOST);
         problem = "";
       } catch (error) {
@@ -54,17 +57,11 @@ export function createQueue(api, act) {
     act.onChange();
   }
 
-  /** @param {string[]} keys @param {string[]} pair */
-  function take(keys, pair) {
-    const some = keys.filter((key) => act.isKnown(key) && !act.isRated(key));
-    const fresh = some.filter((key) => !seen.has(key) && !ahead.includes(key));
+  /** @param {string[]} keys @param {string[][]} found */
+  function take(keys, found) {
+    const fresh = keys.filter((key) => act.isKnown(key) && !act.isRated(key) && !seen.has(key) && !ahead.includes(key));
     ahead.push(...fresh);
-    /** @type {Pair[]} */
-    const found = pair.length === 2 && pair.every(act.isKnown) ? [[pair[0], pair[1]]] : [];
-    // One more that can be shown while the program thinks: of the last, because its next pair will be of the first.
-    const others = some.filter((key) => !pair.includes(key)).reverse();
-    for (let at = 0; at + 1 < others.length; at += 2) found.push([others[at], others[at + 1]]);
-    pairs = found.filter((two) => !two.some((key) => compared.has(key)));
+    pairs = /** @type {Pair[]} */ (found.filter((two) => two.length === 2 && two.every((key) => act.isKnown(key) && !act.isRated(key) && !compared.has(key))));
     return fresh.length;
   }
 

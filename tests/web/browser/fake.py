@@ -210,7 +210,8 @@ class Fake:
         order = sorted(range(count), key=lambda row: (row % 7, -row))
         open_ = [row for row in order if row not in {*self.stars, *self.flags, *compared}]
         keys = [self.keys[row] for row in open_[:n]]
-        return self.stamp() | {"keys": keys, "pair": [keys[0], keys[-1]] if len(keys) > 1 else []}
+        pairs = [[keys[at], keys[-1 - at]] for at in range(len(keys) // 2)]
+        return self.stamp() | {"keys": keys, "pair": pairs[0] if pairs else [], "pairs": pairs}
 
     def taste(self) -> dict[str, Any]:
         n = len(self.stars) + len(self.flags) + len(self.pairs)

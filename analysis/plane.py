@@ -1,4 +1,4 @@
-"""A gallery as points in a plane: the two directions in which its vectors differ most (PCA)."""
+"""Rows of vectors as points in a plane: the two directions in which they differ most (PCA)."""
 
 import numpy as np
 
