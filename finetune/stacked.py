@@ -113,7 +113,7 @@ def train_stack(
     device = torch.device(device)
     model = build_stack(dim, settings).to(device)
     with torch.no_grad():
-        model[-1].bias.fill_(float(scores[fitted].mean()))
+        model.get_parameter(f"{len(model) - 1}.bias").fill_(float(scores[fitted].mean()))
     tensors = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.rates[0])
     state = State()

@@ -55,7 +55,7 @@ class Stacked:
 
 def which_features(layout: Layout, given: str) -> tuple[str, str]:
     """Backbone and output of "BACKBONE.OUTPUT", such as mlsp.narrow. Raises UsageError with what there is."""
-    known = {}
+    known: dict[str, tuple[str, str]] = {}
     for path in embedded_paths(layout):
         with open_features(path) as features:
             known |= {f"{features.backbone}.{name}": (features.backbone, name) for name in features.outputs}

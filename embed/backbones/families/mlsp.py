@@ -39,7 +39,8 @@ def _build(spec: BackboneSpec, device: "torch.device") -> "tuple[nn.Module, Tran
     from embed.backbones.levels import Levels
     from embed.images.geometry import OwnSize
 
-    net, transform = TIMM.build(_as_timm(spec), device)
+    net, built = TIMM.build(_as_timm(spec), device)
+    transform: Any = built
     tv = library("torchvision.transforms")
     (normalise,) = [step for step in transform.transforms if isinstance(step, tv.Normalize)]
     return Levels(net), tv.Compose([OwnSize(), tv.ToTensor(), normalise])
