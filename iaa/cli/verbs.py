@@ -17,6 +17,7 @@ probe: Linear probes: OLS (the paper) and ridge on every output, measured on pho
 style: Style or content? Photographs altered step by step in memory: what features, scores and probes notice.
 rank: The photographs from best to worst: by a head, by words, or by a prompt set. Ratings are not needed.
 search: Search a library by words, or for images like one of its own or any other.
+paint: Pictures from prompts, as in the paper's Figure 4: each subject with each adjective, side by side.
 groups: Photographs that belong together: exact copies, near-duplicates, bursts, brackets, panoramas.
 info: Say what a stored file is: kind, arrays, identity, provenance, digest, failed rows.
 status: Say how far runs are: parts done, failures, rate, time left, and who is at work.
