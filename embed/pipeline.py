@@ -31,8 +31,9 @@ from store.digests import BLOCK_ROWS
 from store.features import FEATURES_SCHEMA, Features
 from store.identity import complete, differences
 from store.locks import lock_path, write_lock
-from store.parts import Plan, begun_part_rows, begun_plan, open_part
+from store.parts import MAX_PART_ROWS, Plan, begun_part_rows, begun_plan, open_part
 from store.run import Run, claimed, join_begun
+from store.shards import SHARD_ABOVE, merge_shards
 
 __all__ = [
     "Options",
@@ -65,6 +66,7 @@ def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Opt
     identity = {
         "images": table.digest,
         "n_images": len(table),
+        **({"variants": dict(table.made)} if table.made else {}),
         "backbone": backbone.id,
         **backbone.weights_identity,
         **backbone.engine_identity,
@@ -82,25 +84,35 @@ def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Opt
     }
     ids = {"image_id": table.image_id}
     tag = "" if options.worker is None else ".{}-of-{}".format(*options.worker)
-    n_part = part_rows(len(table), options.batch_size)
-    return Plan(path, FEATURES_SCHEMA, identity, provenance, len(table), ids, tag, n_part)
+    n, above = len(table), options.shard_above
+    n_part = part_rows(n, options.batch_size, above)
+    plan = Plan(path, FEATURES_SCHEMA, identity, provenance, n, ids, tag, n_part)
+    return replace(plan, is_sharded=n > above)
 
 
-def part_rows(n_images: int, batch_size: int) -> int:
-    """Images per part of a run over so many: about an N_PARTS-th in whole batches, at most BLOCK_ROWS."""
+def part_rows(n_images: int, batch_size: int, shard_above: int = SHARD_ABOVE) -> int:
+    """Images per part of a run over so many: about an N_PARTS-th in whole batches, at most BLOCK_ROWS. Parts
+    that stay as shards have whole blocks above that, at most MAX_PART_ROWS."""
     n_batches = max(1, -(-n_images // (N_PARTS * batch_size)))
-    return min(n_batches * batch_size, BLOCK_ROWS)
+    wanted = n_batches * batch_size
+    if wanted <= BLOCK_ROWS or n_images <= shard_above:
+        return min(wanted, BLOCK_ROWS)
+    return min(-(-wanted // BLOCK_ROWS) * BLOCK_ROWS, MAX_PART_ROWS)
 
 
 def rows_per_part(
-    folder: Path, backbone_ids: Iterable[str], n_images: int, batch_size: int
+    folder: Path,
+    backbone_ids: Iterable[str],
+    n_images: int,
+    batch_size: int,
+    shard_above: int = SHARD_ABOVE,
 ) -> dict[str, int]:
     """Images per part for each backbone: as a run was begun, so that it goes on; the others follow it, so
     that each image is decoded once for all."""
     begun = {name: begun_part_rows(feature_path(folder, name)) for name in backbone_ids}
-    own = part_rows(n_images, batch_size)
+    own = part_rows(n_images, batch_size, shard_above)
     # Any other size would cut batches, and so move vectors in their last bits.
-    usable = {name: n for name, n in begun.items() if n and (n == BLOCK_ROWS or n % batch_size == 0)}
+    usable = {name: n for name, n in begun.items() if n and (n % BLOCK_ROWS == 0 or n % batch_size == 0)}
     common = next(iter(usable.values()), own)
     return {name: usable.get(name, common) for name in begun}
 
@@ -127,7 +139,8 @@ def embed_images(
     """
     timings = timings if timings is not None else Timings()
     began = time.perf_counter()
-    n_part = rows_per_part(folder, [b.id for b in backbones], len(table), options.batch_size)
+    ids = [b.id for b in backbones]
+    n_part = rows_per_part(folder, ids, len(table), options.batch_size, options.shard_above)
     plans = {
         b.id: replace(feature_plan(table, b, feature_path(folder, b.id), options), part_rows=n_part[b.id])
         for b in backbones
@@ -166,8 +179,9 @@ def unfinished_runs(folder: Path) -> list[Path]:
     return sorted(f.with_suffix("") for f in folder.glob("*.h5.parts") if (f / "plan.json").is_file())
 
 
-def merge_run(table: ImageTable, path: Path) -> Outcome:
-    """Join the parts of a run that workers have completed; a finished file is left alone.
+def merge_run(table: ImageTable, path: Path, shard_above: int | None = None) -> Outcome:
+    """Join the parts of a run that workers have completed into one file, or into shards where there are more
+    than `shard_above` rows; a finished file is left alone.
 
     Raises:
         MissingFileError: there is neither a file nor a run.
@@ -183,7 +197,8 @@ def merge_run(table: ImageTable, path: Path) -> Outcome:
             )
 
     ids = {"image_id": table.image_id}
-    joined = join_begun(path, ids, open_features, EQUAL_BY, _is_of_one_run, check, join_notes)
+    is_sharded = shard_above is not None and len(table) > shard_above
+    joined = join_begun(path, ids, open_features, EQUAL_BY, _is_of_one_run, check, join_notes, is_sharded)
     if joined is None:
         with open_features(path, {"images": table.digest}) as features:
             n_failed = len(features.failures)
@@ -195,6 +210,23 @@ def merge_run(table: ImageTable, path: Path) -> Outcome:
             f"({len(missing)} of {len(plan.parts)} parts). {_who_is_at_work(path)}"
         )
     return _outcome(plan, 0)
+
+
+def sharded_files(folder: Path) -> list[Path]:
+    """The finished feature files of a folder that stand in shards."""
+    return sorted(Path(f"{shards}".removesuffix(".shards")) for shards in folder.glob("*.h5.shards"))
+
+
+def one_file(path: Path) -> bool:
+    """Make one file of a feature file that stands in shards; False where there is none. The digest stays.
+
+    Raises BusyError if a run writes it, IntegrityError for shards that are missing or damaged.
+    """
+    if not path.exists() or path not in sharded_files(path.parent):
+        return False
+    with write_lock(lock_path(path)):
+        merge_shards(path)
+    return True
 
 
 def _n_rows(plan: Plan, parts: Iterable[int]) -> int:

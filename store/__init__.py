@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from store.captions import Captions, open_captions, write_captions
     from store.derived import load_derived, save_derived
     from store.errors import (
         BusyError,
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from store.verify import verify_file, verify_folder
 
 __all__ = [
-    "BusyError", "Features", "IdentityError", "IntegrityError", "MissingFileError", "Prompts", "SchemaError",
-    "SpaceError", "Status", "StoreError", "Targets", "UnsafeNameError", "align", "load_derived",
-    "open_features", "open_prompts", "open_targets", "save_derived", "unit_rows", "verify_file",
-    "verify_folder", "write_targets",
+    "BusyError", "Captions", "Features", "IdentityError", "IntegrityError", "MissingFileError", "Prompts",
+    "SchemaError", "SpaceError", "Status", "StoreError", "Targets", "UnsafeNameError", "align",
+    "load_derived", "open_captions", "open_features", "open_prompts", "open_targets", "save_derived",
+    "unit_rows", "verify_file", "verify_folder", "write_captions", "write_targets",
 ]  # fmt: skip
 
 _PLACES = {
+    "captions": ("Captions", "open_captions", "write_captions"),
     "derived": ("load_derived", "save_derived"),
     "features": ("Features", "Status", "open_features"),
     "prompts": ("Prompts", "open_prompts"),

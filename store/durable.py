@@ -165,6 +165,27 @@ def remove_folder(folder: Path) -> None:
     system.flush_folder(folder.parent)
 
 
+def share_file(source: Path, target: Path) -> None:
+    """Give a finished file a second name in another folder of its disk, or a copy where the file system gives
+    no second names. What had the name before is replaced. Raises OSError.
+
+    The folder is not flushed.
+    """
+    if target.exists() and os.path.samefile(source, target):
+        return
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        system.link(source, partial)
+    except FileNotFoundError:
+        raise
+    except OSError:  # which number says so differs between file systems
+        with whole_file(target) as copy:
+            shutil.copyfile(source, copy)
+        return
+    os.replace(partial, target)
+
+
 def write_json(path: Path, value: Any, tag: str = "") -> None:
     """Write a small JSON file, complete or not at all."""
     partial = path.with_name(f"{path.name}{tag}.partial")

@@ -2,19 +2,21 @@
 
 import enum
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from store.arrays import Arrays
 from store.digests import block_bounds
 from store.errors import IdentityError, SchemaError, did_you_mean, hinting
 from store.identity import check_identity
 from store.rows import Selection, read_rows
-from store.sealed import SealedFile
 from store.shapes import Bool, Float32, UInt8
+from store.shards import FEATURES_SCHEMA, open_arrays
 
-FEATURES_SCHEMA = "iaa/features"
+__all__ = ["FEATURES_SCHEMA", "Features", "Status", "open_features"]
 
 
 class Status(enum.IntEnum):
@@ -28,7 +30,7 @@ class Status(enum.IntEnum):
 class Features:
     """An open feature file. Arrays are read-only; a failed row is NaN and has a reason in `failures`."""
 
-    def __init__(self, file: SealedFile) -> None:
+    def __init__(self, file: Arrays) -> None:
         file.require_identity(backbone=str)
         file.require("image_id", "S", (None,))
         n_images = file.arrays["image_id"][0][0]
@@ -44,7 +46,6 @@ class Features:
                 file.require(name, "i", (n_images,))
         self.file = file
         self.path = file.path
-        self.image_id = file.strings("image_id")
         self.status: UInt8[np.ndarray, " n_images"] = file.view("status").copy()  # so that close() lets go
         self.status.flags.writeable = False
         reasons = file.strings("failures/reason").tolist()
@@ -57,10 +58,15 @@ class Features:
         if set(self.failures) != set(np.flatnonzero(self.status == Status.FAILED).tolist()):
             raise SchemaError(f"{file.path}: rows marked failed and recorded failures differ")
 
+    @cached_property
+    def image_id(self) -> np.ndarray:
+        """Name of each row's image; decoded when it is first asked for."""
+        return self.file.strings("image_id")
+
     @property
     def n_images(self) -> int:
         """Number of rows: the number of images in the table, failed ones included."""
-        return len(self.image_id)
+        return len(self.status)
 
     @property
     def ok(self) -> Bool[np.ndarray, " n_images"]:
@@ -141,7 +147,7 @@ def open_features(path: Path | str, expect: Mapping[str, Any] | None = None) -> 
 
     Raises MissingFileError, SchemaError, IntegrityError, or IdentityError naming the fields that differ.
     """
-    file = SealedFile(path, FEATURES_SCHEMA)
+    file = open_arrays(path, FEATURES_SCHEMA)
     if expect:
         check_identity(
             file.identity,

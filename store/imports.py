@@ -20,6 +20,7 @@ from store.file_names import check_name, file_stem
 from store.matching import match_names
 from store.sealed import write_sealed
 from store.shapes import Float32
+from store.shards import remove_unnamed
 
 UNIT_TOLERANCE = {"float16": 2e-3, "float32": 1e-5}
 """How far a length may be from 1, by the type the vectors came in."""
@@ -145,7 +146,9 @@ def write_imported(
         "failures/reason": np.array([failures[row] for row in failed], dtype=str),
         f"outputs/{output}": vectors,
     }
-    return write_sealed(path, FEATURES_SCHEMA, identity, provenance, arrays)
+    digest = write_sealed(path, FEATURES_SCHEMA, identity, provenance, arrays)
+    remove_unnamed(path)  # where shards of another file lay
+    return digest
 
 
 def measure_lengths(imported: Imported) -> dict[str, Any]:

@@ -5,17 +5,20 @@ from typing import Any
 
 import numpy as np
 
+from store.arrays import Arrays
 from store.digests import block_bounds, digest_block
 from store.errors import SchemaError
 from store.parts import Plan
-from store.sealed import SealedFile, Streamed, write_sealed
+from store.sealed import Streamed, write_sealed
 from store.shapes import Int
+from store.sharding import write_joined_shards
+from store.shards import remove_unnamed
 
 
 def write_joined(
     plan: Plan,
-    old: SealedFile,
-    new: SealedFile | None,
+    old: Arrays,
+    new: Arrays | None,
     old_row: Int[np.ndarray, " n_rows"],
     new_row: Int[np.ndarray, " n_rows"],
     provenance: Mapping[str, Any],
@@ -33,6 +36,21 @@ def write_joined(
     names = [name for name in old.arrays if name not in plan.ids and not name.startswith("failures/")]
     if new is not None and _form(old) != _form(new):
         raise SchemaError(f"{old.path} and {new.path} do not have the same arrays")
+
+    def release() -> None:
+        old.close()
+        if new is not None:
+            new.close()
+
+    if plan.is_sharded:
+
+        def rows_of(name: str, start: int, stop: int) -> np.ndarray:
+            return _rows(name, old, new, old_row[start:stop], new_row[start:stop])
+
+        failures = _failures(new, new_row)
+        digest = write_joined_shards(plan, old, old_row, rows_of, failures, provenance, release)
+        remove_unnamed(plan.path)
+        return digest
     arrays: dict[str, np.ndarray | Streamed] = dict(plan.ids)
     arrays |= _failures(new, new_row)
     for name in names:
@@ -45,15 +63,12 @@ def write_joined(
         digests = np.frombuffer(b"".join(digest_block(block) for block in blocks()), np.uint8)
         arrays[name] = Streamed((plan.n_rows, *shape[1:]), dtype, digests.reshape(-1, 32), blocks())
 
-    def release() -> None:
-        old.close()
-        if new is not None:
-            new.close()
-
-    return write_sealed(plan.path, plan.schema, plan.identity, provenance, arrays, plan.tag, release)
+    digest = write_sealed(plan.path, plan.schema, plan.identity, provenance, arrays, plan.tag, release)
+    remove_unnamed(plan.path)
+    return digest
 
 
-def _form(file: SealedFile) -> dict[str, Any]:
+def _form(file: Arrays) -> dict[str, Any]:
     """What must be equal for rows to fit together: the width of strings may differ."""
     return {
         name: None if dtype.kind == "S" else (shape[1:], dtype)
@@ -61,7 +76,7 @@ def _form(file: SealedFile) -> dict[str, Any]:
     }
 
 
-def _failures(new: SealedFile | None, new_row: np.ndarray) -> dict[str, np.ndarray]:
+def _failures(new: Arrays | None, new_row: np.ndarray) -> dict[str, np.ndarray]:
     reason_of: dict[int, str] = {}
     if new is not None:
         reasons = new.strings("failures/reason").tolist()
@@ -74,7 +89,7 @@ def _failures(new: SealedFile | None, new_row: np.ndarray) -> dict[str, np.ndarr
 
 
 def _rows(
-    name: str, old: SealedFile, new: SealedFile | None, old_row: np.ndarray, new_row: np.ndarray
+    name: str, old: Arrays, new: Arrays | None, old_row: np.ndarray, new_row: np.ndarray
 ) -> np.ndarray:
     shape, dtype = old.arrays[name]
     rows = np.empty((len(old_row), *shape[1:]), dtype)

@@ -16,8 +16,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from glob import escape
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,18 @@ from store.errors import IntegrityError, MissingFileError, StoreError
 from store.features import Status
 from store.identity import check_identity, complete, differences
 from store.json_files import read_json
-from store.rows import first_of_equal
+from store.rows import first_of_equal, first_of_equal_rows
 from store.sealed import SealedFile, Streamed, write_sealed
 from store.shapes import Int
+from store.shards import Joined, remove_unnamed
 
 logger = logging.getLogger(__name__)
 
 JoinNotes = Callable[[dict[str, list[Any]]], dict[str, list[Any]]]
 
 PART_SCHEMA = "iaa/part"
+MAX_PART_ROWS = 8 * BLOCK_ROWS
+"""Rows of a part at most; above BLOCK_ROWS it holds whole blocks."""
 PLAN_NOTE = "plan.json"
 
 
@@ -55,13 +58,17 @@ class Plan:
     tag: str = ""
     """Keeps the temporary files of several workers apart."""
     part_rows: int = BLOCK_ROWS
-    """Rows of a part, 1 to BLOCK_ROWS."""
+    """Rows of a part: 1 to BLOCK_ROWS, or whole blocks up to MAX_PART_ROWS."""
     keeps_parts: bool = False
     """The parts are not joined but named by the final file, and stay where they are."""
+    is_sharded: bool = False
+    """The parts are not joined but become shards (store.sharding). How a run ends is no matter of its plan:
+    the rows and their digest are the same."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.part_rows, int) or not 0 < self.part_rows <= BLOCK_ROWS:
-            raise ValueError(f"a part has 1 to {BLOCK_ROWS} rows, not {self.part_rows!r}")
+        if not _is_part_size(self.part_rows):
+            sizes = f"1 to {BLOCK_ROWS} rows, or a multiple up to {MAX_PART_ROWS}"
+            raise ValueError(f"a part has {sizes}, not {self.part_rows!r}")
 
     @property
     def folder(self) -> Path:
@@ -103,13 +110,30 @@ class Plan:
         return self.folder / f"part-{index:05d}.h5"
 
 
+def _is_part_size(found: Any) -> bool:
+    if not isinstance(found, int) or not 0 < found <= MAX_PART_ROWS:
+        return False
+    return found <= BLOCK_ROWS or found % BLOCK_ROWS == 0
+
+
 def part_bounds(n_rows: int, part_rows: int) -> list[tuple[int, int]]:
-    """(first row, last row + 1) of each part; every digest block is cut anew, so none crosses its border."""
+    """(first row, last row + 1) of each part: whole digest blocks, or every block is cut anew, so that none
+    crosses its border."""
+    if part_rows > BLOCK_ROWS:
+        return [(start, min(start + part_rows, n_rows)) for start in range(0, n_rows, part_rows)]
     return [
         (start, min(start + part_rows, stop))
         for first, stop in block_bounds(n_rows)
         for start in range(first, stop, part_rows)
     ]
+
+
+def within_blocks(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """(first row, last row + 1) of the pieces of a part that lie in one digest block each."""
+    while start < stop:
+        end = min(stop, (start // BLOCK_ROWS + 1) * BLOCK_ROWS)
+        yield start, end
+        start = end
 
 
 def begin(plan: Plan) -> None:
@@ -184,12 +208,12 @@ def begun_identity(path: Path) -> dict[str, Any]:
 
 
 def begun_part_rows(path: Path) -> int | None:
-    """Rows per part (1 to BLOCK_ROWS) of the unfinished run that is to make `path`; None if none says so."""
+    """Rows per part of the unfinished run that is to make `path`; None if none says so."""
     try:
         found = _begun(path.with_name(path.name + ".parts"))["part_rows"]
     except (StoreError, ValueError, KeyError, TypeError):
         return None
-    return found if isinstance(found, int) and 0 < found <= BLOCK_ROWS else None
+    return found if _is_part_size(found) else None
 
 
 def discard(plan: Plan) -> None:
@@ -201,7 +225,8 @@ def discard(plan: Plan) -> None:
 
 
 def clean_up(plan: Plan) -> None:
-    """Remove what a run has left whose file is finished; the file must have been checked before.
+    """Remove what a run has left whose file is finished, and shards that the file does not name; it must have
+    been checked before.
 
     The parts of another run than this plan's are somebody's unfinished work and stay.
     """
@@ -216,6 +241,7 @@ def clean_up(plan: Plan) -> None:
         discard(plan)
     except (StoreError, OSError) as error:  # nothing depends on it any more
         logger.warning("%s", error)
+    remove_unnamed(plan.path)
 
 
 def missing_parts(plan: Plan, share: Iterable[int] | None = None) -> list[int]:
@@ -261,23 +287,19 @@ def merge_parts(plan: Plan, equal_by: str = "", join_notes: JoinNotes | None = N
     or `text`: they get the vectors of the first of them that did not fail. Memory holds those of one output.
     `join_notes` shortens the parts' notes, which are lists, joined in the order of the parts.
     """
-    numbers = range(len(plan.parts))
-    parts = [open_part(plan, index) for index in numbers]
+    parts = [open_part(plan, index) for index in range(len(plan.parts))]
+    rows = joined_parts(plan)
     arrays: dict[str, np.ndarray | Streamed] = dict(plan.ids)
     if parts:
-        first = _first_of_equal(equal_by, parts, plan) if equal_by else np.arange(plan.n_rows)
+        first = first_of_equal_parts(equal_by, parts, plan) if equal_by else np.arange(plan.n_rows)
         for name in parts[0].arrays:
             if name.startswith("failures/"):
-                arrays[name] = _join_failures(name, parts, plan)
+                arrays[name] = join_failures(name, parts, plan)
             elif name.startswith("outputs/"):
-                arrays[name] = _stream(name, parts, plan, first)
+                arrays[name] = _stream(name, rows, first)
             else:
                 arrays[name] = np.concatenate([part.view(name) for part in parts])
-    notes: dict[str, list[Any]] = {}
-    for part in parts:
-        for name, values in part.provenance.items():
-            notes.setdefault(name, []).extend(values)
-    provenance = {**plan.provenance, **(join_notes(notes) if join_notes else notes)}
+    provenance = joined_provenance(plan, parts, join_notes)
     digest = write_sealed(plan.path, plan.schema, plan.identity, provenance, arrays, plan.tag)
     for leftover in plan.path.parent.glob(f"{escape(plan.path.name)}.*-of-*.partial"):
         leftover.unlink(missing_ok=True)  # of a worker that was killed while it merged
@@ -285,7 +307,25 @@ def merge_parts(plan: Plan, equal_by: str = "", join_notes: JoinNotes | None = N
     return digest
 
 
-def _join_failures(name: str, parts: Sequence[SealedFile], plan: Plan) -> np.ndarray:
+def joined_parts(plan: Plan, n_open: int | None = None) -> Joined:
+    """The rows of all parts as if they were in one file."""
+    openers = [partial(open_part, plan, index) for index in range(len(plan.parts))]
+    return Joined(openers, [stop - start for start, stop in plan.parts], n_open)
+
+
+def joined_provenance(
+    plan: Plan, parts: Iterable[SealedFile], join_notes: JoinNotes | None
+) -> dict[str, Any]:
+    """The plan's provenance and the notes of all parts."""
+    notes: dict[str, list[Any]] = {}
+    for part in parts:
+        for name, values in part.provenance.items():
+            notes.setdefault(name, []).extend(values)
+    return {**plan.provenance, **(join_notes(notes) if join_notes else notes)}
+
+
+def join_failures(name: str, parts: Sequence[SealedFile], plan: Plan) -> np.ndarray:
+    """Numbers of failed rows in the whole file, or their reasons."""
     if name.endswith("/row"):
         starts = [start for start, _ in plan.parts]
         shifted = [part.view(name) + start for part, start in zip(parts, starts, strict=True)]
@@ -293,41 +333,25 @@ def _join_failures(name: str, parts: Sequence[SealedFile], plan: Plan) -> np.nda
     return np.concatenate([part.strings(name) for part in parts])
 
 
-def _first_of_equal(name: str, parts: Sequence[SealedFile], plan: Plan) -> Int[np.ndarray, " n_rows"]:
+def first_of_equal_parts(name: str, parts: Sequence[SealedFile], plan: Plan) -> Int[np.ndarray, " n_rows"]:
     """For each row the first that has the same in an array of numbers or strings; for a failed row itself."""
     cells = plan.ids[name] if name in plan.ids else np.concatenate([part.view(name) for part in parts])
-    keys = [cell.tobytes() for cell in cells] if cells.ndim > 1 else cells.tolist()
+    is_usable = np.ones(plan.n_rows, bool)
     if "status" in parts[0].arrays:
-        status = np.concatenate([part.view("status") for part in parts]).tolist()
-        keys = [key if state == Status.OK else None for key, state in zip(keys, status, strict=True)]
-    return first_of_equal(keys)
+        is_usable = np.concatenate([part.view("status") for part in parts]) == Status.OK
+    if cells.ndim > 1:
+        return first_of_equal_rows(cells, is_usable)
+    keys = zip(cells.tolist(), is_usable.tolist(), strict=True)
+    return first_of_equal(key if usable else None for key, usable in keys)
 
 
-def _stream(name: str, parts: Sequence[SealedFile], plan: Plan, first: np.ndarray) -> Streamed:
-    (_, *rest), dtype = parts[0].arrays[name]
-    shape = (plan.n_rows, *rest)
-    keeps_rows = bool((first == np.arange(plan.n_rows)).all())
-    if keeps_rows and plan.part_rows == BLOCK_ROWS:
-        digests = np.concatenate([part.block_digests(name) for part in parts])
-        return Streamed(shape, dtype, digests, _blocks(name, parts, plan))
-
-    def blocks() -> Iterator[np.ndarray]:
-        rows = _blocks(name, parts, plan)
-        return rows if keeps_rows else _shared(rows, first)
-
-    found = b"".join(digest_block(block) for block in blocks())
-    return Streamed(shape, dtype, np.frombuffer(found, np.uint8).reshape(-1, 32), blocks())
-
-
-def _blocks(name: str, parts: Sequence[SealedFile], plan: Plan) -> Iterator[np.ndarray]:
-    """An array's digest blocks in order, each from the parts that lie in it."""
-    numbered = groupby(zip(plan.parts, parts, strict=True), lambda pair: pair[0][0] // BLOCK_ROWS)
-    for _, group in numbered:
-        inside = [part for _, part in group]
-        rows = [part.view(name) for part in inside]
-        yield rows[0] if len(rows) == 1 else np.concatenate(rows)
-        for part in inside:
-            part.close()
+def _stream(name: str, rows: Joined, first: np.ndarray) -> Streamed:
+    if bool((first == np.arange(rows.n_rows)).all()):
+        return rows.streamed(name)
+    found = b"".join(digest_block(block) for block in _shared(rows.blocks(name), first))
+    digests = np.frombuffer(found, np.uint8).reshape(-1, 32)
+    (_, *rest), dtype = rows.file(0).arrays[name]
+    return Streamed((rows.n_rows, *rest), dtype, digests, _shared(rows.blocks(name), first))
 
 
 def _shared(blocks: Iterable[np.ndarray], first: np.ndarray) -> Iterator[np.ndarray]:

@@ -4,15 +4,15 @@ from collections.abc import Hashable, Iterable
 
 import numpy as np
 
+from store.arrays import Arrays
 from store.errors import StoreError
-from store.sealed import SealedFile
-from store.shapes import Float, Float32, Int
+from store.shapes import Bool, Float, Float32, Int
 
 Selection = slice | np.ndarray | None
 
 
 def read_rows(
-    file: SealedFile, name: str, rows: Selection = None, unit_norm: bool = False
+    file: Arrays, name: str, rows: Selection = None, unit_norm: bool = False
 ) -> Float32[np.ndarray, "n_rows dim"]:
     """Rows of a float32 matrix, read-only, their blocks checked; with `unit_norm`, scaled to length 1.
 
@@ -76,3 +76,23 @@ def first_of_equal(keys: Iterable[Hashable]) -> Int[np.ndarray, " n_keys"]:
     first: dict[Hashable, int] = {}
     places = (row if key is None else first.setdefault(key, row) for row, key in enumerate(keys))
     return np.fromiter(places, np.int64)
+
+
+def first_of_equal_rows(
+    cells: Int[np.ndarray, "n_rows n_bytes"], is_usable: Bool[np.ndarray, " n_rows"]
+) -> Int[np.ndarray, " n_rows"]:
+    """The same for rows of bytes, such as digests, of which few are equal: numbers of them are sorted, and
+    only those that may have an equal become keys. A row that is not usable is equal to none."""
+    n_first = min(8, cells.shape[1])
+    head = np.zeros((len(cells), 8), np.uint8)
+    head[:, :n_first] = cells[:, :n_first]
+    numbers = head.view(np.uint64).ravel()
+    first, usable = np.arange(len(cells)), np.flatnonzero(is_usable)
+    order = usable[np.argsort(numbers[usable], kind="stable")]
+    same = numbers[order[1:]] == numbers[order[:-1]]
+    may = np.zeros(len(cells), bool)
+    may[order[1:][same]] = may[order[:-1][same]] = True
+    suspects = np.flatnonzero(may)
+    if len(suspects):
+        first[suspects] = suspects[first_of_equal(row.tobytes() for row in cells[suspects])]
+    return first

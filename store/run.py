@@ -13,6 +13,7 @@ there joins them.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -33,6 +34,7 @@ from store.parts import (
     missing_parts,
     write_part,
 )
+from store.sharding import keep_parts
 
 logger = logging.getLogger(__name__)
 
@@ -119,9 +121,9 @@ class Run(Generic[File]):
     ) -> list[int]:
         """Make the file, unless parts are left to other workers: their numbers are returned.
 
-        `join` makes the file from the parts (default: merge_parts with `equal_by` and `join_notes`). Whoever
-        comes after it finds the file finished. A run alone has nobody to leave parts to: StoreError names one
-        that is damaged or missing.
+        `join` makes the file from the parts (default: merge_parts, or keep_parts where the plan is sharded,
+        with `equal_by` and `join_notes`). Whoever comes after it finds the file finished. A run alone has
+        nobody to leave parts to: StoreError names one that is damaged or missing.
         """
         if self._is_finished:
             return []
@@ -129,7 +131,7 @@ class Run(Generic[File]):
             # Another worker's join removes the parts.
             if not self.plan.folder.exists() and self._is_there():
                 return []
-            return self._join(join or (lambda plan: merge_parts(plan, equal_by, join_notes)))
+            return self._join(join or (lambda plan: _joined(plan, equal_by, join_notes)))
 
     def _join(self, join: Join) -> list[int]:
         if self.worker is not None and (left := missing_parts(self.plan)):
@@ -161,6 +163,10 @@ class Run(Generic[File]):
             discard(self.plan)
 
 
+def _joined(plan: Plan, equal_by: str, join_notes: JoinNotes | None) -> str:
+    return (keep_parts if plan.is_sharded else merge_parts)(plan, equal_by, join_notes)
+
+
 @contextmanager
 def claimed(plan: Plan, open_file: Open[File], worker: Worker | None = None) -> Iterator[Run[File]]:
     """The run that makes a plan's file, alone or as one of several workers, while the body lasts.
@@ -180,6 +186,7 @@ def join_begun(
     is_usable: Callable[[File], bool],
     check: Callable[[Plan], None],
     join_notes: JoinNotes | None = None,
+    is_sharded: bool = False,
 ) -> tuple[Plan, list[int]] | None:
     """Join the parts of a begun run by hand: its plan and the numbers of the parts that are missing.
 
@@ -190,6 +197,7 @@ def join_begun(
         plan = begun_plan(path, ids, ".merge-of-parts")
         if plan is None:
             return None
+        plan = replace(plan, is_sharded=is_sharded)
         run = Run(plan, open_file)
         if run._is_there(overwrite=True, is_usable=is_usable):
             clean_up(plan)
@@ -197,4 +205,4 @@ def join_begun(
         check(plan)
         if left := missing_parts(plan):
             return plan, left
-        return plan, run._join(lambda plan: merge_parts(plan, equal_by, join_notes))
+        return plan, run._join(lambda plan: _joined(plan, equal_by, join_notes))

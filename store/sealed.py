@@ -19,7 +19,7 @@ import numpy as np
 from store.digests import BLOCK_ROWS, block_bounds, canonical_json, digest_blocks, encode_strings
 from store.durable import Piece, make_folder, publish, sole_writer, space_error, write_json, write_pieces
 from store.errors import IntegrityError, SchemaError
-from store.sealed_file import SCHEMA_VERSION, SealedFile, root_digest
+from store.sealed_file import SCHEMA_VERSION, SealedFile, described, root_digest
 from store.structure import MAX_DEPTH
 from store.system import free_bytes
 
@@ -56,16 +56,9 @@ def write_sealed(
     is called before the file takes its name, to close the one that it replaces: Windows wants that.
     """
     _check_array_names(path, arrays)
-    prepared = {name: _prepare(array) for name, array in sorted(arrays.items())}
-    digest = root_digest(
-        schema,
-        identity,
-        provenance,
-        {
-            name: (a.dtype.str, list(a.shape), np.ascontiguousarray(a.digests).tobytes())
-            for name, a in prepared.items()
-        },
-    )
+    prepared = {name: prepare(array) for name, array in sorted(arrays.items())}
+    named = {name: described(a.dtype, a.shape, a.digests) for name, a in prepared.items()}
+    digest = root_digest(schema, identity, provenance, named)
     partial = path.with_name(f"{path.name}{tag}.partial")
     structure, offsets = _structure(schema, identity, provenance, prepared, digest)
     try:
@@ -110,7 +103,8 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _prepare(array: np.ndarray | Streamed) -> Streamed:
+def prepare(array: np.ndarray | Streamed) -> Streamed:
+    """An array as it is stored, its blocks hashed; to be written once."""
     if isinstance(array, Streamed):
         return array
     if array.dtype.kind in "UO":

@@ -6,43 +6,36 @@ import mmap
 import os
 import stat
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy as np
 
-from store.digests import (
-    BLOCK_ROWS,
-    block_bounds,
-    canonical_json,
-    decode_strings,
-    digest_block,
-    digest_of_json,
-)
+from store.arrays import Arrays
+from store.digests import BLOCK_ROWS, block_bounds, canonical_json, digest_block, digest_of_json
 from store.errors import IntegrityError, MissingFileError, ReplacedError, SchemaError, StoreError
 from store.json_files import parse_json
 from store.structure import Extent, MalformedError, find_arrays, has_schema, read_attributes, read_digests
 from store.system import open_file, read_into
 
 SCHEMA_VERSION = 1
-MAX_STRINGS = 2**32
 MAX_READ = 2**20
 """Bytes of an array up to which it is read at once, not mapped."""
 _ATTEMPTS = 10
 """To open a file that is replaced again and again meanwhile."""
 
 
-def root_digest(
-    schema: str, identity: Any, provenance: Any, arrays: Mapping[str, tuple[str, list[int], bytes]]
-) -> str:
-    """Content digest of a sealed file; `arrays` maps a path to (dtype, shape, block digests)."""
-    described = {
-        path: {"dtype": dtype, "shape": shape, "sha256": hashlib.sha256(blocks).hexdigest()}
-        for path, (dtype, shape, blocks) in arrays.items()
-    }
+def described(dtype: np.dtype[Any], shape: Sequence[int], blocks: np.ndarray) -> dict[str, Any]:
+    """What a content digest says of an array: its type, its shape, and the SHA-256 over the digests of its
+    blocks."""
+    digests = np.ascontiguousarray(blocks).tobytes()
+    return {"dtype": dtype.str, "shape": list(shape), "sha256": hashlib.sha256(digests).hexdigest()}
+
+
+def root_digest(schema: str, identity: Any, provenance: Any, arrays: Mapping[str, Mapping[str, Any]]) -> str:
+    """Content digest of a sealed file; `arrays` has each array by its path, as `described`."""
     return digest_of_json(
         {
             "schema": schema,
@@ -50,12 +43,12 @@ def root_digest(
             "block_rows": BLOCK_ROWS,
             "identity": identity,
             "provenance": provenance,
-            "arrays": described,
+            "arrays": arrays,
         }
     )
 
 
-class SealedFile:
+class SealedFile(Arrays):
     """An open sealed file: header checked on opening, rows checked on first reading; read-only.
 
     It stays the file that was opened when another takes its name, as an update's does: its descriptor is held
@@ -101,7 +94,7 @@ class SealedFile:
             raise MissingFileError(f"{self.path} is no file")
         return descriptor
 
-    def _check_name(self) -> None:
+    def check_name(self) -> None:
         """Raise ReplacedError where the name is another file's by now, or nobody's."""
         try:
             self._check_same(os.stat(self.path))
@@ -121,12 +114,12 @@ class SealedFile:
         except (IntegrityError, SchemaError):
             raise
         except MalformedError as error:
-            self._check_name()
+            self.check_name()
             raise self._damaged(str(error)) from error
         except Exception as error:  # h5py raises many kinds for a damaged file
-            self._check_name()
+            self.check_name()
             raise self._damaged(f"HDF5 cannot read its structure ({error})") from error
-        self._check_name()
+        self.check_name()
 
     def _damaged(self, what: str) -> IntegrityError:
         return IntegrityError(
@@ -157,11 +150,8 @@ class SealedFile:
             self.provenance: dict[str, Any] = _object(found, "provenance")
             self.digest: str = found["digest"]
             self._layout, self._blocks = read_digests(find_arrays(file, size))
-        described = {
-            name: (extent.dtype.str, list(extent.shape), self._blocks[name].tobytes())
-            for name, extent in self._layout.items()
-        }
-        expected = root_digest(self.schema, self.identity, self.provenance, described)
+        arrays = {name: self.described(name) for name in self._layout}
+        expected = root_digest(self.schema, self.identity, self.provenance, arrays)
         written_form = (canonical_json(self.identity), canonical_json(self.provenance))
         if expected != self.digest or written_form != (found["identity"], found["provenance"]):
             raise MalformedError("attributes, shapes or block digests do not match the content digest")
@@ -170,32 +160,6 @@ class SealedFile:
     def arrays(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Shape and dtype of every array, by path."""
         return {name: (extent.shape, extent.dtype) for name, extent in self._layout.items()}
-
-    def require(self, name: str, kind: str = "", shape: tuple[int | None, ...] | None = None) -> None:
-        """Raise SchemaError unless the file has the array `name`, of one of these kinds (numpy) and of
-        that shape, where they are given (None is any length)."""
-        if name not in self._layout:
-            some = sorted(self._layout)[:20]
-            raise SchemaError(f"{self.path} has no array /{name}; it has {', '.join(some)}")
-        found = self._layout[name]
-        fits = shape is None or (
-            len(shape) == len(found.shape)
-            and all(n in (None, m) for n, m in zip(shape, found.shape, strict=True))
-        )
-        if not fits or (kind and found.dtype.kind not in kind):
-            raise SchemaError(
-                f"{self.path}: /{name} is {found.dtype} of shape {found.shape}, which is not what files of "
-                f"kind {self.schema!r} hold there. Make the file again"
-            )
-
-    def require_identity(self, **kinds: type | tuple[type, ...]) -> None:
-        """Raise SchemaError unless the identity has these fields, of these types."""
-        for name, kind in kinds.items():
-            if not isinstance(self.identity.get(name), kind):
-                raise SchemaError(
-                    f"{self.path}: the identity of a file of kind {self.schema!r} needs {name!r}, got "
-                    f"{str(self.identity.get(name))[:60]!r}. Make the file again"
-                )
 
     def view(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows [start, stop) of an array as a read-only view of the file, their blocks checked.
@@ -218,17 +182,10 @@ class SealedFile:
             self._check_block(name, index)
         return np.asarray(stored[rows])
 
-    def strings(self, name: str) -> np.ndarray:
-        """A string array, decoded. Raises SchemaError for one that is none, or of more than 4 GiB."""
-        self.require(name, "S")
-        if (n_bytes := self._layout[name].n_bytes) > MAX_STRINGS:
-            raise SchemaError(f"{self.path}: /{name} has {n_bytes:,} bytes of text, too many to read at once")
-        return decode_strings(self.view(name))
-
-    def check_all(self) -> None:
-        """Check every block of every array; raises IntegrityError at the first that is damaged."""
-        for name in self._layout:
-            self.view(name)
+    @property
+    def n_bytes(self) -> int:
+        """Bytes on the disk when it was opened."""
+        return self._is[2]
 
     def extents(self, name: str) -> Iterator[tuple[int, int, int, int, bytes]]:
         """Where an array's blocks lie: (first row, last row + 1, byte offset, bytes, SHA-256) of each."""
@@ -237,6 +194,11 @@ class SealedFile:
         for (start, stop), digest in zip(block_bounds(extent.shape[0]), self._blocks[name], strict=True):
             position = extent.offset + start * extent.row_bytes
             yield start, stop, position, (stop - start) * extent.row_bytes, digest.tobytes()
+
+    def described(self, name: str) -> dict[str, Any]:
+        """What the content digest says of an array."""
+        extent = self._layout[name]
+        return described(extent.dtype, extent.shape, self._blocks[name])
 
     def block_digests(self, name: str) -> np.ndarray:
         """SHA-256 of each block of rows of an array: uint8 (n_blocks, 32)."""
@@ -298,17 +260,6 @@ class SealedFile:
         self._checked.clear()
         self._held = None
         self._let_go()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _who(found: os.stat_result) -> tuple[int, ...]:

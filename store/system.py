@@ -110,6 +110,21 @@ def read_into(descriptor: int, buffer: memoryview, position: int) -> int:
     return len(data)
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name. Raises OSError, on file systems without such names, too."""
+    os.link(source, target)
+
+
+def max_open_files() -> int:
+    """Files that this process may have open at once."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 512
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**16 if soft == resource.RLIM_INFINITY else int(soft)
+
+
 def reserve(descriptor: int, n_bytes: int) -> None:
     """Give a new file its size, with room on the disk where the system can promise it. Raises OSError."""
     if hasattr(os, "posix_fallocate"):

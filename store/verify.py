@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from store.arrays import Arrays
+from store.captions import CAPTIONS_SCHEMA, Captions
 from store.errors import StoreError
 from store.features import FEATURES_SCHEMA, Features
 from store.file_names import file_stem
@@ -14,12 +17,14 @@ from store.prompts import PROMPTS_SCHEMA, Prompts
 from store.ratings import FILE_NAME, verify_ratings
 from store.ratings import SCHEMA as RATINGS_SCHEMA
 from store.sealed import SealedFile
+from store.shards import ShardedFile, open_arrays
 from store.system import n_cores, read_into
 from store.targets import TARGETS_SCHEMA, open_targets
 
 READ_BYTES = 2**22
-_READERS: dict[str, Callable[[SealedFile], object]] = {
+_READERS: dict[str, Callable[[Any], object]] = {
     FEATURES_SCHEMA: Features,
+    CAPTIONS_SCHEMA: Captions,
     PROMPTS_SCHEMA: Prompts,
     TARGETS_SCHEMA: lambda file: open_targets(file.path),
 }
@@ -42,7 +47,8 @@ class Verdict:
 
 
 def stored_files(folder: Path) -> list[Path]:
-    """All finished HDF5 files below a folder, and ratings, in order; parts of unfinished runs are left out.
+    """All finished HDF5 files below a folder, and ratings, in order; parts of unfinished runs are left out,
+    and shards belong to the file that names them.
 
     Links are followed, for a data set may lie on another disk; a folder that is reached twice is read once.
     """
@@ -54,35 +60,55 @@ def stored_files(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add((about.st_dev, about.st_ino))
-        folders[:] = [name for name in folders if not name.endswith(".parts")]
+        folders[:] = [name for name in folders if not name.endswith((".parts", ".shards"))]
         found += [Path(here, name) for name in files if name.endswith(".h5") or name == FILE_NAME]
     return sorted(found)
 
 
 def verify_file(path: Path, n_threads: int | None = None) -> Verdict:
-    """Check header, structure and every block of rows of one file, hashing in several threads; of ratings,
-    every row."""
+    """Check header, structure and every block of rows of one file and of its shards, hashing in several
+    threads; of ratings, every row."""
     if path.name == FILE_NAME:
         digest, found = verify_ratings(path)
         n_bytes = path.stat().st_size if path.exists() else 0
         return Verdict(path, RATINGS_SCHEMA, n_bytes, digest, tuple(found))
+    n_threads = n_threads or min(8, n_cores())
     try:
-        file = SealedFile(path)
+        file = open_arrays(path)
     except StoreError as error:
         n_bytes = path.stat().st_size if path.exists() else 0
         return Verdict(path, "unknown", n_bytes, "", (str(error),))
     with file:
         try:
-            problems = _damaged_rows(file, n_threads or min(8, n_cores()))
+            if isinstance(file, ShardedFile):
+                problems = _damaged_shards(file, n_threads)
+            else:
+                problems = _damaged_rows(file, n_threads)
             if not problems and file.schema in _READERS:
                 _READERS[file.schema](file)
         except StoreError as error:
             problems = [str(error)]
         problems += _misplaced(file)
-        return Verdict(path, file.schema, path.stat().st_size, file.digest, tuple(problems))
+        return Verdict(path, file.schema, file.n_bytes, file.digest, tuple(problems))
 
 
-def _misplaced(file: SealedFile) -> list[str]:
+def _damaged_shards(file: ShardedFile, n_threads: int) -> list[str]:
+    """What is wrong with a manifest and with each of its shards."""
+    problems = _damaged_rows(file.manifest, n_threads)
+    for index in range(len(file.shards)):
+        try:
+            shard = file.open_shard(index)
+        except StoreError as error:
+            problems.append(str(error))
+            continue
+        name = f"{file.shard_path(index).parent.name}/{file.shard_path(index).name}"
+        problems += [f"shard {index}, {name}: {what}" for what in _damaged_rows(shard, n_threads)]
+    if not problems:
+        file.check_shards()
+    return problems
+
+
+def _misplaced(file: Arrays) -> list[str]:
     """A file in a store's folder that belongs elsewhere: intact, but not what its name says."""
     path, identity = file.path.absolute(), file.identity
     names = {"backbone": path.stem}
@@ -92,6 +118,8 @@ def _misplaced(file: SealedFile) -> list[str]:
     elif file.schema == PROMPTS_SCHEMA and path.parent.parent.name == "prompts":
         found = {"backbone": identity.get("backbone"), "prompt set": identity.get("prompt_set")}
         names["prompt set"] = path.parent.name
+    elif file.schema == CAPTIONS_SCHEMA and path.parent.name == "captions":
+        found, names = {"captions": identity.get("captions")}, {"captions": path.stem}
     elif file.schema == TARGETS_SCHEMA and path.name == "targets.h5":
         found, names = {"data set": identity.get("dataset")}, {"data set": path.parent.name}
     else:

@@ -18,7 +18,7 @@ from analysis.probing.spectrum import Basis, gram_basis, leave_out_gram
 from store.derived import load_derived, save_derived
 
 logger = logging.getLogger(__name__)
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def gather(source: Source, n_folds: int, key: CacheKey | None = None) -> Gathere
     """
     gram, cross = (None, None) if key is None else (_load(key, "gram"), _load(key, "cross"))
     if gram is not None:
-        total, rest = _unpack_basis(gram, "total"), [_unpack_basis(gram, f"rest{f}") for f in range(n_folds)]
+        total, *rest = _unpack_bases(gram)
         if cross is None:
             parts = accumulate_parts(source, n_folds, with_gram=False)
             folds = [replace(part, xx=gram["xx"][f]) for f, part in enumerate(parts)]
@@ -103,10 +103,13 @@ def _save_gram(key: CacheKey, folds: list[Moments], bases: list[Basis]) -> None:
         "xx": np.stack([fold.xx for fold in folds]),
         "precision": np.array([folds[0].precision]),
     }
-    for name, basis in zip(["total", *(f"rest{f}" for f in range(len(folds)))], bases, strict=False):
-        for part in ("mean", "scale", "values", "vectors"):
-            arrays[f"{name}/{part}"] = getattr(basis, part)
-        arrays[f"{name}/n"] = np.array([basis.n])
+    # All bases as one array of each kind: a file of many arrays takes longer to open than to read.
+    arrays["bases/n"] = np.array([basis.n for basis in bases])
+    arrays["bases/rank"] = np.array([basis.rank for basis in bases])
+    for part in ("mean", "scale"):
+        arrays[f"bases/{part}"] = np.stack([getattr(basis, part) for basis in bases])
+    arrays["bases/values"] = np.concatenate([basis.values for basis in bases])
+    arrays["bases/vectors"] = np.concatenate([basis.vectors.T for basis in bases])  # a row each
     save_derived(_path(key, "gram"), arrays, _identity(key, "gram"))
 
 
@@ -117,6 +120,11 @@ def _save_cross(key: CacheKey | None, folds: list[Moments]) -> None:
     save_derived(_path(key, "cross"), arrays, _identity(key, "cross"))
 
 
-def _unpack_basis(arrays: dict[str, np.ndarray], name: str) -> Basis:
-    mean, scale, values, vectors = (arrays[f"{name}/{p}"] for p in ("mean", "scale", "values", "vectors"))
-    return Basis(int(arrays[f"{name}/n"][0]), mean, scale, values, vectors, "gram")
+def _unpack_bases(arrays: dict[str, np.ndarray]) -> list[Basis]:
+    values, vectors = arrays["bases/values"], arrays["bases/vectors"]
+    stops = np.cumsum(arrays["bases/rank"])
+    each = zip(*(arrays[f"bases/{part}"] for part in ("n", "mean", "scale", "rank")), stops, strict=True)
+    return [
+        Basis(int(n), mean, scale, values[stop - rank : stop], vectors[stop - rank : stop].T, "gram")
+        for n, mean, scale, rank, stop in each
+    ]

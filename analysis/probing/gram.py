@@ -157,23 +157,27 @@ def squared_error(
 
 class _Sums:
     """Running sums about a fixed shift, the mean of the first rows: near enough to every group's mean that
-    centring at the end loses nothing."""
+    centring at the end loses nothing.
+
+    All of them are one product of [x, y, 1] with itself, of which the library computes half. Its memory is
+    used again: fresh memory of this size takes a good part of the time of the product.
+    """
 
     def __init__(
         self, x: np.ndarray, y: np.ndarray, group: np.ndarray, n_groups: int, with_gram: bool
     ) -> None:
         used = group >= 0
-        dim, n_targets = x.shape[1], y.shape[1]
-        self.shift_x = x[used].mean(axis=0, dtype=np.float64) if used.any() else np.zeros(dim)
+        self.dim, n_targets = x.shape[1], y.shape[1]
+        self.shift_x = x[used].mean(axis=0, dtype=np.float64) if used.any() else np.zeros(self.dim)
         self.shift_y = y[used].mean(axis=0, dtype=np.float64) if used.any() else np.zeros(n_targets)
         self.precision = float(np.finfo(x.dtype).eps)
         self.waiting: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(n_groups)]
         self.n = [0] * n_groups
-        self.x = np.zeros((n_groups, dim))
-        self.y = np.zeros((n_groups, n_targets))
-        self.xy = np.zeros((n_groups, dim, n_targets))
-        self.yy = np.zeros((n_groups, n_targets))
-        self.xx = np.zeros((n_groups, dim, dim)) if with_gram else None
+        width = self.dim + n_targets + 1
+        self.first = 0 if with_gram else self.dim  # without Gram matrices [y, 1] by [x, y, 1] is enough
+        self.sums = np.zeros((n_groups, width - self.first, width))
+        self.product = np.empty((width - self.first, width))
+        self.rows = np.ones((_ROWS_AT_ONCE, width))
 
     def add(self, x: np.ndarray, y: np.ndarray, group: np.ndarray) -> None:
         order = np.argsort(group, kind="stable")
@@ -187,37 +191,38 @@ class _Sums:
                     self._flush(g)
 
     def _flush(self, g: int) -> None:
-        if not self.waiting[g]:
+        n = sum(len(part) for part, _ in self.waiting[g])
+        if not n:
             return
-        rows = np.concatenate([x for x, _ in self.waiting[g]])
-        x = np.subtract(rows, self.shift_x, dtype=np.float64)
-        y = np.concatenate([y for _, y in self.waiting[g]]) - self.shift_y
+        if n > len(self.rows):
+            self.rows = np.ones((n, self.rows.shape[1]))
+        start = 0
+        for x, y in self.waiting[g]:
+            stop = start + len(x)
+            np.subtract(x, self.shift_x, out=self.rows[start:stop, : self.dim])
+            np.subtract(y, self.shift_y, out=self.rows[start:stop, self.dim : -1])
+            start = stop
         self.waiting[g] = []
-        self.n[g] += len(x)
-        self.x[g] += x.sum(axis=0)
-        self.y[g] += y.sum(axis=0)
-        self.xy[g] += x.T @ y
-        self.yy[g] += (y**2).sum(axis=0)
-        if self.xx is not None:
-            self.xx[g] += x.T @ x  # NumPy computes half of it and mirrors
+        self.n[g] += n
+        rows = self.rows[:n]
+        self.sums[g] += np.matmul(rows[:, self.first :].T, rows, out=self.product)
 
     def moments(self) -> list[Moments]:
         found = []
-        for g in range(len(self.n)):
+        for g, sums in enumerate(self.sums):
             self._flush(g)
-            n = self.n[g]
-            mean_x, mean_y = self.x[g] / max(n, 1), self.y[g] / max(n, 1)
-            xx = np.zeros((len(mean_x), len(mean_x))) if self.xx is None else self.xx[g]
-            if self.xx is not None:
-                xx -= n * np.outer(mean_x, mean_x)
+            n, dim = self.n[g], self.dim
+            from_y = dim - self.first
+            mean_x, mean_y = sums[-1, :dim] / max(n, 1), sums[-1, dim:-1] / max(n, 1)
+            xx = np.zeros((dim, dim)) if self.first else sums[:dim, :dim] - n * np.outer(mean_x, mean_x)
             found.append(
                 Moments(
                     n=n,
                     mean_x=mean_x + self.shift_x,
                     xx=xx,
                     mean_y=mean_y + self.shift_y,
-                    xy=self.xy[g] - n * np.outer(mean_x, mean_y),
-                    yy=self.yy[g] - n * mean_y**2,
+                    xy=sums[from_y:-1, :dim].T - n * np.outer(mean_x, mean_y),
+                    yy=np.diag(sums[from_y:-1, dim:-1]) - n * mean_y**2,
                     precision=self.precision,
                 )
             )

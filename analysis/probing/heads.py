@@ -67,9 +67,31 @@ class Head:
     @property
     def origin(self) -> str:
         """What it was fitted on, in a few words."""
+        if self.is_of_all:
+            return f"{self.about['dataset']}, all {self.about.get('n_train', 0):,} rated photographs"
         if "dataset" in self.about:
             return f"{self.about['dataset']}, split {self.about.get('split', 'unknown')}"
         return str(self.about.get("origin", "not said"))
+
+    @property
+    def is_of_all(self) -> bool:
+        """It was fitted on every rated photograph of its data set, so its measurements are of folds."""
+        return "dataset" in self.about and self.about.get("fit_on") == "all"
+
+    @property
+    def reaches(self) -> str:
+        """SRCC with its interval and on what it was measured, in a few words; '' where nobody measured."""
+        measured, by = self.about.get("metrics"), "on test images"
+        if self.is_of_all:
+            by = "by folds"
+        srcc = measured.get("srcc") if isinstance(measured, dict) else None
+        if srcc is None:
+            srcc, by = self.about.get("held_back_srcc"), "on ratings held back"
+        try:
+            value, low, high = map(float, srcc)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return ""
+        return f"SRCC {value:.3f} [{low:.3f}, {high:.3f}] {by}"
 
     def score(self, features: Float[np.ndarray, "n_images dim"]) -> Float[np.ndarray, " n_images"]:
         """Scores of features of the right kind, which is not checked here: see `score_features`."""
@@ -88,6 +110,7 @@ def head_of(fit: ProbeFit, probe: Probe, result: MethodResult | None = None) -> 
     }
     about = {
         "dataset": fit.dataset,
+        "fit_on": "all" if fit.n_folds else "train",
         "split": fit.split_name,
         "n_train": fit.path.basis.n,
         "threshold": fit.threshold,
@@ -95,6 +118,9 @@ def head_of(fit: ProbeFit, probe: Probe, result: MethodResult | None = None) -> 
         "metrics": measured,
         "digests": fit.digests,
     }
+    if fit.n_folds:
+        kept = ", those that belong together in one" if fit.is_grouped else ""
+        about["metrics_of"] = f"each photograph by fits on other folds ({fit.n_folds}{kept})"
     layer = (probe.weights[None, :], np.array([probe.bias]))
     return Head((layer,), fit.backbone, fit.output, probe.unit_norm, about)
 
@@ -165,7 +191,8 @@ def feature_std(features: Features, output: str, unit_norm: bool) -> Float[np.nd
 def may_have_seen_test(head: Head, targets: Targets) -> bool:
     """True if the head was fitted on another split of this data set, which may hold its test images."""
     about = head.about
-    return about.get("dataset") == targets.dataset and about.get("split") != targets.split_name
+    is_other = head.is_of_all or about.get("split") != targets.split_name
+    return about.get("dataset") == targets.dataset and is_other
 
 
 def evaluate_head(
@@ -180,6 +207,11 @@ def evaluate_head(
     """
     about = head.about
     same = about.get("dataset") == targets.dataset
+    if may_have_seen_test(head, targets) and head.is_of_all:
+        raise HeadError(
+            f"this head was fitted on {head.origin}, so no image is left to measure it on. What it is worth "
+            f"was measured when it was fitted: {head.reaches or 'not kept'}"
+        )
     if may_have_seen_test(head, targets):
         raise HeadError(
             f"this head was fitted on split {about.get('split')!r} of {targets.dataset!r}, which now has the "
@@ -287,7 +319,10 @@ def load_head(path: Path | str) -> Head:
 
 
 _DESCRIBED: dict[str, type] = {"backbone": str, "output": str, "unit_norm": bool}
-_ABOUT: dict[str, type] = {"dataset": str, "split": str, "origin": str, "n_train": int, "threshold": float}
+_ABOUT: dict[str, type] = {
+    "dataset": str, "split": str, "origin": str, "n_train": int, "threshold": float,
+    "fit_on": str, "metrics_of": str,
+}  # fmt: skip
 
 
 def _check_about(about: Any) -> None:

@@ -61,10 +61,11 @@ _METHODS = {"ols": "OLS", "ridge": "ridge"}
 class Features(Protocol):
     """What a probe reads: an open feature file (store.Features), or several side by side (joint.Joint)."""
 
-    image_id: np.ndarray
     outputs: dict[str, int]
     path: Path
 
+    @property
+    def image_id(self) -> np.ndarray: ...
     @property
     def n_images(self) -> int: ...
     @property
@@ -105,6 +106,8 @@ class JoinedRows:
     is_high: Bool[np.ndarray, " n_images"]
     n_failed: dict[str, int]
     """Failed rows left out, per split."""
+    is_crossed: bool = False
+    """Each training image is a test image, too: predicted by fits that did not see it (probing.crossing)."""
 
     @cached_property
     def train(self) -> Int[np.ndarray, " n_train"]:
@@ -119,7 +122,7 @@ class JoinedRows:
     @cached_property
     def test(self) -> Int[np.ndarray, " n_test"]:
         """Rows of the test images."""
-        return np.flatnonzero(self.split == "test")
+        return self.train if self.is_crossed else np.flatnonzero(self.split == "test")
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,10 @@ class ProbeFit:
     """Predicted mean votes of the test images, by method: 'ols' and 'ridge'."""
     seed: int
     digests: dict[str, str]
+    n_folds: int = 0
+    """Folds that were left out in turn for the predictions; 0 where the test images are a split's."""
+    is_grouped: bool = False
+    """Some photographs belong together and were left out together."""
 
     @property
     def y_test(self) -> Float[np.ndarray, " n_test"]:
@@ -408,7 +415,8 @@ def evaluate_majority(fit: ProbeFit, n_boot: int = 1000) -> MethodResult:
         n_test=len(fit.rows.test),
         seed=fit.seed,
         **measured,
-        detail={"n_high_test": int(fit.is_high_test.sum()), "n_boot": n_boot},
+        detail={"n_high_test": int(fit.is_high_test.sum()), "n_boot": n_boot}
+        | ({"n_folds": fit.n_folds} if fit.n_folds else {}),
         digests={"targets": fit.digests["targets"]},
     )
 
@@ -438,6 +446,8 @@ def _detail(fit: ProbeFit, probe: Probe) -> dict[str, Any]:
         "alpha": probe.alpha,
         "rmse_train_mean": metrics.rmse(fit.y_test, np.full(len(fit.y_test), float(fit.path.mean_y[0]))),
     }
+    if fit.n_folds:
+        detail |= {"n_folds": fit.n_folds, "is_grouped": fit.is_grouped}
     if probe.alpha:
         mean = fit.cv_mse.mean(axis=0)
         detail |= {

@@ -215,7 +215,7 @@ def evaluate_prompting(
         )
         train_tables[method] = table
         test_tables[method] = search_pairs(on_test, y, high, n_threads)
-        predictions[method], details[method] = _best_pairs(table, on_test)
+        predictions[method], details[method] = choose_pairs(table, on_test)
     base = scores[extras_from] if extras_from in scores else next(iter(scores.values()))
     base_table = train_tables[base.method]
     on_train, on_test = base.take(rated.train), base.take(rated.test)
@@ -275,7 +275,8 @@ def require_split(rated: RatedImages) -> None:
         )
 
 
-def _best_pairs(table: PairTable, on_test: LabelScores) -> tuple[Prediction, dict[str, Any]]:
+def choose_pairs(table: PairTable, on_test: LabelScores) -> tuple[Prediction, dict[str, Any]]:
+    """The predictions of the best pair per task of a table of training images, and what was chosen."""
     binary, continuous = table.best("accuracy"), table.best("srcc")
     linear = table.best("plcc")
     prediction = Prediction(

@@ -12,8 +12,9 @@ labels' weights +1 and -1. All methods differ only in how the two come about:
     ensemble_mean_of_unit   cosine with the mean of the label's unit context vectors     the same
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -25,6 +26,7 @@ from store.rows import unit_rows
 from store.shapes import Bool, Float, Float32, Int
 from store.system import n_cores
 
+_BLOCKS_WAITING = 64
 EnsembleMode = Literal["mean_of_raw", "mean_of_unit"]
 
 #: CLIP's learned logit scale, exp(4.6052); open_clip and OpenAI clamp it to this value.
@@ -161,7 +163,12 @@ def cosines(
 
     # Blocks are read and checked here while others are multiplied there, each by a BLAS of one thread.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_cores()) as pool:
-        for future in [pool.submit(multiply, start, block) for start, block in blocks]:
+        waiting: deque[Future[None]] = deque()
+        for start, block in blocks:
+            waiting.append(pool.submit(multiply, start, block))
+            if len(waiting) > _BLOCKS_WAITING:  # else blocks that are read faster than multiplied pile up
+                waiting.popleft().result()
+        for future in waiting:
             future.result()
     same_text = first_equal_rows(text.__getitem__, len(text))
     return tie(tie(products.T, same_text).T, first)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.evidence.bootstrap import Difference, resamples_needed, resolution
+from analysis.results.markup import to_markdown
 from analysis.results.methods import MethodResult, Metric
 from analysis.results.names import name_backbone, name_method, name_output, name_result, short_method
 from analysis.results.predictions import Predicted, compare_methods, result_name
@@ -16,7 +17,7 @@ from analysis.results.printed import MARKS, Code, Number, Printed
 from analysis.results.printed import Cell as PrintedCell
 from analysis.results.published import NOTEBOOK_PRINTS, PAPER_SPLIT, TABLE_1, TABLE_2, Published
 
-__all__ = ["TABLE_1", "TABLE_2", "Published"]
+__all__ = ["TABLE_1", "TABLE_2", "Published", "to_markdown"]
 UNKNOWN = "not known to us"
 ADDED = "Added here"
 """How the group of methods begins that somebody brought."""

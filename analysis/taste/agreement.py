@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from analysis.evidence.bootstrap import interval, resample_counts
 from analysis.results.methods import Metric
@@ -32,7 +32,7 @@ def over_folds(values: Float[np.ndarray, " n_folds"], share: float) -> Metric:
     if len(values) < 2:
         return Metric(mean, math.nan, math.nan)
     error = math.sqrt((1 / len(values) + share) * float(values.var(ddof=1)))
-    reach = float(student.ppf(0.975, len(values) - 1)) * error
+    reach = float(stdtrit(len(values) - 1, 0.975)) * error
     return Metric(mean, mean - reach, mean + reach)
 
 

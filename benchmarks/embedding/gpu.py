@@ -2,6 +2,7 @@
 
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -27,6 +29,7 @@ from store.system import n_cores
 
 #: Two geometries: CLIP's 224, and augreg's 248 with a crop.
 BACKBONES = ("vit_b32.openai", "rn50.openai", "rn50.cc12m", "rn50.yfcc15m", "vit_b32.in21k")
+PRECISIONS = ("float32", "bfloat16", "float16")
 AVA = 255_522
 N_FORWARD = 30
 
@@ -39,40 +42,54 @@ def measure(table: ImageTable, work: Path, n: int) -> None:
     print(f"\n{describe_device(torch.device('cuda:0'))}, {n_cores()} cores, {n:,} images")
     with tempfile.TemporaryDirectory(dir=work) as folder:
         many = linked_table(table, Path(folder) / "many", n)
-        for precision in ("float32", "bfloat16", "float16"):
+        for precision in PRECISIONS:
             backbones = [load_random(id, Path(folder), "cuda", precision) for id in BACKBONES]
-            _one_run(many, backbones, Path(folder) / precision)
+            show(precision, measure_run(many, backbones, Path(folder) / precision))
             del backbones
             torch.cuda.empty_cache()
-    _nvjpeg(table)
+    show("nvJPEG", nvjpeg(table))
 
 
-def _one_run(table: ImageTable, backbones: list[Backbone], out: Path) -> None:
-    n, precision = len(table), backbones[0].precision
+def show(title: str, found: dict[str, Any]) -> None:
+    """A line for each figure."""
+    print(f"  {title}")
+    for name, value in found.items():
+        print(f"    {name:<44}{value:>14,.4g}" if isinstance(value, float) else f"    {name:<44}{value:>14}")
+    sys.stdout.flush()
+
+
+def measure_run(table: ImageTable, backbones: list[Backbone], out: Path) -> dict[str, Any]:
+    """One run of several backbones to durable files: images/s, beside reading alone and bare passes."""
+    n, device = len(table), backbones[0].device
     size = largest_batch(backbones)
-    decode_limit = n / _seconds(lambda: _decode(table, backbones, size))
-    bare = 1 / sum(1 / _bare_rate(backbone, size) for backbone in backbones)
+    decode_limit = n / seconds_of(lambda: _decode(table, backbones, size), device)
+    bare = 1 / sum(1 / bare_rate(backbone, size) for backbone in backbones)
     timings = Timings()
     with _utilisation() as seen:
-        seconds = _seconds(
-            lambda: embed_images(table, backbones, out, Options(batch_size=size), None, timings)
+        seconds = seconds_of(
+            lambda: embed_images(table, backbones, out, Options(batch_size=size), None, timings), device
         )
-    rate, busy = n / seconds, statistics.mean(seen) if seen else float("nan")
-    print(
-        f"  {precision}, batch {size}: {rate:,.0f} images/s through {len(backbones)} backbones, "
-        f"GPU {busy:.0f} % busy; decode limit {decode_limit:,.0f} ({rate / decode_limit:.2f} of it), "
-        f"bare forward {bare:,.0f} ({rate / bare:.2f} of it); of the lower one "
-        f"{rate / min(decode_limit, bare):.2f}, goal 0.9"
-    )
-    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in asdict(timings).items())
-    print(f"    seconds: {stages}")
-    print(f"    {AVA:,} images would take {AVA / rate / 60:.1f} minutes", flush=True)
+    rate = n / seconds
+    return {
+        "batch": size,
+        "images_s": rate,
+        "gpu_busy_percent": statistics.mean(seen) if seen else None,
+        "decode_limit_images_s": decode_limit,
+        "bare_forward_images_s": bare,
+        "of_decode_limit": rate / decode_limit,
+        "of_bare_forward": rate / bare,
+        "of_lower_limit": rate / min(decode_limit, bare),
+        "ava_minutes": AVA / rate / 60,
+        **{f"seconds_{stage}": value for stage, value in asdict(timings).items()},
+    }
 
 
-def _seconds(action: Callable[[], object]) -> float:
+def seconds_of(action: Callable[[], object], device: torch.device) -> float:
+    """Seconds of an action, its kernels included."""
     started = time.perf_counter()
     action()
-    torch.cuda.synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter() - started
 
 
@@ -84,13 +101,14 @@ def _decode(table: ImageTable, backbones: list[Backbone], size: int) -> None:
         pass
 
 
-def _bare_rate(backbone: Backbone, size: int) -> float:
+def bare_rate(backbone: Backbone, size: int) -> float:
     """Images per second of the forward pass in a loop on images that are on the device already."""
     images = torch.randn(size, 3, *backbone.recipe.crop, device=backbone.device)
-    for _ in range(3):
-        backbone.encode_images(images)
-    torch.cuda.synchronize()
-    return N_FORWARD * size / _seconds(lambda: [backbone.encode_images(images) for _ in range(N_FORWARD)])
+    n = N_FORWARD if backbone.device.type == "cuda" else 2
+    seconds_of(lambda: [backbone.encode_images(images) for _ in range(n // 10 + 1)], backbone.device)
+    return n * size / seconds_of(
+        lambda: [backbone.encode_images(images) for _ in range(n)], backbone.device
+    )
 
 
 @contextmanager
@@ -117,24 +135,17 @@ def _utilisation() -> Iterator[list[float]]:
         sampler.join()
 
 
-def _nvjpeg(table: ImageTable, n: int = 1000, batch: int = 64) -> None:
-    """nvJPEG through torchvision against libjpeg-turbo on the CPU: rate, and how far the pixels are apart."""
-    n = min(n, len(table))
+def nvjpeg(table: ImageTable, n: int = 1000, batch: int = 64) -> dict[str, Any]:
+    """nvJPEG through torchvision against libjpeg-turbo on one core: rates, and how far the pixels are apart
+    (of 255). Raises RuntimeError where nvJPEG cannot be used."""
+    n, device = min(n, len(table)), torch.device("cuda")
     data = [torchvision.io.read_file(str(table.absolute(i))) for i in range(n)]
 
     def on_device() -> None:
         for start in range(0, n, batch):
             torchvision.io.decode_jpeg(data[start : start + batch], device="cuda")
 
-    def on_cpu() -> None:
-        for each in data:
-            torchvision.io.decode_jpeg(each)
-
-    try:
-        on_device()
-    except RuntimeError as error:
-        print(f"  nvJPEG cannot be used here: {str(error).splitlines()[0]}")
-        return
+    on_device()
     apart = torch.cat(
         [
             (torchvision.io.decode_jpeg(d, device="cuda").cpu().int() - torchvision.io.decode_jpeg(d).int())
@@ -142,10 +153,12 @@ def _nvjpeg(table: ImageTable, n: int = 1000, batch: int = 64) -> None:
             for d in data[:50]
         ]
     ).float()  # fmt: skip
-    gpu, cpu = n / _seconds(on_device), n / _seconds(on_cpu)
-    print(
-        f"  nvJPEG {gpu:,.0f} images/s, libjpeg-turbo {cpu:,.0f} on one core; pixels differ by "
-        f"{apart.mean():.2f} of 255 on average, {apart.max():.0f} at most, "
-        f"{(apart == 0).float().mean():.1%} equal",
-        flush=True,
-    )
+    return {
+        "nvjpeg_images_s": n / seconds_of(on_device, device),
+        "libjpeg_turbo_images_s": n / seconds_of(
+            lambda: [torchvision.io.decode_jpeg(each) for each in data], device
+        ),
+        "pixels_apart_mean": float(apart.mean()),
+        "pixels_apart_most": float(apart.max()),
+        "pixels_equal_share": float((apart == 0).float().mean()),
+    }

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import open_clip
 import timm
 import torch
 from safetensors.torch import save_file
 
+from embed.backbones.architectures import build_architecture
 from embed.backbones.loading import Backbone, load_backbone
 from embed.backbones.registry import BackboneSpec, resolve_backbone
 
@@ -17,10 +17,7 @@ def load_random(id: str, folder: Path, device: str = "cpu", precision: str = "fl
     file = folder / f"{spec.file_stem}.safetensors"
     if not file.exists():
         torch.manual_seed(0)
-        if spec.library == "open_clip":
-            model = open_clip.create_model(spec.architecture)
-        else:
-            model = timm.create_model(f"{spec.architecture}.{spec.pretrained}")
+        model, _ = build_architecture(spec)
         save_file({k: v.contiguous().clone() for k, v in model.state_dict().items()}, file)
     return load_backbone(id, file, device, precision)
 

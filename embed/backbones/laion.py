@@ -7,6 +7,7 @@ Both expect CLIP's joint embedding at unit length, of exactly one backbone.
 
 import hashlib
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,7 +18,11 @@ from embed.backbones.checkpoints import read_checkpoint
 from store.durable import whole_file, write_json
 from store.tensor_files import TensorFileError
 
-EXPECTED_DIM = {"vit_b32.openai": 512, "vit_l14.openai": 768}
+EXPECTED_DIM = {
+    "vit_b32.openai": 512,
+    "open_clip:ViT-B-16-quickgelu/openai": 512,
+    "vit_l14.openai": 768,
+}
 """Backbones that LAION published heads for, and the width of their joint embedding."""
 
 
@@ -82,10 +87,17 @@ def _layer_names(path: Path, state: dict[str, torch.Tensor]) -> list[tuple[str, 
     return names
 
 
-def convert_head(checkpoint: Path, target: Path, backbone: str, output: str = "embedding") -> Path:
+def convert_head(
+    checkpoint: Path,
+    target: Path,
+    backbone: str,
+    output: str = "embedding",
+    about: Mapping[str, str] | None = None,
+) -> Path:
     """Write a checkpoint as TARGET.safetensors and TARGET.json and return the path of the latter.
 
-    The head is bound to `backbone`, on unit-length features. Raises LaionHeadError where the width of the
+    The head is bound to `backbone`, on unit-length features. `about`: what else is known of where it comes
+    from. Raises LaionHeadError where the width of the
     head is not that backbone's.
     """
     layers = read_head(checkpoint)
@@ -112,6 +124,7 @@ def convert_head(checkpoint: Path, target: Path, backbone: str, output: str = "e
             "origin": "LAION aesthetic predictor",
             "checkpoint": checkpoint.name,
             "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+            **(about or {}),
         },
     }
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -155,15 +155,16 @@ class Backbone:
         return {name: output.float() for name, output in outputs.items()}
 
     def tokenize(
-        self, texts: Sequence[str], context_length: int | None = None
+        self, texts: Sequence[str], context_length: int | None = None, cut: bool = False
     ) -> Int[Tensor, "b n_tokens"]:
-        """The texts as token ids, padded to the context length; one that does not fit is an error.
+        """The texts as token ids, padded to the context length; one that does not fit is an error, or, with
+        `cut`, cut as the library's tokenizer does.
 
         The libraries' tokenizers cut long texts in silence.
         """
         length = self._length(context_length)
         tokens, too_long = self._tokenize(texts, length)
-        if too_long:
+        if too_long and not cut:
             shown = "; ".join(repr(texts[i]) for i in too_long[:3])
             raise PromptTooLong(
                 f"{len(too_long)} of {len(texts)} texts have more than {length} tokens, which is "
@@ -189,6 +190,13 @@ class Backbone:
             return [self.context_length] * len(texts)
         return token_counts(self.tokenize([*texts, ""]))[:-1].tolist()
 
+    def lengths_of(self, tokens: Int[Tensor, "b n_tokens"]) -> list[int]:
+        """The same of token ids as `tokenize` gives them at full length."""
+        if not text_is_causal(self.model):
+            return [self.context_length] * len(tokens)
+        padding = self._tokenize([""], self.context_length)[0]
+        return token_counts(torch.cat([tokens, padding]))[:-1].tolist()
+
     def context_needed(self, texts: Sequence[str]) -> int:
         """The smallest context length that gives all these texts the same vectors as the full one."""
         return max(self.contexts_needed(texts))
@@ -201,9 +209,12 @@ class Backbone:
         A `context_length` below the tower's own is faster; towers for which it would change the
         vectors refuse it.
         """
-        tokens = self.tokenize(texts, context_length).to(self.device)
+        return self.encode_tokens(self.tokenize(texts, context_length))
+
+    def encode_tokens(self, tokens: Int[Tensor, "b n_tokens"]) -> Float[Tensor, "b dim"]:
+        """The joint-space vectors of token ids, raw float32, on the backbone's device."""
         with torch.inference_mode(), self._numerics():
-            return text_embedding(self.model, tokens).float()
+            return text_embedding(self.model, tokens.to(self.device)).float()
 
     def provenance(self) -> dict[str, Any]:
         """What was really loaded, as JSON values without clocks, host names or absolute paths."""

@@ -19,8 +19,8 @@ import numpy as np
 from embed.images.datasets import ImageTable
 from embed.images.decode import ImageError, read_bytes
 from store import system
+from store.arrays import Arrays
 from store.durable import space_error
-from store.sealed import SealedFile
 from store.shapes import Bool, Int
 
 _N_READERS = 16
@@ -51,14 +51,14 @@ class Changes:
         found = [_size_and_time(root + path) for path in self.table.path.tolist()]
         return np.array(found, np.int64).reshape(-1, 2)
 
-    def changed_rows(self, file: SealedFile, seen_path: Path, first: int = 0) -> list[int]:
+    def changed_rows(self, file: Arrays, seen_path: Path, first: int = 0) -> list[int]:
         """Rows whose image has other bytes now than when the rows of `file`, from `first` on, were made.
 
         An image that is gone has not changed; one that could not be read then and can be now has.
         """
         if "source_size" not in file.arrays:
             return []
-        size, sha256 = file.view("source_size"), file.view("source_sha256")
+        size = file.view("source_size")
         now = self.now[first : first + len(size)]
         seen = _load_seen(seen_path, len(self.table), first, len(size))
         is_noted = seen[:, 1] != 0
@@ -66,15 +66,16 @@ class Changes:
         if _is_note(seen_path, len(self.table)):
             suspects |= ~seen.any(axis=1)
         suspects = np.flatnonzero((suspects & (now[:, 0] >= 0)) | self.check_content)
-        found = zip(suspects.tolist(), _sha256_of(self.table, first + suspects), strict=True)
-        changed = {row: digest not in (b"", bytes(sha256[row])) for row, digest in found}
+        stored = map(bytes, file.take("source_sha256", suspects))
+        found = zip(suspects.tolist(), stored, _sha256_of(self.table, first + suspects), strict=True)
+        changed = {row: digest not in (b"", sha256) for row, sha256, digest in found}
         self.note(seen_path, (first + row for row, is_other in changed.items() if not is_other))
         return [first + row for row, is_other in changed.items() if is_other]
 
     def same_bytes(
         self,
         rows: Int[np.ndarray, " n"],
-        file: SealedFile,
+        file: Arrays,
         old_rows: Int[np.ndarray, " n"],
         seen_path: Path,
     ) -> Bool[np.ndarray, " n"]:
@@ -95,7 +96,7 @@ class Changes:
         return same
 
     def rows_by_content(
-        self, rows: Int[np.ndarray, " n"], file: SealedFile, usable: Bool[np.ndarray, " n_old"]
+        self, rows: Int[np.ndarray, " n"], file: Arrays, usable: Bool[np.ndarray, " n_old"]
     ) -> Int[np.ndarray, " n"]:
         """First old row, among the usable ones, of an image with the same bytes under whatever name; else -1.
 
@@ -112,7 +113,7 @@ class Changes:
         found[asked] = [row_of.get(digest, -1) for digest in _sha256_of(self.table, rows[asked])]
         return found
 
-    def none_since(self, file: SealedFile, seen_path: Path) -> bool:
+    def none_since(self, file: Arrays, seen_path: Path) -> bool:
         """True if every image has the size and time that were noted, and the size that is stored. Nothing is
         read; False says only that somebody has to look."""
         if "source_size" not in file.arrays or not _is_note(seen_path, len(self.table)):

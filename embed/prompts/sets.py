@@ -32,6 +32,11 @@ PAPER_LOW = (
 FIXED_TEMPLATE = "a {label} picture"
 CONTEXT_TEMPLATE = "a {label} picture, of a #{content}"
 
+#: Section 4.1.2: the best labels with contents, "smashing" / "horrible" for the binary task and
+#: "outstanding" /
+#: "horrible" for the continuous one.
+CONTEXT_HIGH, CONTEXT_LOW = ("smashing", "outstanding"), ("horrible",)
+
 NAMED_CONTENTS = ("imagenet1k", "imagenet21k")
 _TIMM_SUBSET = {"imagenet1k": "imagenet-1k", "imagenet21k": "imagenet-21k"}
 _FILE_KEYS = ("name", "high", "low", "neutral", "templates", "contents")
@@ -89,8 +94,12 @@ class PromptTable:
         return len(self.text)
 
 
+def _labels(high: Sequence[str], low: Sequence[str]) -> tuple[Label, ...]:
+    return tuple(Label(w, +1) for w in high) + tuple(Label(w, -1) for w in low)
+
+
 def _paper_labels() -> tuple[Label, ...]:
-    return tuple(Label(w, +1) for w in PAPER_HIGH) + tuple(Label(w, -1) for w in PAPER_LOW)
+    return _labels(PAPER_HIGH, PAPER_LOW)
 
 
 def find_problems(prompt_set: PromptSet) -> list[str]:
@@ -118,6 +127,12 @@ def find_problems(prompt_set: PromptSet) -> list[str]:
         ]
         problems += [f"content {c!r} is listed twice" for c in _repeated(prompt_set.contents)]
     return problems
+
+
+def find_problems_of(labels: Sequence[Label], templates: Sequence[str]) -> list[str]:
+    """Everything wrong with labels and templates that name a content."""
+    once = [f"template {t!r} must have {{content}} once" for t in templates if t.count("{content}") != 1]
+    return _label_problems(labels) + (_template_problems(templates, has_contents=True) or once)
 
 
 def _label_problems(labels: Sequence[Label]) -> list[str]:
@@ -233,7 +248,8 @@ def load_prompt_file(path: str | Path) -> PromptSet:
     if not isinstance(name, str):
         problems.append(f"name must be a string, got {name!r}")
     elif name in PROMPT_SETS:
-        problems.append(f"the name {name!r} is taken by the paper's set: give another under 'name'")
+        problems.append(f"the name {name!r} is taken by a set that comes with the project: give another "
+        f"under 'name'")
     strings = {key: _strings(table, key, problems) for key in ("high", "low", "neutral", "templates")}
     contents = _contents(table, path, problems)
     labels = tuple(
@@ -277,9 +293,26 @@ def _contents(table: dict[str, object], path: Path, problems: list[str]) -> tupl
         problems.append(str(error))
         return ()
     names = tuple(line for line in lines if line and not line.startswith("# "))
+    if any(line.startswith(("/c/", "/a/")) for line in names):
+        names = conceptnet_names(names)
     if not names:
-        problems.append(f"{file} has no content names; expected one per line")
+        problems.append(f"{file} has no content names; expected one per line, or ConceptNet's /c/en/...")
     return names
+
+
+def conceptnet_names(lines: Sequence[str], language: str = "en") -> tuple[str, ...]:
+    """The names of ConceptNet's terms in one language, each once, in order of first appearance.
+
+    A line is a term (/c/en/hot_dog, /c/en/dog/n), perhaps with more after it as in Numberbatch's tables,
+    or an assertion (/a/..., relation, term, term, by tabs). Other languages and other lines are left out.
+    """
+    names: dict[str, None] = {}
+    for line in lines:
+        for term in line.split("\t")[2:4] if line.startswith("/a/") else line.split()[:1]:
+            parts = term.split("/")
+            if parts[:3] == ["", "c", language] and "".join(parts[3:4]).strip("_ "):
+                names.setdefault(parts[3].replace("_", " ").strip())
+    return tuple(names)
 
 
 def build_prompt_sets(*prompt_sets: PromptSet) -> dict[str, PromptSet]:
@@ -290,10 +323,13 @@ def build_prompt_sets(*prompt_sets: PromptSet) -> dict[str, PromptSet]:
     return {prompt_set.name: prompt_set for prompt_set in prompt_sets}
 
 
-#: Section 4.1. 39 fixed prompts, and 39 x 1,000 prompts that also name a content.
+#: Section 4.1: 39 fixed prompts, and 39 x 1,000 prompts that also name a content. Section 5: more contents.
 PROMPT_SETS = build_prompt_sets(
     PromptSet("paper_fixed", _paper_labels(), (FIXED_TEMPLATE,)),
     PromptSet("paper_context", _paper_labels(), (CONTEXT_TEMPLATE,), "imagenet1k"),
+    # Section 5 leaves ImageNet-21k open. With the labels that section 4.1.2 found best with contents, not
+    # all 39.
+    PromptSet("imagenet21k", _labels(CONTEXT_HIGH, CONTEXT_LOW), (CONTEXT_TEMPLATE,), "imagenet21k"),
 )
 
 

@@ -1,7 +1,7 @@
 """Prompts in, rows out: every text of a prompt set through a backbone's text tower, in resumable parts."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +26,17 @@ class SamePrompts(BackboneError):  # noqa: N818
     """Prompts of two labels are one text to the tokenizer."""
 
 
-def prompt_plan(set_name: str, table: PromptTable, backbone: Backbone, path: Path) -> Plan:
-    """The identity and provenance of one prompt file."""
+def prompt_plan(
+    set_name: str,
+    table: PromptTable,
+    backbone: Backbone,
+    path: Path,
+    more: Mapping[str, object] | None = None,
+) -> Plan:
+    """The identity and provenance of one prompt file; `more` is what else tells it from others."""
     identity = {
         **prompt_identity(set_name, table),
+        **(more or {}),
         "backbone": backbone.id,
         **backbone.weights_identity,
         "precision": backbone.precision,
@@ -50,8 +57,13 @@ def embed_prompts(
     path: Path,
     overwrite: bool = False,
     on_rows: Callable[[int], None] | None = None,
+    cut: bool = False,
+    more: Mapping[str, object] | None = None,
 ) -> str:
     """Encode every prompt into one file and return its content digest; a finished file is left alone.
+
+    With `cut`, texts over the context are cut as the tokenizer does: for captions, which others have written;
+    who asks for it has counted them (`look_at`). `more` goes into the file's identity.
 
     A causal text tower pooled at the end token needs no padding: a batch is encoded at the length of its
     longest text, and batches hold texts of like length. They never cross a part's border, so that a run
@@ -60,15 +72,16 @@ def embed_prompts(
     Raises IdentityError for a file of another combination, PromptTooLong naming texts over the context,
     SamePrompts naming labels whose prompts are the same tokens.
     """
-    plan = prompt_plan(set_name, table, backbone, path)
+    plan = prompt_plan(set_name, table, backbone, path, more)
     texts = plan.ids["text"].tolist()
     with claimed(plan, open_prompts) as run:
-        todo = run.begin(overwrite, prepare=lambda: check_prompts(set_name, table, backbone))
+        check = None if cut else lambda: check_prompts(set_name, table, backbone)
+        todo = run.begin(overwrite, prepare=check)
         if on_rows is not None:
             on_rows(plan.n_rows - sum(plan.parts[i][1] - plan.parts[i][0] for i in todo))
         for index in todo:
             start, stop = plan.parts[index]
-            vectors = encode_part(backbone, texts[start:stop], on_rows)
+            vectors = encode_part(backbone, texts[start:stop], on_rows, cut)
             run.write(index, {"outputs/embedding": vectors})
         run.finish("text")
     with open_prompts(path, plan.identity) as finished:
@@ -76,15 +89,23 @@ def embed_prompts(
 
 
 def encode_part(
-    backbone: Backbone, texts: Sequence[str], on_rows: Callable[[int], None] | None = None
+    backbone: Backbone,
+    texts: Sequence[str],
+    on_rows: Callable[[int], None] | None = None,
+    cut: bool = False,
 ) -> Float32[np.ndarray, "n_texts dim"]:
-    """Raw vectors of texts in their order, from batches of texts of like length."""
-    needed = np.array(backbone.contexts_needed(texts))
+    """Raw vectors of texts in their order, from batches of texts of like length. With `cut`, of texts over
+    the context those of their beginning."""
+    tokens = backbone.tokenize(texts, cut=True) if cut else None
+    needed = np.array(backbone.contexts_needed(texts) if tokens is None else backbone.lengths_of(tokens))
     order = np.argsort(needed, kind="stable")
     batches = []
     for first in range(0, len(order), TEXT_BATCH):
         rows = order[first : first + TEXT_BATCH]
-        vectors = backbone.encode_texts([texts[row] for row in rows], int(needed[rows].max()))
+        if tokens is None:
+            vectors = backbone.encode_texts([texts[row] for row in rows], int(needed[rows].max()))
+        else:
+            vectors = backbone.encode_tokens(tokens[rows, : int(needed[rows].max())])
         batches.append(vectors.float().cpu().numpy())
         if on_rows is not None:
             on_rows(len(rows))
@@ -96,7 +117,7 @@ def check_prompts(set_name: str, table: PromptTable, backbone: Backbone) -> None
     """Raises PromptTooLong for all texts that do not fit into the context, else SamePrompts for labels that
     are one text to the tokenizer."""
     length = backbone.context_length
-    found = _look_at(table.text, lambda texts: backbone.tokens_uncut(texts, length), length)
+    found = look_at(table.text, lambda texts: backbone.tokens_uncut(texts, length), length)
     if found.too_long:
         raise PromptTooLong(
             f"prompt set {set_name!r}: {len(found.too_long):,} of {len(table):,} prompts have more than the "
@@ -115,6 +136,8 @@ class TokenLengths:
     longest: int
     """Tokens, start and end token included."""
     longest_text: str
+    n_tokens: int
+    """Of all texts together; of those over the context as many as it holds."""
     too_long: list[str]
     same: list[tuple[int, ...]]
     """Rows that have the same tokens, and so the same vector but for rounding; equal texts among them."""
@@ -127,14 +150,20 @@ def measure_tokens(texts: Sequence[str], backbone_id: str) -> TokenLengths:
         raise BackboneError(f"backbone {backbone_id!r} has no text tower and so no tokenizer")
     check_architecture(spec, has_file=True)
     tokenizer, context_length = build_tokenizer(spec), text_context_length(spec)
-    return _look_at(texts, lambda some: tokenize_uncut(tokenizer, some, context_length), context_length)
+    return look_at(texts, lambda some: tokenize_uncut(tokenizer, some, context_length), context_length)
 
 
 Tokenize = Callable[[Sequence[str]], tuple[torch.Tensor, list[int]]]
 
 
-def _look_at(texts: Sequence[str], tokenize: Tokenize, context_length: int) -> TokenLengths:
-    longest, longest_text, too_long = 0, "", []
+def look_at(
+    texts: Sequence[str],
+    tokenize: Tokenize,
+    context_length: int,
+    on_rows: Callable[[int], None] | None = None,
+) -> TokenLengths:
+    """What a tokenizer (texts to ids, and which are cut) makes of texts, chunk by chunk."""
+    longest, longest_text, too_long, n_tokens = 0, "", [], 0
     rows_of: dict[bytes, list[int]] = {}
     for first in range(0, len(texts), TOKEN_CHUNK):
         chunk = texts[first : first + TOKEN_CHUNK]
@@ -142,11 +171,14 @@ def _look_at(texts: Sequence[str], tokenize: Tokenize, context_length: int) -> T
         lengths = token_counts(tokens)[:-1]
         if int(lengths.max()) > longest:
             longest, longest_text = int(lengths.max()), chunk[int(lengths.argmax())]
+        n_tokens += int(lengths.sum())
         too_long += [chunk[i] for i in cut]
         for row, ids in enumerate(tokens[:-1].numpy(), first):
             rows_of.setdefault(hashlib.blake2b(ids.tobytes(), digest_size=16).digest(), []).append(row)
+        if on_rows is not None:
+            on_rows(len(chunk))
     same = [tuple(rows) for rows in rows_of.values() if len(rows) > 1]
-    return TokenLengths(context_length, longest, longest_text, too_long, same)
+    return TokenLengths(context_length, longest, longest_text, n_tokens, too_long, same)
 
 
 def describe_same(table: PromptTable, same: Sequence[tuple[int, ...]], backbone_id: str) -> str:

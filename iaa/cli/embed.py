@@ -69,8 +69,12 @@ def embed(
         ),
     ] = None,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Only join the parts that workers have made. Needs no weights.")
+        bool,
+        typer.Option("--merge", help="Only join the parts that workers have made, or shards. No weights."),
     ] = False,
+    shard_above: Annotated[
+        int, typer.Option(min=0, help="Images above which the file stays in shards, which are not joined.")
+    ] = 1_000_000,
     check_content: Annotated[
         bool,
         typer.Option(
@@ -167,6 +171,7 @@ def embed(
         max_failed_share=max_failures,
         max_pixels=max_pixels,
         exact=exact,
+        shard_above=shard_above,
         overwrite=overwrite,
         check_content=check_content,
         thumbnails=thumbnails,

@@ -15,7 +15,8 @@ verbs = typer.Typer()
 
 @verbs.command("list")
 def list_(data: options.Data = None, as_json: options.Json = False) -> None:
-    """List the heads of the data root, and what each expects."""
+    """List the heads of the data root, of the project, and those that others have published, which are
+    fetched when they are first used (iaa rank --head laion-b32)."""
     from iaa.library import heads, layout
 
     found = heads.list_heads(layout.data_root(data))
@@ -50,7 +51,12 @@ def import_(
     checkpoint: Annotated[Path, typer.Argument(help="LAION's .pth file.")],
     backbone: Annotated[
         str,
-        typer.Option("--backbone", "-b", help="What it was trained on: vit_b32.openai or vit_l14.openai."),
+        typer.Option(
+            "--backbone",
+            "-b",
+            help="What it was trained on: vit_b32.openai, vit_l14.openai, "
+            "open_clip:ViT-B-16-quickgelu/openai.",
+        ),
     ],
     save: Annotated[
         str | None, typer.Option(help="A name in DATA/heads, or a path. Default: the file's name.")

@@ -47,6 +47,19 @@ def list_(dataset: options.Dataset = None, data: options.Data = None, as_json: o
 def evaluate(
     dataset: options.Dataset = None,
     backbone: options.OneEmbedded = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompts",
+            "-p",
+            help="Measure this encoded set with contents beside ImageNet's 1,000, too: a name, a TOML file, "
+            "or captions-NAME (repeatable).",
+        ),
+    ] = None,
+    fall_back: Annotated[
+        bool,
+        typer.Option("--fall-back", help="Take in photographs without a caption, by the fixed prompt."),
+    ] = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,
@@ -56,14 +69,14 @@ def evaluate(
     """The paper's zero-shot methods (section 4.1): all pairs of labels on train, the best per task on test,
     with intervals. What the methods are: docs/prompting.md.
 
-    Example: iaa prompts evaluate --dataset demo
+    Example: iaa prompts evaluate --dataset demo; iaa prompts evaluate -d demo -p captions-subject
     """
-    from iaa.library import prompts
+    from iaa.library.prompts import evaluate_prompts
 
     layout = options.choose_layout(dataset, data)
-    found = prompts.evaluate_prompts(layout, backbone, device, seed, n_boot)
+    found = evaluate_prompts(layout, backbone, device, seed, n_boot, prompts or (), fall_back)
     options.note_demo(found.backbone, layout.dataset)
-    answer(as_json, found.to_dict(), found.table(), notes=found.notes())
+    answer(as_json, found.to_dict(), *found.tables(), notes=found.notes())
 
 
 @verbs.command("remove", no_args_is_help=True)

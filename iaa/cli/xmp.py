@@ -56,6 +56,22 @@ def write(
             "--stars-from", help="Percentiles from which on there are two, three, four, five stars."
         ),
     ] = ",".join(f"{x:g}" for x in STARS_FROM),
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            metavar="KEY=TEXT",
+            help="Colour labels, too (repeatable). KEY: 1 to 5 stars, reject, best (of its group) or rest "
+            "(of its group). A person's label stays.",
+        ),
+    ] = None,
+    keyword: Annotated[
+        list[str] | None,
+        typer.Option("--keyword", metavar="KEY=TEXT", help="Keywords, too, by the same rules; others stay."),
+    ] = None,
+    group: Annotated[
+        bool, typer.Option("--group", help="The group of each photograph, too, in our own namespace.")
+    ] = False,
     naming: Annotated[
         Literal["full", "stem"],
         typer.Option("--names", help="New sidecars: name.jpg.xmp (full), or name.xmp (stem)."),
@@ -67,17 +83,22 @@ def write(
     rating that a person gave is never replaced.
 
     Example: iaa xmp write -d mine --head my-taste --write
+
+    Example: iaa xmp write -d mine --head my-taste --label 5=Green --keyword best=keep --group
     """
-    from iaa.library import xmp
+    from iaa.library import xmp, xmp_marks
 
     layout = options.choose_layout(dataset, data)
     if (head is None) == (rater is None):
         raise UsageError("say whose stars: --head NAME (by its scores), or --rater NAME (a person's own)")
+    labels, words = xmp_marks.parse_rules("--label", label), xmp_marks.parse_rules("--keyword", keyword)
     if head is not None:
         stars = xmp.stars_of_head(layout, head, xmp.parse_percentiles(stars_from))
     else:
         stars = xmp.stars_of_rater(layout, str(rater))
-    found = xmp.write_xmp(layout, stars, head is None, is_written, naming)
-    answer(as_json, found.to_dict(), found.shown(), notes=found.notes())
+    marks = xmp_marks.marks_of(layout, stars, labels, words, group, head=head)
+    found = xmp.write_xmp(layout, stars, head is None, is_written, naming, marks)
+    shown = found.shown()
+    answer(as_json, found.to_dict(), *([shown] if len(shown) else []), notes=found.notes())
     if found.counts["problem"]:
         raise typer.Exit(1)

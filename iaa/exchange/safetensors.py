@@ -35,8 +35,10 @@ def write(
     tensors["status"] = np.ascontiguousarray(features.status)
 
     def fill(partial: Path) -> None:
+        mode = partial.stat().st_mode & 0o777  # what the user's umask leaves of it
         try:
             save_file(tensors, partial, said)
+            partial.chmod(mode)  # save_file gives them to their owner alone
         except SafetensorError as error:  # all that can fail here is writing
             raise OSError(str(error)) from error
 

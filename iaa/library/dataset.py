@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from iaa.library import embedding, opening, probing, scoring, searching
 from iaa.library.embedding import Embedded, How
@@ -19,13 +19,17 @@ from store import Features, Targets, open_targets
 
 if TYPE_CHECKING:
     from analysis.grouping.groups import Kind
+    from analysis.probing.vote_probes import Target
+    from iaa.library.captions import Captioned
     from iaa.library.exchange import ExportedFile
     from iaa.library.groups import Groups
     from iaa.library.own_results import Added
     from iaa.library.people import PeopleTaste
+    from iaa.library.prompts import Evaluated
     from iaa.library.rating.ratings import DatasetRatings
     from iaa.library.stored import Verdicts
     from iaa.library.taste import TasteFit
+    from iaa.library.vote_probing import VoteProbed
 
 
 @naming_extras()
@@ -173,10 +177,15 @@ class Dataset:
         unit_norm: bool = False,
         seed: int = 0,
         n_boot: int = 1000,
+        fit_on: Literal["all", "train"] | None = None,
     ) -> ProbeFit:
         """Least squares (the paper's probe) and ridge on the ratings of the train images, with what they
-        reach on the test images. Default: the only backbone, its output before the projection."""
-        return probing.fit_probe(self.layout, backbone, output, unit_norm, seed, n_boot)
+        reach on the test images. Default: the only backbone, its output before the projection.
+
+        `fit_on="all"`, the default below 500 ratings: fitted on all of them, and what is said to be reached
+        comes from folds that were left out in turn. `fit_on="train"`: by the split, the default above.
+        """
+        return probing.fit_probe(self.layout, backbone, output, unit_norm, seed, n_boot, fit_on)
 
     def groups(
         self,
@@ -201,9 +210,83 @@ class Dataset:
             self.layout, backbone, output, threshold, seconds, kinds, head, progress=progress
         )
 
+    def add_captions(
+        self,
+        file: Path | str | None = None,
+        columns: Sequence[str] | str | None = None,
+        name: str | None = None,
+        encoding: str | None = None,
+        overwrite: bool = False,
+    ) -> "Captioned":
+        """Take over captions of a file keyed by image id or file, or of columns of the data set's own
+        table."""
+        from iaa.library.captions import add_captions
+
+        return add_captions(self.layout, file, _names(columns) or (), name, encoding, overwrite)
+
+    @naming_extras()
+    def embed_captions(
+        self,
+        name: str,
+        backbones: Sequence[str] | str | None = None,
+        high: Sequence[str] | str | None = None,
+        low: Sequence[str] | str | None = None,
+        all_labels: bool = False,
+        template: str | None = None,
+        weights: Mapping[str, Path] | None = None,
+        device: str = "auto",
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Table:
+        """Encode captions with labels as prompts, for `rank(prompts="captions-NAME")` and
+        `evaluate_prompts("captions-NAME")`; default labels outstanding and horrible."""
+        from iaa.library.captions import embed_captions
+
+        return embed_captions(
+            self.layout, name, _names(backbones), _names(high), _names(low), all_labels, template, weights,
+            device, overwrite, progress,
+        )  # fmt: skip
+
+    def evaluate_prompts(
+        self,
+        prompts: Sequence[str] | str | None = None,
+        backbone: str | None = None,
+        fall_back: bool = False,
+        device: str = "auto",
+        seed: int = 0,
+        n_boot: int = 1000,
+    ) -> "Evaluated":
+        """The paper's zero-shot methods (section 4.1), and other encoded sets with contents beside the
+        1,000."""
+        from iaa.library.prompts import evaluate_prompts
+
+        return evaluate_prompts(
+            self.layout, backbone, device, seed, n_boot, _names(prompts) or (), fall_back
+        )
+
+    def fit_vote_probes(
+        self,
+        targets: "Sequence[Target] | Target" = ("levels", "distribution", "ordinal"),
+        backbones: Sequence[str] | str | None = None,
+        output: str | None = None,
+        layers: bool = False,
+        seed: int = 0,
+        n_boot: int = 1000,
+    ) -> "VoteProbed":
+        """Probes of the shares of votes beside ridge on the mean, on each output or also on all side by
+        side."""
+        from iaa.library.vote_probing import fit_vote_probes
+
+        wanted = [targets] if isinstance(targets, str) else list(targets)
+        return fit_vote_probes(self.layout, wanted, _names(backbones), output, layers, seed, n_boot)
+
     def features(self, backbone: str | None = None) -> Features:
         """The open feature file of a backbone, or of the only one; `.read(output)` gives the matrix."""
         return opening.open_embedded(self.layout, backbone)
+
+    def vector_search(self, backbone: str | None = None, output: str | None = None) -> searching.VectorSearch:
+        """What answers `.nearest(vector, k)` again and again, from vectors of one output."""
+        return searching.VectorSearch(opening.open_embedded(self.layout, backbone), output)
 
     @property
     def targets(self) -> Targets:

@@ -17,9 +17,11 @@ from iaa.library.progress import Bar, Progress, Say, log, show_progress
 from iaa.library.table import Table
 from store import Targets, open_features, write_targets
 from store.parts import begun_provenance, part_bounds
+from store.shards import SHARD_ABOVE
 from store.system import n_cores
 
 if TYPE_CHECKING:
+    from embed.backbones.loading import Backbone
     from embed.images.datasets import DatasetConfig, ImageTable
     from embed.options import Options
     from embed.pipeline import Outcome
@@ -51,6 +53,8 @@ class How:
     exact: bool = False
     overwrite: bool = False
     check_content: bool = False
+    shard_above: int = SHARD_ABOVE
+    """A file of more rows stays in shards: nothing is joined, the digest is the same."""
     thumbnails: bool = False
     """Make a thumbnail of each photograph from the same pixels, for `iaa open`."""
     crash_folder: Path | None = None
@@ -265,6 +269,7 @@ def embed(
         check_content=how.check_content,
         crash_folder=how.crash_folder,
         looks=layout.looks if how.thumbnails else None,
+        shard_above=how.shard_above,
         worker=how.worker,
     )
     asked = (how.weights, options, how.precision)
@@ -280,7 +285,9 @@ def embed(
         }
         embedded = Embedded([outcome for outcome, _ in found], used, {})
     else:
-        embedded = _run(layout, table, names, options, how, update, progress or show_progress, say, on_rows)
+        embedded = run_pipeline(
+            layout, table, names, options, how, update, progress or show_progress, say, on_rows
+        )
         note_finished(layout.finished, table, embedded.outcomes, *asked)
     entry = {"command": "embed", "backbones": names, "n_new": embedded.n_new, **embedded.how}
     worker = {"worker": "worker {}/{}".format(*how.worker)} if how.worker else {}
@@ -288,7 +295,7 @@ def embed(
     return embedded
 
 
-def _run(
+def run_pipeline(
     layout: Layout,
     table: "ImageTable",
     names: Sequence[str],
@@ -297,9 +304,11 @@ def _run(
     update: bool,
     progress: Progress,
     say: Say,
-    on_rows: OnRows | None,
+    on_rows: OnRows | None = None,
+    on_loaded: "Callable[[list[Backbone]], None] | None" = None,
 ) -> Embedded:
-    """The run itself: backbones loaded, batches as an unfinished run has them, a bar."""
+    """The run itself: backbones loaded, batches as an unfinished run has them, a bar. `on_loaded` is called
+    with the backbones before anything is embedded."""
     from embed.batching import largest_batch
     from embed.options import Timings
     from embed.pipeline import embed_images, feature_path, rows_per_part
@@ -315,9 +324,11 @@ def _run(
         made = begun_by(feature_path(folders[0], backbone.id)) if folders else ""
         made = made or ("" if how.overwrite else made_by(path)) or begun_by(path)
         engines[backbone.id] = choose_engine(backbone, how.engine, made, say)
+    if on_loaded is not None:
+        on_loaded(loaded)
     n_batch = how.batch_size or next((b["batch_size"] for b in begun if b), 0) or largest_batch(loaded)
     options = replace(options, batch_size=n_batch)
-    n_part = rows_per_part(layout.features, list(names), len(table), n_batch)[names[0]]
+    n_part = rows_per_part(layout.features, names, len(table), n_batch, how.shard_above)[names[0]]
     parts = part_bounds(len(table), n_part)
     share = [parts[i] for i in options.share(len(parts))]
     n_here = sum(stop - start for start, stop in share)
@@ -362,15 +373,16 @@ def rows_on(bar: Bar, n_all: int, told: str = "are done", say: Say = log) -> OnR
 
 
 def merge(layout: Layout, backbones: Sequence[str] | None = None) -> "list[Outcome]":
-    """Join the parts that workers have made, of these backbones or of every unfinished run.
+    """Join the parts that workers have made, and the shards of large files, into one file per backbone: of
+    these, or of all that are in pieces.
 
     Raises UsageError for a backbone that no worker has begun, StoreError where parts are missing.
     """
-    from embed.pipeline import feature_path, merge_run, unfinished_runs
+    from embed.pipeline import feature_path, merge_run, one_file, sharded_files, unfinished_runs
 
     paths = [feature_path(layout.features, name) for name in dict.fromkeys(backbones or [])]
     begun = unfinished_runs(layout.features)
-    paths = paths or begun
+    paths = paths or sorted({*begun, *sharded_files(layout.features)})
     if not paths:
         return []
     _, table = prepare_table(layout)
@@ -379,7 +391,10 @@ def merge(layout: Layout, backbones: Sequence[str] | None = None) -> "list[Outco
             f"nothing to join for {missing[0]}: no worker has begun it. "
             f"Start them: iaa embed --dataset {layout.dataset} --worker 1/2 ..."
         )
-    return [merge_run(table, path) for path in paths]
+    outcomes = [merge_run(table, path) for path in paths]
+    for path in paths:
+        one_file(path)
+    return outcomes
 
 
 def embed_prompts(

@@ -14,6 +14,7 @@ EXTRAS = {
         "onnxruntime",
         "open_clip",
         "pillow_heif",
+        "pooch",
         "simplejpeg",
         "timm",
         "torch",

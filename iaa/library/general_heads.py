@@ -53,6 +53,7 @@ def make_beauty_head(oasis: Path, vessel: Path | None, folder: Path) -> Path:
         about = {
             **head.about,
             "title": "Beauty, as the voters of OASIS see it",
+            "fit_on": "all",
             "split": f"all {len(rows.train)} photographs",
             "metrics": measured,
             "metrics_of": f"the same fit on nine tenths, each tenth left out in turn ({N_FOLDS} folds, "
@@ -69,16 +70,11 @@ def cross_validated(features: "Features", targets: "Targets", rows: "JoinedRows"
     """Each metric of photographs that were left out, with its interval: [value, low, high]."""
     from analysis.evidence.bootstrap import Prediction, bootstrap_metrics
     from analysis.evidence.folds import assign_folds
-    from analysis.probing.probes import fit_probes
+    from analysis.probing.crossing import cross_predict
 
-    fold = np.full(features.n_images, -1)
-    fold[rows.train] = assign_folds(features.image_id[rows.train], N_FOLDS)
-    score = np.full(features.n_images, np.nan)
-    for each in range(N_FOLDS):
-        split = np.where(fold == each, "test", rows.split)
-        fit = fit_probes(features, targets, OUTPUT, rows=replace(rows, split=split))
-        score[fold == each] = fit.predictions["ridge"]
-    score, y, is_high = score[rows.train], rows.y[rows.train, 0], rows.is_high[rows.train]
+    fold = assign_folds(features.image_id[rows.train], N_FOLDS)
+    score = cross_predict(features, targets, OUTPUT, rows, fold)["ridge"]
+    y, is_high = rows.y[rows.train, 0], rows.is_high[rows.train]
     found = bootstrap_metrics(
         y, is_high, Prediction(score, score > targets.threshold), N_BOOT, np.random.default_rng(0),
         ("accuracy", "srcc", "plcc"),

@@ -1,29 +1,41 @@
 """Heads: fitted probes as files of the data root, and those that others have fitted."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iaa.library.errors import UsageError
-from iaa.library.layout import Layout, head_path, named_head
+from iaa.library.extras import naming_extras
+from iaa.library.layout import Layout, cache_folder, head_path, named_head
 from iaa.library.opening import check_new_head, existing_head, head_base, open_embedded
+from iaa.library.progress import Progress, show_progress
 from iaa.library.table import Table, facts
+
+if TYPE_CHECKING:
+    from embed.backbones.published_heads import PublishedHead
 
 
 def list_heads(root: Path) -> Table:
-    """The heads of a data root and those that come with the project: name, backbone and output they belong
-    to, and what they were fitted on. One that cannot be read has the reason in the last column."""
+    """The heads of a data root, those that come with the project, and those that others have published: name,
+    backbone and output they belong to, what they were fitted on and what that was measured to reach. One that
+    cannot be read has the reason there."""
     from analysis.probing.heads import HeadError, head_files, load_head
+    from embed.backbones.published_heads import PUBLISHED
 
     rows = []
     for path in head_files(root / "heads"):
         try:
             head = load_head(path)
-            rows.append([path.stem, head.backbone, head.output, head.origin])
+            rows.append([path.stem, head.backbone, head.output, head.origin, head.reaches])
         except HeadError as error:
-            rows.append([path.stem, "", "", f"cannot be read: {error}"])
-    columns = ("head", "backbone", "output", "fitted_on")
+            rows.append([path.stem, "", "", f"cannot be read: {error}", ""])
+    here = {row[0] for row in rows}
+    for each in PUBLISHED.values():
+        if each.name not in here:
+            how = f"fetched on first use ({each.trust})" if each.is_fetched else f"not fetched: {each.url}"
+            rows.append([each.name, each.backbone, each.output, f"{each.what}; {each.licence}; {how}", ""])
+    columns = ("head", "backbone", "output", "fitted_on", "reaches")
     cells = {name: [row[i] for row in rows] for i, name in enumerate(columns)}
-    return Table(f"Heads in {root / 'heads'} and of the project", cells)
+    return Table(f"Heads in {root / 'heads'}, of the project, and published by others", cells)
 
 
 class Described(dict[str, Any]):
@@ -34,8 +46,9 @@ class Described(dict[str, Any]):
 
     def table(self) -> Table:
         """A row per fact; the layers by their widths, from features to the one score."""
-        layers = self["layers"]
-        widths = " -> ".join(map(str, [layers[0][1], *(shape[0] for shape in layers)]))
+        layers, widths = self["layers"], "not fetched yet"
+        if layers:
+            widths = " -> ".join(map(str, [layers[0][1], *(shape[0] for shape in layers)]))
         told = {**self, "layers": widths, **self["about"]}
         for key, value in told.pop("importance", {}).items():
             told[f"Figure 3 on {self.dataset}: {key}"] = value
@@ -44,11 +57,22 @@ class Described(dict[str, Any]):
 
 def describe_head(root: Path, head: str, dataset: str | None = None) -> Described:
     """What a head expects and where it comes from; with a data set, how concentrated its importance is there.
+    Of a published one that is not here yet what is known of it; nothing is fetched for that.
 
     Raises MissingFileError, HeadError.
     """
     from analysis.probing.heads import load_head
 
+    if dataset is None and (published := _not_here(root, head)) is not None:
+        about = {
+            "origin": published.what, "licence": published.licence, "url": published.url,
+            "sha256": published.sha256 or published.trust,
+            "fetched": "on first use" if published.is_fetched else "never, because of its licence",
+        }  # fmt: skip
+        return Described(
+            name=head, backbone=published.backbone, output=published.output, unit_norm=True, layers=[],
+            about=about,
+        )  # fmt: skip
     loaded = load_head(existing_head(root, head))
     described = Described(
         name=loaded.name,
@@ -97,12 +121,39 @@ def import_head(
     return written
 
 
+@naming_extras()
+def fetch_head(root: Path, name: str, progress: Progress | None = None) -> Path:
+    """Fetch a published head (embed.backbones.published_heads) into the data root's heads; returns its file.
+
+    Raises HeadUnavailable where it cannot be had, which says which file, from where and to where.
+    """
+    from embed.backbones.laion import convert_head
+    from embed.backbones.published_heads import PUBLISHED
+    from embed.backbones.published_heads import fetch_head as fetch
+
+    head = PUBLISHED[name]
+    with (progress or show_progress)(f"fetching {head.file}", 0, "bytes") as bar:
+        checkpoint, _ = fetch(head, cache_folder() / "heads", bar.update)
+    about = {"origin": head.what, "licence": head.licence, "url": head.url, "checked_against": head.trust}
+    written: Path = convert_head(checkpoint, named_head(root, name), head.backbone, head.output, about)
+    return written
+
+
+def _not_here(root: Path, name: str) -> "PublishedHead | None":
+    """The published head of that name, unless one of that name is on this machine."""
+    from analysis.probing.heads import head_files
+    from embed.backbones.published_heads import PUBLISHED
+
+    here = {path.stem for path in head_files(root / "heads")}
+    return None if name in here else PUBLISHED.get(name)
+
+
 def remove_head(root: Path, head: str) -> list[Path]:
     """Delete a head's two files and return them. Raises MissingFileError for an unknown head, UsageError for
     one that comes with the project."""
     from analysis.probing.heads import SHIPPED
 
-    base = head_base(existing_head(root, head))
+    base = head_base(existing_head(root, head, may_fetch=False))
     if base.parent == SHIPPED:
         raise UsageError(f"{head} comes with the project and stays; one of yours of that name goes before it")
     files = [path for end in (".json", ".safetensors") if (path := Path(f"{base}{end}")).exists()]

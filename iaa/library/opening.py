@@ -132,10 +132,12 @@ def open_photographs(layout: Layout, features: Path) -> "Photographs | None":
     return Photographs(build_table(config), config.exif_rotate, features)
 
 
-def existing_head(root: Path, given: str) -> Path:
+def existing_head(root: Path, given: str, may_fetch: bool = True) -> Path:
     """The head of that name or path; a name is looked for in the data root first, then among the heads that
-    come with the project. Raises MissingFileError, with the heads there are, for any other."""
+    come with the project, then among published ones, which are fetched. Raises MissingFileError, with the
+    heads there are, for any other, and HeadUnavailable for one that cannot be had."""
     from analysis.probing.heads import SHIPPED, head_files
+    from embed.backbones.published_heads import PUBLISHED
     from iaa.library.layout import head_path
 
     path = head_path(root, given)
@@ -144,11 +146,16 @@ def existing_head(root: Path, given: str) -> Path:
         return path
     if path.parent == root / "heads" and (SHIPPED / f"{path.name}.json").exists():
         return SHIPPED / path.name
+    if may_fetch and given in PUBLISHED:
+        from iaa.library.heads import fetch_head
+
+        return fetch_head(root, given)
     known = [p.stem for p in head_files(root / "heads")]
     raise MissingFileError(
         f"there is no head {path}; in {root / 'heads'} there are: {', '.join(known) or 'none'}."
-        f"{did_you_mean(given, known)} Make one: "
-        "iaa probe --dataset RATED --backbone B --output O --save NAME, or iaa head import FILE.pth"
+        f"{did_you_mean(given, [*known, *PUBLISHED])} Make one: "
+        "iaa probe --dataset RATED --backbone B --output O --save NAME, or iaa head import FILE.pth; "
+        "published ones: iaa head list"
     )
 
 

@@ -1,25 +1,33 @@
 """Linear probes fitted on the stored arrays, with what they reach on the test images."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout, head_path
 from iaa.library.opening import check_new_head, embedded_backbones, next_report, open_embedded
-from iaa.library.results import Results, results_table, shown_results
+from iaa.library.progress import Progress, show_progress
+from iaa.library.results import Results, edge_note, results_table, shown_results
 from iaa.library.table import Table
 from store import Features, open_targets
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from analysis.probing import probes
     from analysis.results.methods import MethodResult
 
+logger = logging.getLogger(__name__)
+
 Kind = Literal["ridge", "ols"]
+FitOn = Literal["all", "train"]
+_GROUPED_UP_TO = 5_000
+"""Photographs up to which those that belong together are looked for before they are dealt into folds."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +87,18 @@ def fit_probe(
     unit_norm: bool = False,
     seed: int = 0,
     n_boot: int = 1000,
+    fit_on: FitOn | None = None,
+    progress: Progress | None = None,
 ) -> ProbeFit:
-    """The probes of one output, fitted on the train images alone and measured on the test images.
+    """The probes of one output, fitted on the train images alone and measured on the test images; or
+    (`fit_on="all"`, the default below 500 ratings) fitted on all and measured by folds.
 
     Raises RatingsError for a data set without ratings, UsageError where the output must be named.
     """
     with open_embedded(layout, backbone) as features:
         if output is None and len(features.outputs) > 1:
             output = before_projection(features)
-        fits = fit_all(layout, [features], output, (unit_norm,), seed)
+        fits = fit_all(layout, [features], output, (unit_norm,), seed, fit_on=fit_on, progress=progress)
         return measure(fits, n_boot, layout.root)[0]
 
 
@@ -102,10 +113,12 @@ def fit_probes(
     save: str | None = None,
     save_fit: Kind = "ridge",
     overwrite: bool = False,
+    fit_on: FitOn | None = None,
+    progress: Progress | None = None,
 ) -> Probed:
     """The probes of one output, or of every one, of several backbones (default: all that are embedded); with
     `unit_norm` also on unit length, with `joint` also of one output of each side by side. `save` keeps the
-    only one as a head, that on unit length where it was asked for.
+    only one as a head, that on unit length where it was asked for. `fit_on`: as in `fit_probe`.
 
     Raises RatingsError, and UsageError for a head of several outputs or a name that is taken.
     """
@@ -119,11 +132,13 @@ def fit_probes(
             )
         check_new_head(head_path(layout.root, save), overwrite)
     scales = (False, True) if unit_norm else (False,)
-    measured = measure(fit_all(layout, opened, output, scales, seed, joint), n_boot, layout.root)
+    fits = fit_all(layout, opened, output, scales, seed, joint, fit_on, progress)
+    measured = measure(fits, n_boot, layout.root)
     results = [measured[0].results[0], *(result for each in measured for result in each.results[1:])]
     head = None if save is None else measured[len(scales) - 1].save(save, save_fit, overwrite)
     failed = {file.path: len(file.failures) for file in opened if file.failures}
     notes = [f"{n} failed rows took no part; see: iaa info {path}" for path, n in failed.items()]
+    notes += [*edge_note(results), *_protocol(fits[0])]
     if head is not None:
         notes.append(f"head kept ({save_fit}): {head}; use it: iaa rank --head {save} --dataset NAME")
     return Probed(layout.dataset, results, head, [*notes, next_report(layout.dataset, backbones)])
@@ -136,32 +151,88 @@ def fit_all(
     scales: Sequence[bool] = (False,),
     seed: int = 0,
     joint: bool = False,
+    fit_on: FitOn | None = None,
+    progress: Progress | None = None,
 ) -> "list[probes.ProbeFit]":
     """The probes of one output, or of every one, of several backbones; with `joint` also of one output of
-    each side by side."""
+    each side by side. `fit_on` None: all below 500 ratings, else train."""
     from analysis.evidence.labels import require_ratings
+    from analysis.probing.crossing import FEW, N_FOLDS, fit_on_all, join_all
     from analysis.probing.joint import Joint
     from analysis.probing.probes import fit_probes, join_rows
 
     if joint and len(opened) < 2:
         raise UsageError("a joint probe needs two backbones or more")
+    if fit_on not in (None, "all", "train"):
+        raise UsageError(f"a probe is fitted on all or on train, not on {fit_on!r}")
     targets = open_targets(layout.targets)
     require_ratings(targets)
-    fits = []
-    for file in opened:
-        rows = join_rows(file, targets)
-        fits += [
-            fit_probes(file, targets, name, scaled, seed=seed, cache=layout.derived, rows=rows)
-            for name in ([output] if output else file.outputs)
-            for scaled in scales
-        ]
+    asked: list[tuple[Any, str]] = [
+        (file, name) for file in opened for name in ([output] if output else file.outputs)
+    ]
     if joint:
-        together = Joint([(file, output or before_projection(file)) for file in opened])
-        fits += [
-            fit_probes(together, targets, together.output, scaled, seed=seed, cache=layout.derived)
-            for scaled in scales
-        ]
-    return fits
+        side_by_side = Joint([(file, output or before_projection(file)) for file in opened])
+        asked.append((side_by_side, side_by_side.output))
+    n_rated = int(np.count_nonzero(opened[0].ok))
+    if fit_on == "all" or (fit_on is None and n_rated < FEW):
+        groups = _together(layout, opened[0])
+        with (progress or show_progress)(
+            "cross-validating", N_FOLDS * len(asked) * len(scales), "folds"
+        ) as bar:
+            return [
+                fit_on_all(file, targets, name, scaled, groups, seed=seed, rows=rows, on_fold=bar.update)
+                for file, names in _by_file(asked)
+                for rows in [join_all(file, targets)]
+                for name in names
+                for scaled in scales
+            ]
+    return [
+        fit_probes(file, targets, name, scaled, seed=seed, cache=layout.derived, rows=rows)
+        for file, names in _by_file(asked)
+        for rows in [join_rows(file, targets)]
+        for name in names
+        for scaled in scales
+    ]
+
+
+def _by_file(asked: Sequence[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:
+    """Outputs by the file that they are in."""
+    names: dict[int, tuple[Any, list[str]]] = {}
+    for file, name in asked:
+        names.setdefault(id(file), (file, []))[1].append(name)
+    return list(names.values())
+
+
+def _together(layout: Layout, features: Features) -> dict[str, str]:
+    """By image_id the first photograph of its group, for those that belong together (`iaa groups`); nothing
+    is looked for in large libraries. Where the photographs are not to be found only exact copies are told."""
+    from embed.images.errors import DatasetError
+    from iaa.library.groups import group_photographs
+
+    if features.n_images > _GROUPED_UP_TO:
+        return {}
+    try:
+        groups = group_photographs(layout, features.backbone).groups
+    except DatasetError as error:
+        logger.warning("only exact copies are held back together, the photographs are not here: %s", error)
+        has_hashes = "source_sha256" in features.file.arrays
+        groups = group_photographs(layout, features.backbone, kinds="copies").groups if has_hashes else []
+    found: dict[str, str] = {}
+    for group in groups:
+        members = features.image_id[group.rows].tolist()
+        found |= dict.fromkeys(members, min(members))
+    return found
+
+
+def _protocol(fit: "probes.ProbeFit") -> list[str]:
+    """How a fit on all was measured."""
+    if not fit.n_folds:
+        return []
+    kept = "; photographs that belong together were left out together" if fit.is_grouped else ""
+    return [
+        f"{len(fit.test_id):,} ratings: fitted on all of them, measured on each by fits on the other folds "
+        f"({fit.n_folds}){kept}. On the split instead: --fit-on train"
+    ]
 
 
 def measure(fits: "Sequence[probes.ProbeFit]", n_boot: int, root: Path) -> list[ProbeFit]:

@@ -49,6 +49,19 @@ def make_report(
             "seed": seed,
             "n_boot": n_boot,
         },
+        notebooks=_pages(layout, names),
         on_page=on_page,
         pictures=pictures,
     )
+
+
+def _pages(layout: Layout, backbones: Sequence[str]) -> list[Path]:
+    """The notebooks that have something to say about a data set."""
+    from analysis.probing.transfer import has_partner
+    from notebooks.run import report_notebooks
+
+    is_there = {
+        "40_style": lambda: layout.variants.targets.exists(),
+        "45_transfer": lambda: has_partner(layout.folder, backbones),
+    }
+    return [path for path in report_notebooks() if is_there.get(path.stem, lambda: True)()]

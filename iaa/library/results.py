@@ -65,6 +65,8 @@ def shown_results(results: "Sequence[MethodResult]") -> Table:
     }
     sizes = f"{first.n_train:,} train, {first.n_test:,} test"
     title = f"{first.dataset}, split {first.split_name}: {sizes}"
+    if n_folds := first.detail.get("n_folds"):
+        title = f"{first.dataset}: all {first.n_test:,} rated, each predicted from other folds ({n_folds})"
     return Table(title, {name: cells for name, cells in shown.items() if any(cells)})
 
 
@@ -76,6 +78,21 @@ def metric_text(metric: "Metric | None") -> str:
         return "not defined"
     interval = "" if math.isnan(metric.low) else f" [{metric.low:.4f}, {metric.high:.4f}]"
     return f"{metric.value:.4f}{interval}"
+
+
+def edge_note(results: "Sequence[MethodResult]") -> list[str]:
+    """What (edge) behind an alpha means, where one of these results has it."""
+    edges = [r.detail["alpha"] for r in results if r.detail.get("alpha_is_at_edge")]
+    if not edges:
+        return []
+    meanings = []
+    if min(edges) <= 1:
+        meanings.append("at the smallest nothing has to be held back, and OLS is as good")
+    if max(edges) > 1:
+        meanings.append(
+            "at the largest the features say little about these ratings, and their mean is as good"
+        )
+    return [f"(edge): the best alpha is the first or last of those tried (1 to 1e6); {'; '.join(meanings)}"]
 
 
 def _alpha(detail: Mapping[str, Any]) -> str:

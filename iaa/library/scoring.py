@@ -15,7 +15,7 @@ from iaa.library.names import Method
 from iaa.library.opening import existing_head, open_clip_features, open_embedded, open_photographs
 from iaa.library.ranking import Asked, Ranking
 from iaa.library.searching import encode_words
-from store import Features, IdentityError, MissingFileError, Prompts, open_prompts, open_targets
+from store import Captions, Features, IdentityError, MissingFileError, Prompts, open_prompts, open_targets
 from store.errors import did_you_mean, hinting
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def rank_by_head(layout: Layout, head: str, n_boot: int = 1000, seed: int = 0) -
         result, why_not = None, ""
         if targets.is_rated and may_have_seen_test(loaded, targets):
             why_not = f"fitted on another split of {layout.dataset}, it may have seen the test images"
+            if loaded.is_of_all:
+                why_not = f"it was fitted on {loaded.origin}; then it reached {loaded.reaches}"
         elif targets.is_rated and np.any(targets.split == "test"):
             try:
                 rows = join_rows(features, targets)
@@ -121,13 +123,42 @@ def rank_by_prompts(
                 f"not {len(sides[0])} and {len(sides[1])}"
             )
         cache = layout.maxima(stored.set_name, features.backbone)
-        if method in ("context", "context_max"):
+        if method in ("context", "context_max") and "captions" not in stored.identity:
             prepare_maxima(features, stored, cache, device)
-        from analysis.prompting.evaluation import score_prompts
-
         plain = ("fixed" if one_each else "ensemble_mean_of_unit") if method == "clip_iqa" else method
-        scores = score_prompts(features, "embedding", stored, plain, cache)
+        scores = _score_stored(layout, features, stored, plain, cache)
         return _ranking(layout, features, scores, method, *sides, set_name=stored.set_name, stored=stored)
+
+
+def _score_stored(
+    layout: Layout, features: Features, stored: Prompts, method: str, cache: Path
+) -> "LabelScores":
+    """The scores of an encoded set; of captions, each photograph with its own alone."""
+    if "captions" in stored.identity:
+        from analysis.prompting.captions import own_prompts, score_captions
+
+        own = own_prompts(stored, open_captions_of(layout, stored), features.image_id)
+        return score_captions(features, "embedding", stored, own)[method]
+    from analysis.prompting.evaluation import score_prompts
+
+    return score_prompts(features, "embedding", stored, method, cache)
+
+
+def open_captions_of(layout: Layout, stored: Prompts) -> Captions:
+    """The captions that a prompt set was encoded from. Raises IdentityError where they have changed since."""
+    from iaa.library.captions import open_named
+
+    name = stored.set_name.removeprefix("captions-")
+    captions = open_named(layout, name)
+    if stored.identity["captions"] != captions.digest:
+        error = IdentityError(
+            f"{stored.path} was encoded from other captions than {captions.path} holds now. Encode them again"
+        )
+        asked = f"--dataset {layout.dataset} --backbone {stored.backbone}"
+        command = f"iaa caption embed {name} {asked} --overwrite"
+        call = f"iaa.open_dataset({layout.dataset!r}).embed_captions({name!r}, overwrite=True)"
+        raise hinting(error, command, call)
+    return captions
 
 
 def open_prompt_set(layout: Layout, prompts: str, backbone: str) -> Prompts:
@@ -141,6 +172,15 @@ def open_prompt_set(layout: Layout, prompts: str, backbone: str) -> Prompts:
         name = prompt_set.name
         expect |= prompt_identity(name, expand(prompt_set))
     path = layout.prompts(name, backbone)
+    if not path.exists() and name.startswith("captions-"):
+        from iaa.library.captions import open_named
+
+        captions = name.removeprefix("captions-")
+        open_named(layout, captions)  # raises where there are none, and lists those there are
+        error = MissingFileError(f"{path} does not exist. Encode the captions first")
+        command = f"iaa caption embed {captions} --dataset {layout.dataset} --backbone {backbone}"
+        call = f"iaa.open_dataset({layout.dataset!r}).embed_captions({captions!r}, {backbone!r})"
+        raise hinting(error, command, call)
     if not path.exists():
         from embed.prompts.sets import PromptSetError, get_prompt_set
 

@@ -17,7 +17,9 @@ from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import open_clip_features, open_embedded, open_photographs
 from iaa.library.ranking import Asked, Ranking
+from iaa.library.table import Table
 from store import Features, IdentityError, StoreError, open_targets
+from store.digests import decode_strings
 from store.identity import complete
 
 if TYPE_CHECKING:
@@ -49,6 +51,39 @@ class Origin(Protocol):
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What was really loaded."""
+
+
+class VectorSearch:
+    """One output of a feature file, asked again and again for the photographs nearest to a vector.
+
+    Opening it reads every row once; a question after that takes about the time of reading the rows from
+    memory. For a service over millions of photographs; `search` ranks all of them with their files.
+    """
+
+    def __init__(self, features: Features, output: str | None = None) -> None:
+        from analysis.prompting.similarity import Searcher
+
+        self.features = features
+        self.output = output or min(features.outputs, key=lambda name: name != "embedding")
+        self._searcher = Searcher(partial(features.read, self.output), features.n_images)
+
+    def nearest(self, vector: np.ndarray, k: int = 100) -> Table:
+        """The k photographs with the highest cosines, highest first: rank, image_id, row, cosine.
+
+        Exact, and equal for shards and one file. Raises ValueError for a vector of another width or without a
+        direction.
+        """
+        rows, cosine = self._searcher.nearest(vector, k)
+        ids = decode_strings(self.features.file.take("image_id", rows)).tolist()
+        columns = {"rank": list(range(1, len(rows) + 1)), "image_id": ids}
+        columns |= {"row": rows.tolist(), "cosine": cosine.tolist()}
+        return Table(f"Nearest in {self.features.backbone}/{self.output}", columns)
+
+    def __enter__(self) -> "VectorSearch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.features.close()
 
 
 def search_words(

@@ -12,7 +12,7 @@ from iaa.library.table import Table, facts
 from store import MissingFileError
 from store.errors import did_you_mean
 from store.features import FEATURES_SCHEMA, Features
-from store.sealed import SealedFile
+from store.shards import ShardedFile, n_bytes_of, open_arrays
 from store.verify import Verdict, stored_files, verify_file
 
 N_NAMED = 20
@@ -84,7 +84,7 @@ def describe_file(file: Path, root: Path | None = None) -> Described:
         listed = "".join(f"\n  {path}" for path in there[:N_NAMED])
         more = f"\n  and {len(there) - N_NAMED:,} more" if len(there) > N_NAMED else ""
         raise MissingFileError(f"{file} does not exist.{named} In {root} there are: {listed or 'none'}{more}")
-    with SealedFile(file) as sealed:
+    with open_arrays(file) as sealed:
         described = Described(
             file=str(file),
             schema=sealed.schema,
@@ -93,6 +93,8 @@ def describe_file(file: Path, root: Path | None = None) -> Described:
             provenance=sealed.provenance,
             arrays={name: [list(shape), str(dtype)] for name, (shape, dtype) in sealed.arrays.items()},
         )
+        if isinstance(sealed, ShardedFile):
+            described["shards"] = len(sealed.shards)
         if sealed.schema == FEATURES_SCHEMA:
             features = Features(sealed)
             described["n_ok"] = int(features.ok.sum())
@@ -114,9 +116,9 @@ def verify_files(paths: Sequence[Path], progress: Progress = show_progress) -> V
         files += stored_files(path) if path.is_dir() else [path]
     started = time.perf_counter()
     verdicts: list[Verdict] = []
-    with progress("verifying", sum(file.stat().st_size for file in files), "bytes") as bar:
+    with progress("verifying", sum(map(n_bytes_of, files)), "bytes") as bar:
         for file in files:
             verdicts.append(verify_file(file))
-            bar.update(file.stat().st_size)
+            bar.update(n_bytes_of(file))
             bar.set_postfix_str(f"{sum(not v.is_intact for v in verdicts)} damaged")
     return Verdicts(verdicts, time.perf_counter() - started)

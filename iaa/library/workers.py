@@ -213,8 +213,8 @@ def worker_arguments(layout: Layout, backbones: Sequence[str], how: "How") -> li
     words += [word for name in backbones for word in ("--backbone", name)]
     words += [word for name, file in how.weights.items() for word in ("--weights", f"{name}={file}")]
     words += ["--max-failures", str(how.max_failed_share)]
-    names = ("precision", "batch_size", "threads", "max_pixels", "exact", "overwrite", "check_content")
-    for name in (*names, "thumbnails", "engine"):
+    names = ("precision", "batch_size", "threads", "max_pixels", "shard_above", "exact", "overwrite")
+    for name in (*names, "check_content", "thumbnails", "engine"):
         value, option = getattr(how, name), f"--{name.replace('_', '-')}"
         if value is True:
             words += [option]
@@ -241,7 +241,7 @@ def embed_by_workers(
     # A GPU may turn out to hold fewer images; then there are more parts than counted here.
     likely = CPU_BATCH if devices[0] == "cpu" else MAX_BATCH
     n_batch = how.batch_size or next((b["batch_size"] for b in begun if b), 0) or likely
-    n_part = rows_per_part(layout.features, list(backbones), len(table), n_batch)[backbones[0]]
+    n_part = rows_per_part(layout.features, backbones, len(table), n_batch, how.shard_above)[backbones[0]]
     n_parts = len(part_bounds(len(table), n_part))
     say(f"data set {layout.dataset}: {len(table):,} images in {table.location}")
     if n_parts < len(devices):
@@ -258,6 +258,7 @@ def embed_by_workers(
     rate = max(n_new, default=0) / (time.perf_counter() - started)
     if len(answers) < len(workers):
         return WorkersDone([], answers, len(workers), len(workers) - len(answers), rate)
-    outcomes = [merge_run(table, feature_path(layout.features, name)) for name in backbones]
+    paths = [feature_path(layout.features, name) for name in backbones]
+    outcomes = [merge_run(table, path, how.shard_above) for path in paths]
     outcomes = [replace(o, n_new=n) for o, n in zip(outcomes, n_new, strict=True)]
     return WorkersDone(outcomes, answers, len(workers), 0, rate)

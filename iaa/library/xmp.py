@@ -5,6 +5,7 @@ a person gave, in whatever program, is never replaced: what this program wrote i
 in a namespace of its own.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ import numpy as np
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.names import ME, STARS_FROM
+from iaa.library.opening import existing_head, head_base
 from iaa.library.rating.ratings import DatasetRatings
 from iaa.library.table import Table
+from iaa.library.xmp_marks import Marks
 from store.ratings import Rating
 
 if TYPE_CHECKING:
@@ -176,7 +179,7 @@ def _said(
             continue
         if said is None:
             continue
-        if said.label:
+        if said.label and not said.is_label_ours:
             read.labels[name] = said.label
         if said.is_ours:
             read.n_ours += 1
@@ -214,13 +217,15 @@ def stars_of_head(
         )
     ranking = rank_by_head(layout, head, n_boot=1)
     with_stars = 1 + np.searchsorted(np.asarray(stars_from), ranking.columns["percentile"], side="right")
-    digest = str(ranking.asked.facts.get("head"))
+    files = head_base(existing_head(layout.root, head))
+    digest = hashlib.sha256(Path(f"{files}.safetensors").read_bytes()).hexdigest()
     return {
         name: {
             "stars": float(stars),
             "Score": f"{score:.4f}",
             "Percentile": f"{percentile:.1f}",
-            "Head": digest,
+            "Head": str(ranking.asked.facts["head"]),
+            "HeadDigest": digest,
             "Backbone": f"{ranking.asked.backbone}/{ranking.asked.output}",
         }
         for name, stars, score, percentile in zip(
@@ -250,19 +255,25 @@ def write_xmp(
     by_person: bool,
     is_written: bool = False,
     naming: "Naming" = "full",
+    marks: Mapping[str, Marks] | None = None,
 ) -> Writing:
     """Put stars into sidecars (by image_id, as `stars_of_head` and `stars_of_rater` give them), or only say
     what would become of each (`is_written` False).
 
     A rating that a person gave is kept: in a sidecar, or inside the photograph. `by_person`: these stars are
-    a person's, too, so they are not marked as ours. A second run changes nothing.
+    a person's, too, so they are not marked as ours. `marks`: labels, keywords and groups
+    (xmp_marks.marks_of); those that a person gave stay, too. A second run changes nothing.
     """
     ratings = DatasetRatings(layout)
     contents, photographs, sidecars = _photographs(ratings, naming)
     found = []
     for name, photograph, each in zip(contents, photographs, sidecars, strict=True):
         if name in stars:
-            found.append(_write_one(name, photograph, each, stars[name], by_person, is_written))
+            values = dict(stars[name])
+            if not by_person and any(content := ratings.photograph(name)[1]):
+                values["Digest"] = content.hex()
+            wanted = (marks or {}).get(name, Marks())
+            found.append(_write_one(name, photograph, each, values, by_person, is_written, wanted))
     return Writing(layout.dataset, found, is_written)
 
 
@@ -273,6 +284,7 @@ def _write_one(
     values: Mapping[str, Any],
     by_person: bool,
     is_written: bool,
+    marks: Marks,
 ) -> Written:
     from iaa.exchange.xmp.files import read_embedded, read_sidecar, write_sidecar
     from iaa.exchange.xmp.packet import GIVEN, OURS, RATING, STARS, Packet, XmpError
@@ -306,13 +318,22 @@ def _write_one(
             changes[STARS] = None
         if kept is not None and is_new:
             return Written(name, target, "kept", kept.rating, "a person rated it inside the photograph")
-        is_changed = packet.change(changes)
-        why = "" if kept is None else "a person's rating stands there"
+        is_changed = packet.change(changes | {f"{{{OURS}}}{k}": v for k, v in (marks.group or {}).items()})
+        why = ["a person's rating stands there"] if kept is not None else []
+        if marks.label is not None:
+            theirs = next((said.label for said in people if said.label and not said.is_label_ours), "")
+            is_changed |= packet.change_label("" if theirs else marks.label)
+            if theirs and theirs != marks.label:
+                why.append(f"a person's label {theirs!r} stands there")
+        if marks.keywords is not None:
+            inside = [] if embedded is None else embedded.keywords()
+            is_changed |= packet.change_keywords(marks.keywords, inside)
         if is_changed and is_written:
             write_sidecar(target, packet.to_bytes())
         if kept is not None:
-            return Written(name, target, "kept", kept.rating, why)
-        return Written(name, target, ("new" if is_new else "changed") if is_changed else "same", wanted)
+            return Written(name, target, "kept", kept.rating, "; ".join(why))
+        what: What = ("new" if is_new else "changed") if is_changed else "same"
+        return Written(name, target, what, wanted, "; ".join(why))
     except XmpError as error:
         return Written(name, target, "problem", wanted, f"{place}: {error}. It is left as it is")
 

@@ -49,3 +49,25 @@ def test_emd_of_two_point_masses_counts_the_levels_between_them() -> None:
     assert metrics.emd_r2(masses[[0]], masses[[3]]) == pytest.approx(np.sqrt(3 / 10))
     assert metrics.emd_r2(masses, masses).tolist() == [0.0] * 10
     assert metrics.emd_r2(masses[[3]], masses[[0]]) == metrics.emd_r2(masses[[0]], masses[[3]])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [3.0],
+        [2.0, 2.0, 2.0],
+        [0.0, -0.0, 1e-45, -1e-45, np.inf, -np.inf, np.inf, 5.0],
+        [1.0, np.nan, 2.0],
+        [3, 1, 3, 2, 1],
+    ],
+)
+def test_average_ranks_are_scipys(values: list[float]) -> None:
+    for dtype in (np.float64, np.float32):
+        given = np.array(values, dtype)
+        assert np.array_equal(metrics.average_ranks(given), stats.rankdata(given), equal_nan=True)
+
+
+def test_average_ranks_of_many_ties_are_scipys(rng: np.random.Generator) -> None:
+    given = rng.integers(0, 40, 500) / 8
+    assert np.array_equal(metrics.average_ranks(given), stats.rankdata(given))

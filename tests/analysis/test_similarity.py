@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.prompting.scores import rank_images, row_blocks
-from analysis.prompting.similarity import cosines_with
+from analysis.prompting.similarity import Searcher, cosines_with
 
 
 def test_planted_angles_come_back_whatever_the_lengths(rng: np.random.Generator) -> None:
@@ -31,3 +31,38 @@ def test_rows_without_a_vector_and_the_one_left_out_have_no_cosine(rng: np.rando
 def test_a_query_of_zeros_is_an_error(rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match="no direction"):
         cosines_with(row_blocks(rng.normal(size=(3, 4))), np.arange(3), np.zeros(4))
+
+
+def test_the_nearest_rows_are_those_of_the_plain_way(rng: np.random.Generator) -> None:
+    """Also where many are nearly equal, failed, zero or equal; and however the rows are stored."""
+    rows = (rng.normal(size=(5000, 24)) * rng.uniform(0.01, 100, (5000, 1))).astype(np.float32)
+    query = rng.normal(size=24)
+    close = query + 1e-7 * rng.normal(size=(200, 24))
+    rows[1000:1200] = close.astype(np.float32)
+    rows[[3, 4000]] = np.nan
+    rows[[5, 2048]] = 0
+    rows[4500:4510] = rows[1100]
+    wide = rows.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        cosine = (wide @ query) / np.linalg.norm(wide, axis=1) / np.linalg.norm(query)
+    searcher = Searcher(rows.__getitem__, len(rows))
+    for k in (1, 100, 205, 4000):
+        found, exact = searcher.nearest(query, k)
+        np.testing.assert_allclose(exact, np.sort(-cosine[np.isfinite(cosine)])[:k] * -1, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(exact, cosine[found], rtol=0, atol=1e-14)
+        assert len(set(found.tolist())) == k
+    order = rng.permutation(len(rows))
+    _, again = Searcher(rows[order].__getitem__, len(rows)).nearest(query, 4000)
+    assert again.tobytes() == exact.tobytes()
+    ten = [1100, *range(4500, 4510)]
+    np.testing.assert_array_equal(np.sort(found[np.isin(found, ten)]), found[np.isin(found, ten)])
+    assert len(searcher.nearest(query, 10**6)[0]) == 4996
+
+
+def test_a_query_without_direction_is_refused(rng: np.random.Generator) -> None:
+    searcher = Searcher(rng.normal(size=(3, 4)).astype(np.float32).__getitem__, 3)
+    for query in (np.zeros(4), np.ones(5), np.full(4, np.nan)):
+        with pytest.raises(ValueError, match="a vector of 4 numbers that has a direction"):
+            searcher.nearest(query, 1)
+    empty = Searcher(np.zeros((2, 4), np.float32).__getitem__, 2)
+    assert len(empty.nearest(np.ones(4), 5)[0]) == 0

@@ -131,7 +131,7 @@ def test_a_backbone_follows_the_size_of_a_run_that_was_begun(photographs, backbo
     )
 
 
-@pytest.mark.parametrize("size", [0, -8, 4096, "8", None, 8.5])
+@pytest.mark.parametrize("size", [0, -8, -2048, 4097, 18432, "8", None, 8.5])
 def test_a_plan_with_an_impossible_size_is_damaged(photographs, backbones, tmp_path, size):
     table, options = small_table(photographs), Options(batch_size=8)
     plan = feature_plan(table, backbones[1], feature_path(tmp_path, "demo_vit"), options)

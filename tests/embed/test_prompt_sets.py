@@ -112,3 +112,30 @@ def test_unknown_set_lists_the_known_and_missing_file_is_named(tmp_path: Path) -
         get_prompt_set("paper_contxt")
     with pytest.raises(PromptSetError, match="no such prompt file"):
         get_prompt_set(tmp_path / "absent.toml")
+
+
+def test_names_of_conceptnets_form_are_english_terms_each_once(tmp_path: Path) -> None:
+    lines = [
+        "/c/en/hot_dog",
+        "/c/de/hund",
+        "/c/en/dog/n",
+        "/c/en/dog/v/wn/act",
+        "/c/en/sea_lion 0.1 0.2",
+        "/a/[/r/IsA/,/c/en/yawl/,/c/en/boat/n/]\t/r/IsA\t/c/en/yawl\t/c/en/boat/n\t{}",
+        "/c/en/",
+    ]
+    (tmp_path / "names.txt").write_text("\n".join(lines), encoding="utf-8")
+    text = 'high = ["great"]\nlow = ["ugly"]\ntemplates = ["a {label} {content}"]\ncontents = "names.txt"\n'
+    found = load_prompt_file(write(tmp_path, text))
+    assert found.contents == ("hot dog", "dog", "sea lion", "yawl", "boat")
+    (tmp_path / "names.txt").write_text("/c/de/hund\n", encoding="utf-8")
+    with pytest.raises(PromptSetError, match="no content names"):
+        load_prompt_file(write(tmp_path, text))
+
+
+def test_imagenet_21k_comes_as_a_set_with_the_labels_that_were_best_with_contents() -> None:
+    table = expand(get_prompt_set("imagenet21k"))
+    assert len(table) == 3 * 21_843
+    assert list(dict.fromkeys(zip(table.label, table.polarity, strict=True))) == [
+        ("smashing", 1), ("outstanding", 1), ("horrible", -1)
+    ]  # fmt: skip

@@ -98,6 +98,11 @@ def recorded(root: Path) -> Iterator[Recording]:
         inodes[inside(target)] = inodes.pop(inside(source))
         note("rename", inside(source), inside(target), inodes[inside(target)])
 
+    def link(source: Any, target: Any) -> None:
+        real["link"](source, target)
+        inodes[inside(target)] = inodes[inside(source)]
+        note("link", inside(target), inodes[inside(target)])
+
     def unlink(path: Any) -> None:
         real["unlink"](path)
         inodes.pop(inside(path))
@@ -112,7 +117,7 @@ def recorded(root: Path) -> Iterator[Recording]:
         note("rmdir", inside(path))
 
     stand_ins = dict(zip(_WATCHED, (os_open, os_close, pwrite, posix_fallocate, ftruncate, fsync, replace,
-                                    unlink, mkdir, rmdir), strict=True))  # fmt: skip
+                                    unlink, mkdir, rmdir, link), strict=True))  # fmt: skip
     try:
         for name, function in stand_ins.items():
             setattr(os, name, function)
@@ -124,6 +129,7 @@ def recorded(root: Path) -> Iterator[Recording]:
 
 _WATCHED = (
     "open", "close", "pwrite", "posix_fallocate", "ftruncate", "fsync", "replace", "unlink", "mkdir", "rmdir",
+    "link",
 )  # fmt: skip
 
 

@@ -22,15 +22,18 @@ from store.verify import verify_file
 from tests.faults.crashes import Recording, State, kill_states, power_loss_states, recorded, state_after
 
 N_PARTS = 20
+N_FEW_PARTS = 6
+"""What a crash can leave of a run of many parts it can leave of one of few: parts are alike."""
 N_ROWS = (N_PARTS - 1) * BLOCK_ROWS + 700
 MATRIX = np.random.default_rng(1).standard_normal((N_ROWS, 2)).astype(np.float32)
 IDS = np.arange(N_ROWS).astype("U6")
 
 
-def make_plan(folder: Path) -> Plan:
+def make_plan(folder: Path, n_parts: int = N_PARTS) -> Plan:
     identity = {"backbone": "b", "images": "1234"}
     path = folder / "features" / "b.h5"
-    return Plan(path, FEATURES_SCHEMA, identity, {"v": 1}, N_ROWS, {"image_id": IDS})
+    n_rows = (n_parts - 1) * BLOCK_ROWS + 700
+    return Plan(path, FEATURES_SCHEMA, identity, {"v": 1}, n_rows, {"image_id": IDS[:n_rows]})
 
 
 def part_arrays(plan: Plan, index: int) -> dict[str, np.ndarray]:
@@ -46,9 +49,11 @@ def part_arrays(plan: Plan, index: int) -> dict[str, np.ndarray]:
     }
 
 
-def run(folder: Path, mark: Callable[..., None] = lambda *what: None) -> tuple[str, list[int]]:
+def run(
+    folder: Path, mark: Callable[..., None] = lambda *what: None, n_parts: int = N_PARTS
+) -> tuple[str, list[int]]:
     """What a run does, as in embed.pipeline and prompts.text; returns the digest and the parts it made."""
-    plan = make_plan(folder)
+    plan = make_plan(folder, n_parts)
     try:
         with open_features(plan.path, plan.identity) as features:
             clean_up(plan)
@@ -65,12 +70,24 @@ def run(folder: Path, mark: Callable[..., None] = lambda *what: None) -> tuple[s
     return digest, todo
 
 
+def record(folder: Path, n_parts: int) -> Recording:
+    with recorded(folder) as recording:
+        run(folder, recording.mark, n_parts)
+    return recording
+
+
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
-    folder = tmp_path_factory.mktemp("recorded")
-    with recorded(folder) as recording:
-        run(folder, recording.mark)
-    return recording
+    return record(tmp_path_factory.mktemp("recorded"), N_FEW_PARTS)
+
+
+@pytest.fixture(scope="module")
+def long_recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    return record(tmp_path_factory.mktemp("long"), N_PARTS)
+
+
+def n_parts_of(recording: Recording) -> int:
+    return len(recording.marks(len(recording.ops), "promised"))
 
 
 def test_the_recording_is_complete(recording):
@@ -81,8 +98,8 @@ def test_the_recording_is_complete(recording):
     for name, path in real.items():
         assert end.content(name) == path.read_bytes()
     kinds = [op[0] for op in recording.ops]
-    assert kinds.count("rename") == N_PARTS + 2 and kinds.count("fsync") == N_PARTS + 2
-    assert len(kinds) > 500
+    assert kinds.count("rename") == N_FEW_PARTS + 2 and kinds.count("fsync") == N_FEW_PARTS + 2
+    assert len(kinds) > 25 * N_FEW_PARTS
 
 
 class Checker:
@@ -132,7 +149,7 @@ def goes_on(state: State, recording: Recording, folder: Path, digest: str) -> No
     """The same run, started again in what the crash left."""
     shutil.rmtree(folder, ignore_errors=True)
     state.make(folder)
-    resumed, made = run(folder)
+    resumed, made = run(folder, n_parts=n_parts_of(recording))
     assert resumed == digest
     assert not set(made) & set(recording.marks(state.end, "promised")), "promised work was done again"
     assert len(set(made) & set(recording.marks(state.end, "begun"))) <= 1, "more than one part was repeated"
@@ -154,17 +171,18 @@ def check(states: Iterable[State], recording: Recording, tmp_path: Path, every: 
 
 
 def test_every_state_a_kill_can_leave(recording, tmp_path):
-    assert check(kill_states(recording.ops), recording, tmp_path, every=97) > 500
+    assert check(kill_states(recording.ops), recording, tmp_path, every=31) > 25 * N_FEW_PARTS
 
 
 def test_states_a_power_loss_can_leave(recording, tmp_path, rng):
     states = power_loss_states(recording.ops, rng)
-    assert check(itertools.islice(states, 0, None, 3), recording, tmp_path, every=211) > 500
+    assert check(itertools.islice(states, 0, None, 3), recording, tmp_path, every=61) > 25 * N_FEW_PARTS
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_every_state_is_gone_on_from(recording, tmp_path, rng):
+def test_every_state_is_gone_on_from(long_recording, tmp_path, rng):
+    recording = long_recording
     assert check(kill_states(recording.ops), recording, tmp_path, every=1) > 500
     assert check(power_loss_states(recording.ops, rng), recording, tmp_path, every=7) > 2000
 

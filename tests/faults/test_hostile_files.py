@@ -246,10 +246,7 @@ def test_nothing_large_is_taken_for_a_small_file(features):
 def reseal(path: Path, **texts: str) -> None:
     """Write attributes as they are given, with the digest that an honest program would compute of them."""
     with SealedFile(path) as file:
-        described = {
-            name: (dtype.str, list(shape), file.block_digests(name).tobytes())
-            for name, (shape, dtype) in file.arrays.items()
-        }
+        described = {name: file.described(name) for name in file.arrays}
         kind, identity, provenance = file.schema, file.identity, file.provenance
     values = {"identity": identity, "provenance": provenance}
     try:

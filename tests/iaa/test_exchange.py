@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import duckdb
@@ -172,6 +173,20 @@ def test_safetensors_hold_every_row_bit_for_bit(features, tmp_path):
         about = opened.metadata()
     assert json.loads(about["image_id"]) == features.image_id.tolist()
     assert json.loads(about["failures"]) == {str(k): v for k, v in FAILED.items()}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no modes")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_every_file_has_the_mode_that_the_umask_leaves(features, tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        for number, write in enumerate((export_safetensors, export_csv, export_parquet)):
+            write(features, tmp_path / f"out/{number}", ["embedding"])
+        export_clip_retrieval(features, tmp_path / "out/cr", ["embedding"])
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(files) == 5 and {path.stat().st_mode & 0o777 for path in files} == {mode}
 
 
 @pytest.mark.parametrize("rows_per_file", [1_000_000, 999, 200])

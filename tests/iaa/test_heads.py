@@ -12,6 +12,8 @@ import pytest
 import safetensors.numpy
 import torch
 
+from analysis.results.methods import MethodResult
+from iaa.library.results import edge_note
 from store import Targets, open_targets, write_targets
 from tests.worlds import FAILED, write_features
 
@@ -54,6 +56,35 @@ def test_a_probe_is_kept_and_scores_other_photographs(run, tmp_path):
     values = [float(row["score"]) for row in rows]
     assert len(rows) == 658 and values == sorted(values, reverse=True)
     assert rows[0]["file"] == rows[0]["image_id"] + ".jpg" and float(rows[0]["percentile"]) == 100
+
+
+def test_all_ratings_can_be_fitted_on_where_that_is_asked_for(run):
+    code, out, err = run(*FIT, "--fit-on", "all", "--save", "every", "--json")
+    results = {r["key"]: r for r in json.loads(out)["results"]}
+    assert code == 0 and results["probe.ridge"]["n_train"] == results["probe.ridge"]["n_test"] == 698
+    assert results["majority"]["detail"]["n_folds"] == 10
+    assert results["probe.ridge"]["srcc"]["value"] > 0.7
+    shown = run(*FIT, "--fit-on", "all")
+    assert "planted: all 698 rated, each predicted from other folds (10)" in " ".join(shown[1].split())
+    assert "On the split instead: --fit-on train" in " ".join(shown[2].split())
+    code, out, err = run("rank", "--head", "every", "-d", "planted")
+    assert code == 0 and "it was fitted on planted, all 698 rated photographs" in " ".join(err.split())
+    assert run(*FIT, "--fit-on", "test")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("alphas", "said"), [([1.0], "OLS is as good"), ([1e6], "their mean is as good"), ([], "")]
+)
+def test_an_alpha_at_the_edge_is_explained(alphas, said):
+    results = [
+        MethodResult(
+            "probe.ridge", "ridge", "b", "o", "d", "s", 9, 9, detail={"alpha": a, "alpha_is_at_edge": True}
+        )
+        for a in alphas
+    ]
+    inside = MethodResult("probe.ridge", "ridge", "b", "o", "d", "s", 9, 9, detail={"alpha": 1.0})
+    notes = edge_note([*results, inside])
+    assert len(notes) == len(alphas) and all(note.startswith("(edge): ") and said in note for note in notes)
 
 
 def test_the_ols_and_the_unit_length_probe_can_be_kept_too(run):

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 import iaa
+from embed.images.errors import DatasetError
+from iaa.library.heads import list_heads
 from iaa.library.progress import show_progress
 from store import MissingFileError, open_features
 
@@ -162,7 +164,7 @@ def test_words_rank_as_the_encoded_prompts_of_the_same_words(mine):
 
 
 def test_a_probe_is_kept_and_ranks(mine):
-    fit = mine.fit_probe(output="embedding", n_boot=50)
+    fit = mine.fit_probe(output="embedding", n_boot=50, fit_on="train")
     frame = fit.to_frame().set_index("method")
     assert len(frame) == 3 and frame["srcc_low"].iloc[-1] <= frame["srcc"].iloc[-1] <= 1
     assert fit.importance().shape == (64,)
@@ -173,6 +175,30 @@ def test_a_probe_is_kept_and_ranks(mine):
     assert ranked.result is not None and ranked.result.n_test == N // 4
     brightness = [float(name[:2]) for name in ranked.columns["file"] if name[:2].isdigit()]
     assert np.corrcoef(brightness, range(len(brightness)))[0, 1] < -0.8, "the bright ones first"
+
+
+def test_few_ratings_are_all_fitted_on_and_measured_by_folds(mine):
+    fit = mine.fit_probe(output="embedding", n_boot=50)
+    (result,) = [each for each in fit.results if each.key == "probe.ridge"]
+    assert result.n_train == result.n_test == N + 1 and 2 <= result.detail["n_folds"] <= 10
+    assert result.detail["is_grouped"], "a photograph and its copy"
+    fit.save("all")
+    ranked = mine.rank(head="all", n_boot=50)
+    assert ranked.result is None and "all 25 rated photographs; then it reached SRCC" in ranked.why_not
+    found = {row["head"]: row["reaches"] for row in list_heads(mine.layout.root).rows()}
+    assert found["all"].endswith("by folds") and found["oasis-beauty"].endswith("by folds")
+    with pytest.raises(iaa.UsageError, match="on all or on train, not on 'test'"):
+        mine.fit_probe(output="embedding", fit_on="test")
+
+
+def test_photographs_that_are_not_here_do_not_keep_a_probe_from_being_fitted(mine, monkeypatch, caplog):
+    def gone(*_):
+        raise DatasetError("the disk is not there")
+
+    monkeypatch.setattr("iaa.library.groups.open_photographs", gone)
+    (ridge,) = [r for r in mine.fit_probe(output="embedding", n_boot=20).results if r.key == "probe.ridge"]
+    assert ridge.detail["n_folds"] == 10 and ridge.detail["is_grouped"], "the copy is known by its bytes"
+    assert "only exact copies are held back together" in caplog.text
 
 
 def test_chosen_files_are_copied_and_nothing_is_moved(mine, photos, tmp_path):

@@ -69,17 +69,32 @@ def check_harmless(text: str) -> None:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_tables_and_json_in_any_encoding(root, encoding):
-    name = encoding.partition(":")[0]
-    for arguments in (["search", "--like", "A.jpg", "-d", "x"], ["info", root / "x" / "features" / "y.h5"]):
-        done = iaa(root, *arguments, PYTHONIOENCODING=encoding)
-        shown = done.stdout.decode(name)
-        assert done.returncode == 0 and b"Traceback" not in done.stderr
-        check_harmless(shown + done.stderr.decode(name))
-        assert "\\u202e" in shown and "\\x9b" in shown
-        done = iaa(root, *arguments, "--json", PYTHONIOENCODING=encoding)
-        assert done.returncode == 0 and done.stdout.count(b"\n") == 1
-        check_harmless(done.stdout.decode(name))
-        answer = json.loads(done.stdout.decode(name))
+    """One process answers all four, each between marks on both streams."""
+    name, mark = encoding.partition(":")[0], "\x1d"
+    asked = [["search", "--like", "A.jpg", "-d", "x"], ["info", str(root / "x" / "features" / "y.h5")]]
+    asked = [[*words, *json] for words in asked for json in ([], ["--json"])]
+    code = (
+        "import sys\nfrom iaa.cli.app import main\n"
+        f"for words in {asked!r}:\n"
+        "    try:\n        main(words)\n    except SystemExit as end:\n        assert not end.code, words\n"
+        "    for stream in (sys.stdout, sys.stderr):\n"
+        f"        print({mark!r}, end='', file=stream, flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=120, cwd=root,
+        env={
+            **os.environ, "IAA_DATA": str(root), "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": encoding,
+        },
+    )  # fmt: skip
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    out, err = (stream.decode(name).split(mark)[:-1] for stream in (done.stdout, done.stderr))
+    for shown, said, words in zip(out, err, asked, strict=True):
+        check_harmless(shown + said)
+        if "--json" not in words:
+            assert "\\u202e" in shown and "\\x9b" in shown
+            continue
+        assert shown.count("\n") == 1
+        answer = json.loads(shown)
         if "shown" in answer:
             ranked = {line["image_id"] for line in answer["shown"]}
             assert ranked == {n for n in NAMES if n not in ("A.jpg", NAMES[3])}

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from iaa.exchange.xmp.packet import MAX_BYTES, Packet, XmpError
-from store.durable import publish, write_pieces
+from store.durable import whole_file, write_pieces
+from store.errors import SpaceError
 
 ENDING = ".xmp"
 Naming = Literal["full", "stem"]
@@ -85,16 +86,14 @@ def read_embedded(photograph: Path) -> Packet | None:
 def write_sidecar(path: Path, data: bytes) -> None:
     """Write a sidecar, complete or not at all, where it lies if it is a link. Raises XmpError."""
     target = Path(os.path.realpath(path))
-    partial = target.with_name(target.name + ".partial")
     try:
         mode = target.stat().st_mode & 0o777 if target.exists() else None
         if mode is not None and not os.access(target, os.W_OK):
             raise PermissionError(13, "it is read-only")
-        write_pieces(partial, len(data), [(0, data)])
-        if mode is not None:
-            os.chmod(partial, mode)
-        publish(partial, target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise XmpError(f"it cannot be written: {error.strerror or error}") from error
+        with whole_file(target) as partial:
+            write_pieces(partial, len(data), [(0, data)])
+            if mode is not None:
+                os.chmod(partial, mode)
+    except (OSError, SpaceError) as error:
+        cause = error.__cause__ if isinstance(error, SpaceError) else error
+        raise XmpError(f"it cannot be written: {getattr(cause, 'strerror', None) or cause}") from error

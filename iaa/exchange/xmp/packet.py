@@ -1,7 +1,8 @@
 """An XMP packet as a tree: read without trust, changed in a few properties, all else kept as it was."""
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lxml import etree
@@ -10,15 +11,20 @@ MAX_BYTES = 4 * 2**20
 """Larger than any program writes beside a photograph."""
 OURS = "http://ns.image-aesthetics-store/1.0/"
 XMP = "http://ns.adobe.com/xap/1.0/"
+DC = "http://purl.org/dc/elements/1.1/"
 DIGIKAM = "http://www.digikam.org/ns/1.0/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _META = "adobe:ns:meta/"
-_PREFIXES = {"iaa": OURS, "xmp": XMP, "digiKam": DIGIKAM, "rdf": _RDF, "x": _META}
+_PREFIXES = {"iaa": OURS, "xmp": XMP, "dc": DC, "digiKam": DIGIKAM, "rdf": _RDF, "x": _META}
 RATING, LABEL, PICK = f"{{{XMP}}}Rating", f"{{{XMP}}}Label", f"{{{DIGIKAM}}}PickLabel"
 STARS = f"{{{OURS}}}Stars"
 """Stars that this program wrote into Rating: they are nobody's, and may be changed by it."""
 GIVEN = f"{{{OURS}}}Given"
 """What a person gave in this program, as it was written into Rating."""
+LABELLED = f"{{{OURS}}}Label"
+"""The label that this program wrote into Label."""
+SUBJECT, WORDS = f"{{{DC}}}subject", f"{{{OURS}}}Keywords"
+"""Keywords, and which of them this program wrote (a JSON list)."""
 _DESCRIPTION = f"{{{_RDF}}}Description"
 _EMPTY = (
     "<?xpacket begin='\ufeff' id='W5M0MpCehiHzreSzNTczkc9d'?>\n"
@@ -46,6 +52,8 @@ class Said:
     """The rating was made by this program from a score: no person gave it."""
     is_given_here: bool
     """It is what a person gave in this program."""
+    is_label_ours: bool = False
+    """The label was made by this program: no person gave it."""
 
 
 class Packet:
@@ -76,9 +84,10 @@ class Packet:
         flag = {1.0: -1, 3.0: 1}.get(pick or 0.0, 0)
         if rating == -1:
             flag = -1
-        is_said = rating is not None
+        is_said, label = rating is not None, self.get(LABEL) or ""
+        is_label_ours = bool(label) and label == self.get(LABELLED)
         return Said(
-            rating, self.get(LABEL) or "", flag, is_said and rating == ours, is_said and rating == given
+            rating, label, flag, is_said and rating == ours, is_said and rating == given, is_label_ours
         )
 
     def change(self, values: Mapping[str, str | None]) -> bool:
@@ -103,6 +112,86 @@ class Packet:
             if not places and value is not None:
                 self._descriptions[0].set(name, value)
         return is_changed
+
+    def change_label(self, label: str) -> bool:
+        """Set the label ('' takes ours away) unless a person's stands there; True if anything changes."""
+        there, ours = self.get(LABEL) or "", self.get(LABELLED)
+        if there and there != ours:
+            return self.change({LABELLED: None})
+        if not label:
+            return self.change({LABELLED: None} | ({} if ours is None else {LABEL: None}))
+        return self.change({LABEL: label, LABELLED: label})
+
+    def change_keywords(self, wanted: Sequence[str], inside: Sequence[str] = ()) -> bool:
+        """Let `wanted` be the keywords of ours, beside those that people gave; True if anything changes.
+
+        `inside`: the keywords in the photograph itself. A sidecar that had none repeats them, as programs
+        would take its list for all there are. A keyword that a person gave, too, is hers.
+        """
+        there, ours = self.keywords(), self._our_keywords()
+        theirs = [word for word in there if word not in ours]
+        added = [word for word in dict.fromkeys(wanted) if word not in (theirs if there else inside)]
+        if not there and added:
+            theirs = list(dict.fromkeys(inside))
+        is_changed = self._set_keywords([*theirs, *added])
+        listed = json.dumps(added, ensure_ascii=False) if added else None
+        return self.change({WORDS: listed}) or is_changed
+
+    def keywords(self) -> list[str]:
+        """The keywords. Raises XmpError where they are no list."""
+        return [(item.text or "").strip() for item in self._items()]
+
+    def _our_keywords(self) -> set[str]:
+        """Those that this program wrote. Raises XmpError."""
+        text = self.get(WORDS)
+        try:
+            listed = json.loads(text) if text else []
+            if not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
+                raise ValueError
+        except ValueError as error:
+            raise XmpError(f"its iaa:Keywords is {str(text)[:40]!r}, no list") from error
+        return set(listed)
+
+    def _items(self) -> list[etree._Element]:
+        found = [child for each in self._descriptions for child in each.iterchildren(SUBJECT)]
+        lists = [container for child in found for container in child]
+        is_list = all(len(child) == 1 and not (child.text or "").strip() for child in found)
+        if len(found) > 1 or not is_list or any(each.get(SUBJECT) for each in self._descriptions):
+            raise XmpError("its subject, the keywords, is not one list")
+        items = [item for container in lists for item in container.iterchildren(f"{{{_RDF}}}li")]
+        if any(len(item) for item in items):
+            raise XmpError("its keywords are not simple values")
+        return items
+
+    def _set_keywords(self, words: Sequence[str]) -> bool:
+        items = self._items()
+        if [(item.text or "").strip() for item in items] == list(words):
+            return False
+        known = set()
+        for item in items:
+            word = (item.text or "").strip()
+            if word in words:
+                known.add(word)
+            else:
+                container = item.getparent()
+                assert container is not None
+                container.remove(item)
+        new = [word for word in words if word not in known]
+        if new or known:
+            container = self._list()
+            for word in new:
+                etree.SubElement(container, f"{{{_RDF}}}li").text = word
+        else:
+            for each in self._descriptions:
+                for child in list(each.iterchildren(SUBJECT)):
+                    each.remove(child)
+        return True
+
+    def _list(self) -> etree._Element:
+        for each in self._descriptions:
+            for child in each.iterchildren(SUBJECT):
+                return child[0]
+        return etree.SubElement(etree.SubElement(self._descriptions[0], SUBJECT), f"{{{_RDF}}}Bag")
 
     def to_bytes(self) -> bytes:
         """The packet in its own encoding, with all that was around it."""

@@ -1,0 +1,150 @@
+"""`iaa caption`: what is on each photograph, in words, and prompts that say it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iaa.cli import options
+from iaa.cli.console import answer, note, progress
+
+verbs = typer.Typer()
+Name = Annotated[str, typer.Argument(help="Name of captions (see: iaa caption list).")]
+
+
+@verbs.command("add")
+def add(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="CSV, Parquet, JSON or JSON lines: a column of ids or files, and texts."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            help="Column of the captions (repeatable); without FILE, of the data set's own table. Default: "
+            "those called caption, text, description, caption_1 ...",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What to call them. Default: the file's or column's name.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of a file that is not UTF-8, such as cp1252.")] = None,
+    overwrite: options.Overwrite = False,
+    dataset: options.Dataset = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Take over captions: one or more texts per photograph. What is missing or wrong is counted and named.
+
+    Example: iaa caption add captions.csv -d mine; iaa caption add --column subject -d demo
+    """
+    from iaa.library import captions
+
+    layout = options.choose_layout(dataset, data)
+    done = captions.add_captions(layout, file, column or (), name, encoding, overwrite)
+    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+
+
+@verbs.command("write")
+def write(
+    context: typer.Context,
+    backbone: Annotated[
+        str,
+        typer.Option(
+            "--backbone", "-b", help="A CoCa of open_clip: open_clip:coca_ViT-L-14/TAG, or your own."
+        ),
+    ] = "open_clip:coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k",
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Its weights file. Default: the hub's.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="What to call them.")] = "coca",
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    overwrite: options.Overwrite = False,
+    dataset: options.Dataset = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Let a CoCa write a caption of every photograph. Stop it at any time: the same command goes on.
+
+    Example: iaa caption write -d mine --weights open_clip_pytorch_model.bin
+    """
+    options.run_apart(context)
+    from iaa.library import captions
+
+    layout = options.choose_layout(dataset, data)
+    done = captions.caption_photographs(
+        layout, backbone, weights, name, device, threads, overwrite, progress, note
+    )
+    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+
+
+@verbs.command("embed", no_args_is_help=True)
+def embed(
+    name: Name,
+    backbone: options.Backbones = None,
+    high: Annotated[
+        list[str] | None,
+        typer.Option("--high", help="Label that praises (repeatable). Default: outstanding."),
+    ] = None,
+    low: Annotated[
+        list[str] | None, typer.Option("--low", help="Label that damns (repeatable). Default: horrible.")
+    ] = None,
+    all_labels: Annotated[bool, typer.Option("--all-labels", help="All 39 labels of the paper.")] = False,
+    template: Annotated[
+        str | None, typer.Option(help="Default: 'a {label} picture, of {content}', a caption in {content}.")
+    ] = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
+    dataset: options.Dataset = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
+    """Encode captions as prompts, each different text once per label; says first what that costs. Stop it
+    at any
+    time: the same command goes on.
+
+    Example: iaa caption embed subject -d demo --all-labels; iaa prompts evaluate -d demo -p captions-subject
+    """
+    from iaa.library import backbones, captions
+    from iaa.library.embedding import reading_backbones
+
+    layout = options.choose_layout(dataset, data)
+    ids = reading_backbones(layout, backbone)
+    files = backbones.weight_files(ids, weights)
+    made = captions.embed_captions(
+        layout, name, ids, high, low, all_labels, template, files, device, overwrite, progress, note
+    )
+    step = (
+        f"Next: iaa prompts evaluate --dataset {layout.dataset} --backbone {ids[0]} --prompts captions-{name}"
+    )
+    answer(as_json, {"dataset": layout.dataset, "files": made.rows()}, made, notes=[step])
+
+
+@verbs.command("list")
+def list_(dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False) -> None:
+    """List the captions of a data set."""
+    from iaa.library import captions
+
+    layout = options.choose_layout(dataset, data)
+    found = captions.list_captions(layout)
+    first = f"None yet: iaa caption add FILE --dataset {layout.dataset}"
+    answer(
+        as_json,
+        {"dataset": layout.dataset, "captions": found.rows()},
+        found,
+        notes=[] if len(found) else [first],
+    )
+
+
+@verbs.command("remove", no_args_is_help=True)
+def remove(
+    name: Name, dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False
+) -> None:
+    """Delete captions and the prompts that were encoded from them."""
+    from iaa.library import captions
+
+    removed = captions.remove_captions(options.choose_layout(dataset, data), name)
+    answer(as_json, {"removed": removed}, notes=[f"removed {path}" for path in removed])
