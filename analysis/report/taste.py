@@ -15,7 +15,8 @@ from analysis.taste.findings import difference_cells, person_cells, sentences, s
 from analysis.taste.people import PeopleResult, evaluate_people
 from analysis.taste.protocols import PROTOCOLS, can_be_tested
 from analysis.taste.raters import raters_on
-from store.raters import FILE_NAME, open_raters
+from store.file_names import RATERS_FILE
+from store.raters import open_raters
 
 MOST = 100
 """People in the table."""
@@ -24,7 +25,7 @@ MOST = 100
 def evaluate(study: Study) -> dict[str, PeopleResult]:
     """Every person tested on every backbone. Raises NothingToShowError where nobody is known to have scored
     enough."""
-    path = study.folder / "derived" / FILE_NAME
+    path = study.folder / "derived" / RATERS_FILE
     if not path.exists():
         raise NothingToShowError("nothing is known of single people's scores")
     stored, protocol = open_raters(path), PROTOCOLS["curve"]
@@ -42,7 +43,7 @@ def evaluate(study: Study) -> dict[str, PeopleResult]:
 
 def about(study: Study) -> Prose:
     """Whose scores these are, and how many."""
-    stored = open_raters(study.folder / "derived" / FILE_NAME)
+    stored = open_raters(study.folder / "derived" / RATERS_FILE)
     counts = (
         f"{len(stored.score):,} scores by {len(stored.name):,} people of {len(stored.image_id):,} photographs"
     )
