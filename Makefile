@@ -44,8 +44,8 @@ finetune: embed ## fine-tune BACKBONES on DATASET with preset FINETUNE (default 
 report: embed $(if $(FINETUNE),finetune) ## embed what is missing, then write DATA/DATASET/report/index.html
 	$(BIN)/iaa report $(ARGS)
 
-lab: $(READY) ## JupyterLab on the cached arrays
-	$(BIN)/jupyter lab notebooks
+lab: $(READY) ## JupyterLab on the cached arrays; it opens with one photograph to explore
+	$(BIN)/jupyter lab notebooks/explore.ipynb
 
 verify: $(READY) ## check every stored byte against its digest
 	$(BIN)/iaa verify --data "$(DATA)"

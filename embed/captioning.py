@@ -54,7 +54,7 @@ def write_tokens(
     backbone: Backbone, images: Float[Tensor, "b 3 h w"], start: int, end: int, n_tokens: int
 ) -> Int64[Tensor, "b n_tokens"]:
     """Token ids of a caption per image, most probable first: start, words, end, padding."""
-    model = backbone.model
+    model: Any = backbone.model
     with torch.inference_mode():
         latent, embedded = model._encode_image(images.to(backbone.device, torch.float32))
         tokens = torch.full((len(images), 1), start, dtype=torch.long, device=backbone.device)

@@ -19,7 +19,7 @@ from embed.backbones.loading import Backbone
 from embed.batching import Encoder
 from embed.crashes import crash_notes
 from embed.images.datasets import ImageTable
-from embed.images.geometry import check_cut, pixel_steps
+from embed.images.geometry import LEAST, MOST, OWN_SIZE, check_cut, pixel_steps
 from embed.options import Options, Timings
 from embed.reading import DIGEST_BYTES, Batch, Row, load_batches
 from store import Status
@@ -148,7 +148,8 @@ class Part:
         for name, values in outputs.items():
             self.outputs[backbone_id][name][first : first + len(values)] = values
             for position in (first + np.flatnonzero(~np.isfinite(values).all(axis=1))).tolist():
-                self.broken[backbone_id][position] = f"the backbone gave non-finite values in {name}"
+                reason = f"the backbone gave non-finite values in {name}"
+                self.broken[backbone_id].setdefault(position, reason)
 
     def arrays(self, backbone_id: str) -> dict[str, np.ndarray]:
         """The part's rows for one backbone, ready to be written."""
@@ -263,6 +264,10 @@ def _queue(
     pixels: dict[tuple[int, torch.device], torch.Tensor] = {}
     for backbone in part.backbones if any(row.pixels is not None for row in rows) else ():
         device = torch.device(backbone.device)
+        if backbone.recipe.crop_mode == OWN_SIZE:
+            position = geometries.index(backbone.recipe.geometry)
+            outputs[backbone.id] = _at_own_sizes(encoders[backbone.id], batch, rows, part, position)
+            continue
         key = geometries.index(backbone.recipe.geometry), device
         if key not in pixels:
             pixels[key] = _stack(rows, key[0], device.type == "cuda").to(device, non_blocking=True)
@@ -277,6 +282,40 @@ def _queue(
         if encoder.size < len(rows):
             _note_smaller(part.smaller_batches[backbone.id], batch.start, batch.stop, encoder.size)
     return _InFlight(batch, rows, part, outputs, copied)
+
+
+def _at_own_sizes(
+    encoder: Encoder, batch: Batch, rows: Sequence[Row], part: Part, position: int
+) -> dict[str, torch.Tensor]:
+    """Outputs of images at their own size, NaN for those that cannot be used; equal sizes go together.
+
+    On a CPU each goes alone: nothing is gained by more, and so its vector depends on no other image.
+    """
+    backbone = encoder.backbone
+    device = torch.device(backbone.device)
+    vectors = {name: torch.full((len(rows), dim), np.nan) for name, dim in backbone.outputs.items()}
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        if row.pixels is None:
+            continue
+        height, width = row.pixels[position].shape[:2]
+        if min(height, width) < LEAST:
+            part.broken[backbone.id][batch.start - part.start + i] = (
+                f"{width} x {height} pixels: {backbone.id} takes images at their own size (longer edge up to "
+                f"{MOST}) and needs {LEAST} pixels each way"
+            )
+        else:
+            by_size.setdefault((height, width), []).append(i)
+    for members in by_size.values():
+        n_together = 1 if device.type == "cpu" else len(members)
+        for start in range(0, len(members), n_together):
+            some = members[start : start + n_together]
+            pixels = _stack([rows[i] for i in some], position, device.type == "cuda").to(device)
+            for name, values in encoder.encode(pixels).items():
+                vectors[name][some] = values.to("cpu")
+            if encoder.size < len(some):
+                _note_smaller(part.smaller_batches[backbone.id], batch.start, batch.stop, encoder.size)
+    return vectors
 
 
 def _note_smaller(noted: list[list[int]], start: int, stop: int, size: int) -> None:

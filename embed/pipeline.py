@@ -72,6 +72,7 @@ def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Opt
     identity = {
         "images": table.digest,
         "n_images": len(table),
+        **({"variants": dict(table.made)} if table.made else {}),
         "backbone": backbone.id,
         **backbone.weights_identity,
         **backbone.engine_identity,

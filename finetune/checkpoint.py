@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn, optim
 
 from finetune.errors import FinetuneError
-from finetune.model import DistributionModel
 from store.durable import whole_file
 from store.errors import SpaceError, StoreError
 from store.tensor_files import TensorFileError, check_tensor_file
@@ -75,7 +74,7 @@ def _unusable(path: Path, why: str) -> FinetuneError:
 
 
 def save_training(
-    path: Path, model: DistributionModel, tensors: dict[str, Tensor], optimizer: optim.Optimizer, state: State
+    path: Path, model: nn.Module, tensors: dict[str, Tensor], optimizer: optim.Optimizer, state: State
 ) -> None:
     """Everything needed to go on bit for bit: what training changes, the optimiser's memory, the state.
 
@@ -92,7 +91,7 @@ def save_training(
 
 
 def load_training(
-    path: Path, model: DistributionModel, tensors: dict[str, Tensor], optimizer: optim.Optimizer
+    path: Path, model: nn.Module, tensors: dict[str, Tensor], optimizer: optim.Optimizer
 ) -> State:
     """Put a checkpoint back into the model and the optimiser; returns the state.
 

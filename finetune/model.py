@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from embed.backbones.loading import Backbone
 from embed.backbones.towers import image_outputs
+from embed.images.geometry import OWN_SIZE
 from finetune.errors import FinetuneError
 from finetune.settings import Settings
 from store.shapes import Float
@@ -54,6 +55,11 @@ def build_model(backbone: Backbone, output: str, n_levels: int, settings: Settin
     ).to(backbone.device)
     model.eval()
     if tower is not None:
+        if backbone.recipe.crop_mode == OWN_SIZE:
+            raise FinetuneError(
+                f"{backbone.id} reads images at their own size, of which no batch can be made to train it. "
+                f"Train a head on its features: --from-features {backbone.id}.{output}, or --train head"
+            )
         size = backbone.recipe.crop
         names = choose_parameters(model, settings.train, torch.zeros(1, 3, *size, device=backbone.device))
         for name, parameter in model.named_parameters():

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from iaa.library.dataset import Dataset, add_dataset, open_dataset
     from iaa.library.datasets import list_datasets
     from iaa.library.errors import UsageError
+    from iaa.library.painting import Painting, Paintings, paint
     from iaa.library.probing import ProbeFit
     from iaa.library.ranking import Ranking
 
 __all__ = [
     "Dataset",
+    "Painting",
+    "Paintings",
     "ProbeFit",
     "Ranking",
     "UsageError",
@@ -30,10 +33,13 @@ __all__ = [
     "list_datasets",
     "load_backbone",
     "open_dataset",
+    "paint",
 ]
 
 _PLACES = {
     "Dataset": "dataset",
+    "Painting": "painting",
+    "Paintings": "painting",
     "ProbeFit": "probing",
     "Ranking": "ranking",
     "UsageError": "errors",
@@ -42,6 +48,7 @@ _PLACES = {
     "list_datasets": "datasets",
     "load_backbone": "backbones",
     "open_dataset": "dataset",
+    "paint": "painting",
 }
 
 #: In a notebook tqdm asks for widgets as soon as a library imports it; bars are drawn without.

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from store.errors import UnsafeNameError
 
+RATERS_FILE = "raters.h5"
+"""In a data set's folder of derived files: scores of many people (store.raters)."""
 MAX_BYTES = 120
 """Of a name in UTF-8: file systems take 255, of which endings and temporary names need some."""
 _SIGNS = "_.-+"

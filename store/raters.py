@@ -10,7 +10,6 @@ from store.sealed import SealedFile, write_sealed
 from store.shapes import Float64, Int64
 
 RATERS_SCHEMA = "iaa/raters"
-FILE_NAME = "raters.h5"
 
 
 @dataclass(frozen=True)

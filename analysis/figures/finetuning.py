@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figures.style import colour, styled
+from analysis.figures.style import colour, label_ends, styled
 from analysis.results.finetuning import Cost, TrainingRun
+from analysis.results.names import name_backbone
 
 _MARKS = ("o", "s", "^", "D", "v", "P")
 
@@ -16,19 +17,21 @@ def plot_epochs(runs: Sequence[TrainingRun]) -> Figure:
     """Loss (training dotted) and SRCC on the held-out images by epoch; a ring marks the best epoch."""
     with styled():
         figure, (losses, ranks) = plt.subplots(1, 2, figsize=(8.6, 3.3))
+        ends = []
         for index, run in enumerate(runs):
+            label = f"{name_backbone(run.backbone)}, best {run.best_epoch}"
+            ends.append((float(run.epoch[-1]), float(run.held_out_srcc[-1]), label, colour(index)))
             tone, best = colour(index), run.best_epoch - 1
             losses.plot(run.epoch, run.train_loss, ":", color=tone, linewidth=1)
             for axes, values in ((losses, run.held_out_loss), (ranks, run.held_out_srcc)):
-                label = f"{run.name}: best epoch {run.best_epoch}"
-                axes.plot(run.epoch, values, "-", color=tone, marker=".", markersize=4, label=label)
+                axes.plot(run.epoch, values, "-", color=tone, marker=".", markersize=4)
                 axes.plot(run.epoch[best], values[best], "o", color=tone, fillstyle="none", markersize=10)
         losses.set_ylabel("emd_r2 (dotted: training images)")
         ranks.set_ylabel("SRCC, held-out images")
         for axes in (losses, ranks):
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
-        figure.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+        label_ends(ranks, ends)
     return figure
 
 
@@ -58,5 +61,6 @@ def plot_cost(costs: Sequence[Cost]) -> Figure:
             Line2D([], [], color="#555555", linestyle="", marker=_MARKS[i % len(_MARKS)])
             for i in range(len(kinds))
         ]
-        figure.legend(colours + marks, backbones + kinds, loc="outside lower center", ncols=4, fontsize=8)
+        named = [name_backbone(backbone) for backbone in backbones]
+        figure.legend(colours + marks, named + kinds, loc="outside lower center", ncols=4, fontsize=8)
     return figure

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from pathlib import Path
 from typing import ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 
-from analysis.figures.style import COLOURS, REFERENCE, styled
+from analysis.figures.style import COLOURS, INK, REFERENCE, label_ends, styled
 from analysis.prompting.ensembles import BottleneckProbe, GreedyStep
 from analysis.prompting.groups import GroupResult
 from analysis.prompting.pairs import PairMetric, PairTable
@@ -20,7 +18,6 @@ from analysis.results.methods import Metric
 from store.shapes import Bool, Float
 
 HIGH, LOW, NEUTRAL = COLOURS[0], COLOURS[1], REFERENCE
-RIGHT, WRONG = "#2e7d32", "#c62828"
 METRIC_NAMES = {"accuracy": "accuracy", "srcc": "SRCC", "plcc": "PLCC"}
 
 P = ParamSpec("P")
@@ -38,46 +35,51 @@ def _in_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 @_in_style
-def plot_pair_heatmap(table: PairTable, metric: PairMetric, title: str = "") -> Figure:
+def plot_pair_heatmap(
+    table: PairTable, metric: PairMetric, title: str = "", center: float | None = None
+) -> Figure:
     """Value of every pair, high labels down, low labels across; rows and columns by their mean.
 
-    The best pair has a frame. Correlations of both signs get colours centred on zero.
+    The best pair has a frame. Colours part at `center`: for accuracy the majority's, where it is given; for
+    correlations zero.
     """
+    import seaborn as sns  # seconds, and not every page needs it
+
+    diverging = sns.diverging_palette(250, 30, s=85, l=50, as_cmap=True)  # blue to orange through white
     values = table.metric(metric)
     rows, columns = np.argsort(-_means(values, 1)), np.argsort(-_means(values, 0))
     shown = values[np.ix_(rows, columns)]
-    n_high, n_low = shown.shape
-    size = (2.2 + 0.55 * n_low, 1.6 + 0.26 * n_high)
-    figure, axes = plt.subplots(figsize=size)
-    one_sign = metric == "accuracy" or not (shown < 0).any()
-    if one_sign:
-        image = axes.imshow(shown, cmap="viridis", aspect="auto")
-    else:
-        limit = float(np.nanmax(np.abs(shown)))
-        image = axes.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    axes.grid(False)
-    axes.set_xticks(range(n_low), [table.low[i] for i in columns], rotation=50, ha="right")
-    axes.set_yticks(range(n_high), [table.high[i] for i in rows])
-    lowest, highest = image.get_clim()
-    for (row, column), value in np.ndenumerate(shown):
-        share = (value - lowest) / (highest - lowest) if highest > lowest else 0.5
-        dark = share < 0.55 if one_sign else abs(2 * share - 1) > 0.65
-        text = "-" if np.isnan(value) else f"{value:.3f}".replace("0.", ".")
-        axes.text(
-            column, row, text, ha="center", va="center", fontsize=6.5, color="white" if dark else "black"
-        )
+    figure, axes = plt.subplots(figsize=(2.6 + 0.55 * shown.shape[1], 1.6 + 0.25 * shown.shape[0]))
+    if center is None and metric != "accuracy":
+        center = 0.0
+    texts = np.vectorize(lambda v: "–" if np.isnan(v) else f"{v:.2f}".replace("0.", "."))(shown)
+    sns.heatmap(
+        shown,
+        ax=axes,
+        cmap=diverging if center is not None else "viridis",
+        annot=texts,
+        fmt="",
+        center=center,
+        annot_kws={"fontsize": 6.5},
+        linewidths=0.4,
+        linecolor="white",
+        cbar_kws={"label": METRIC_NAMES[metric], "shrink": 0.7},
+        xticklabels=[visible(table.low[i]) for i in columns],
+        yticklabels=[visible(table.high[i]) for i in rows],
+    )
+    axes.tick_params(axis="x", rotation=50)
+    bar = axes.collections[0].colorbar
+    if bar is not None and center is not None:
+        bar.ax.axhline(center, color=INK, linewidth=1)
     best = table.best(metric)
     row, column = (
         [table.high[i] for i in rows].index(best.high),
         [table.low[i] for i in columns].index(best.low),
     )
-    for colour, width in (("white", 4.0), ("black", 2.0)):
-        frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=width)
-        axes.add_patch(frame)
+    axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor="black", linewidth=2.2))
     axes.set_title(title or f"{METRIC_NAMES[metric]}; best: {best.high} / {best.low}, {best.value:.3f}")
     axes.set_xlabel("low label")
     axes.set_ylabel("high label")
-    figure.colorbar(image, ax=axes, label=METRIC_NAMES[metric], shrink=0.7)
     return figure
 
 
@@ -95,84 +97,61 @@ def plot_pair_distribution(
 ) -> Figure:
     """Values of all pairs, one row of dots per method; a cross line for the pair chosen on train, as long as
     its interval."""
-    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.62 * len(tables)))
-    jitter = np.random.default_rng(0)
-    for row, (method, table) in enumerate(tables.items()):
-        values = table.metric(metric).ravel()
-        values = values[np.isfinite(values)]
-        offsets = jitter.uniform(-0.28, 0.28, len(values))
-        axes.scatter(values, row + offsets, s=10, color=HIGH, alpha=0.5, linewidths=0)
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.55 * len(tables)))
+    shown = {name: (v := table.metric(metric).ravel())[np.isfinite(v)] for name, table in tables.items()}
+    names = [name for name, values in shown.items() for _ in values]
+    jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(names))
+    place = np.array([list(shown).index(name) for name in names])
+    axes.scatter(
+        np.concatenate(list(shown.values())),
+        place + jitter,
+        s=8,
+        color=HIGH,
+        alpha=0.45,
+        linewidths=0,
+        rasterized=True,
+    )
+    for row, (method, values) in enumerate(shown.items()):
         median = float(np.median(values))
-        axes.plot([median, median], [row - 0.36, row + 0.36], color="black", linewidth=1.2)
+        axes.plot([median, median], [row - 0.36, row + 0.36], color=INK, linewidth=1.4)
+        if row == 0:
+            axes.annotate("median pair", (median, row - 0.4), ha="center", va="bottom", fontsize=8, color=INK)
         if chosen and method in chosen:
             measured = chosen[method]
-            axes.plot([measured.value] * 2, [row - 0.4, row + 0.4], color=LOW, linewidth=2.2)
-            axes.plot([measured.low, measured.high], [row + 0.36] * 2, color=LOW, linewidth=2.2)
+            axes.errorbar(
+                measured.value,
+                row + 0.37,
+                xerr=[[measured.value - measured.low], [measured.high - measured.value]],
+                fmt="D",
+                color=LOW,
+                markersize=4.5,
+                linewidth=1.8,
+            )
+            if row == 0:
+                axes.annotate(
+                    "chosen on train, 95 %",
+                    (measured.high, row + 0.37),
+                    (4, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                    color=LOW,
+                )
     if baseline is not None:
         axes.axvline(baseline, color=NEUTRAL, linestyle="--", linewidth=1)
-        axes.text(baseline, -0.55, " majority", color=NEUTRAL, fontsize=8, va="center")
-    axes.set_yticks(range(len(tables)), list(tables))
-    axes.set_ylim(len(tables) - 0.45, -0.75)
+        axes.annotate(
+            "majority",
+            (baseline, len(shown) - 0.5),
+            (3, 0),
+            textcoords="offset points",
+            color=NEUTRAL,
+            fontsize=8,
+        )
+    axes.set_yticks(range(len(shown)), list(shown))
+    axes.set_ylim(len(shown) - 0.4, -0.75)
     axes.set_xlabel(f"{METRIC_NAMES[metric]} on test, one dot per pair")
-    axes.set_title("black: median pair; orange: pair chosen on train, with its 95 % interval")
     axes.grid(False, axis="y")
     return figure
-
-
-@_in_style
-def plot_image_grid(
-    paths: Sequence[Path],
-    image_ids: Sequence[str],
-    predicted_high: Bool[np.ndarray, " n_shown"],
-    is_high: Bool[np.ndarray, " n_shown"] | None,
-    score: Float[np.ndarray, " n_shown"],
-    mos: Float[np.ndarray, " n_shown"] | None,
-    content: Sequence[str] | None = None,
-    n_columns: int = 6,
-) -> Figure:
-    """Figure 2: photographs with predicted class, score, mean vote and winning content.
-
-    Green and a check mark where the prediction is right, red and a cross where it is wrong; image ids
-    stand below. Without ratings (`is_high` and `mos` None) frames are grey. A file that matplotlib cannot
-    read is shown as an empty frame that says so.
-    """
-    n_columns = min(n_columns, len(paths))
-    n_rows = -(-len(paths) // n_columns)
-    figure, grid = plt.subplots(n_rows, n_columns, figsize=(2.15 * n_columns, 2.75 * n_rows), squeeze=False)
-    for axes in grid.flat[len(paths) :]:
-        axes.set_axis_off()
-    for i, (path, axes) in enumerate(zip(paths, grid.flat, strict=False)):
-        axes.set_xticks([])
-        axes.set_yticks([])
-        pixels = _read_image(Path(path))
-        if pixels is None:
-            axes.text(0.5, 0.5, "not readable here", ha="center", transform=axes.transAxes, fontsize=7)
-        else:
-            axes.imshow(pixels, cmap="gray" if pixels.ndim == 2 else None)
-        axes.grid(False)
-        axes.set_facecolor("#eeeeee")
-        axes.set_box_aspect(1)
-        axes.set_anchor("S")
-        colour, mark = NEUTRAL, ""
-        if is_high is not None:
-            right = bool(predicted_high[i] == is_high[i])
-            colour, mark = (RIGHT, "\N{CHECK MARK} ") if right else (WRONG, "\N{BALLOT X} ")
-        for spine in axes.spines.values():
-            spine.set(edgecolor=colour, linewidth=3, visible=True)
-        lines = [f"{mark}{'high' if predicted_high[i] else 'low'}, score {score[i]:+.4f}"]
-        lines += [f"mean vote {mos[i]:.2f}"] if mos is not None else []
-        lines += [f"#{_shorten(visible(content[i]), 24)}"] if content is not None else []
-        axes.set_title("\n".join(lines), fontsize=8, color=colour)
-        axes.set_xlabel(_shorten(visible(str(image_ids[i])), 24), fontsize=7)
-    return figure
-
-
-def _read_image(path: Path) -> np.ndarray | None:
-    try:
-        pixels: np.ndarray = imread(path)
-    except Exception:  # decoders raise what they like, and it costs this picture, not the page
-        return None
-    return pixels if pixels.ndim in (2, 3) else None
 
 
 def _shorten(text: str, n_characters: int) -> str:
@@ -194,10 +173,12 @@ def plot_score_against_mos(
     )
     slope, intercept = np.polyfit(score, mos, 1)
     ends = np.array([score.min(), score.max()])
-    axes.plot(ends, slope * ends + intercept, color=LOW, linewidth=2, label="least squares")
-    axes.axhline(threshold, color=NEUTRAL, linestyle="--", linewidth=1, label=f"threshold {threshold:g}")
+    axes.plot(ends, slope * ends + intercept, color=LOW, linewidth=2)
+    axes.axhline(threshold, color=NEUTRAL, linestyle="--", linewidth=1)
+    axes.annotate(
+        f"threshold {threshold:g}", (ends[0], threshold), (0, 3), textcoords="offset points", color=NEUTRAL
+    )
     axes.set(xlabel="continuous score", ylabel="mean vote", title=title)
-    axes.legend(frameon=False, fontsize=8, loc="lower right" if slope > 0 else "lower left")
     figure.colorbar(cells, ax=axes, label="images per cell" + (" (logarithmic)" if many else ""))
     return figure
 
@@ -211,15 +192,30 @@ def plot_score_distributions(
 ) -> Figure:
     """Left: scores of high and other images. Right: boxes per equal-sized class of the mean vote; the notch
     is the 95 % interval of the median."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    edges = np.linspace(score.min(), score.max(), 50)
-    for rows, colour, name in ((~is_high, LOW, "low"), (is_high, HIGH, "high")):
-        if rows.any():
-            label = f"{name} ({np.count_nonzero(rows):,})"
-            left.hist(score[rows], bins=edges, density=True, color=colour, alpha=0.55, label=label)
-    left.axvline(0, color="black", linewidth=0.8)
-    left.set(xlabel="continuous score", ylabel="density", title="by class")
-    left.legend(frameon=False)
+    import seaborn as sns  # seconds, and not every page needs it
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.3))
+    words = np.where(is_high, "high", "low")
+    sns.histplot(
+        x=score,
+        hue=words,
+        hue_order=["low", "high"],
+        palette=[LOW, HIGH],
+        stat="density",
+        common_norm=False,
+        element="step",
+        bins=40,
+        alpha=0.35,
+        ax=left,
+        legend=False,
+    )
+    for name, tone in (("low", LOW), ("high", HIGH)):
+        if (words == name).any():
+            at = float(np.median(score[words == name]))
+            top = left.get_ylim()[1]
+            left.annotate(f"{name} ({np.count_nonzero(words == name):,})", (at, top), ha="center", color=tone)
+    left.axvline(0, color=INK, linewidth=0.8)
+    left.set(xlabel="continuous score", ylabel="density")
     bounds = np.unique(np.quantile(mos, np.linspace(0, 1, n_classes + 1)))
     member = np.clip(np.searchsorted(bounds, mos, side="right") - 1, 0, len(bounds) - 2)
     present = [k for k in range(len(bounds) - 1) if (member == k).any()]
@@ -234,9 +230,8 @@ def plot_score_distributions(
     )
     names = [f"{bounds[k]:.2f}\nto {bounds[k + 1]:.2f}" for k in present]
     right.set_xticks(range(1, len(present) + 1), names, fontsize=8)
-    right.set(xlabel="mean vote", ylabel="continuous score")
-    right.set_title("by class of the mean vote; notch: 95 % interval of the median")
-    right.axhline(0, color="black", linewidth=0.8)
+    right.set(xlabel="mean vote (notch: 95 % interval of the median)", ylabel="continuous score")
+    right.axhline(0, color=INK, linewidth=0.8)
     return figure
 
 
@@ -252,13 +247,14 @@ def plot_greedy_path(steps: Sequence[GreedyStep], on_test: Sequence[Metric]) -> 
     """SRCC on train and, with intervals, on test while labels are added; each step's label is named."""
     figure, axes = plt.subplots(figsize=(7.5, 3.4))
     positions = np.arange(len(steps))
-    axes.plot(positions, [s.train_value for s in steps], "o-", color=NEUTRAL, label="train")
+    axes.plot(positions, [s.train_value for s in steps], "o-", color=NEUTRAL)
     axes.vlines(positions, [m.low for m in on_test], [m.high for m in on_test], color=HIGH, alpha=0.5)
-    axes.plot(positions, [m.value for m in on_test], "o-", color=HIGH, label="test, with 95 % interval")
+    axes.plot(positions, [m.value for m in on_test], "o-", color=HIGH)
+    ends = [(steps[-1].train_value, "train", NEUTRAL), (on_test[-1].value, "test, 95 %", HIGH)]
     axes.set_xlim(-0.5, len(steps) - 0.5)
     axes.set_xticks(positions, [s.added for s in steps], rotation=35, ha="right")
     axes.set(xlabel="label added (+ high, - low)", ylabel="SRCC")
-    axes.legend(frameon=False)
+    label_ends(axes, [(float(positions[-1]), value, text, tone) for value, text, tone in ends])
     return figure
 
 

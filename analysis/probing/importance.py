@@ -11,6 +11,7 @@ from analysis.evidence.bootstrap import Prediction, bootstrap_replicates, interv
 from analysis.probing.probes import Probe
 from analysis.probing.spectrum import RidgePath, residual_variance
 from analysis.results.methods import Metric
+from analysis.results.names import name_output
 from analysis.twins import product
 from store.shapes import Bool, Float, Int
 
@@ -148,7 +149,8 @@ def compare_with_figure_3(measured: Mapping[str, Mapping[str, Metric]]) -> str:
     else:
         found = "the intervals overlap, so no order can be reported"
     shown = ", ".join(
-        f"{name} {metric.value:.1f} [{metric.low:.1f}, {metric.high:.1f}]" for name, metric in counts.items()
+        f"{name_output(*name.split('/', 1))} {metric.value:.1f} [{metric.low:.1f}, {metric.high:.1f}]"
+        for name, metric in counts.items()
     )
     return f"{FIGURE_3} Here, by effective dimensions ({shown}), {found}."
 

@@ -13,7 +13,9 @@ from analysis.evidence.metrics import emd_r2
 from analysis.probing.distribution import mean_with_interval
 from analysis.probing.probes import ProbeFit, join_rows
 from analysis.results.methods import METRICS, MethodResult, Metric
+from analysis.results.names import name_backbone
 from analysis.results.predictions import Predicted
+from analysis.results.printed import Cell, Code, Number, Printed
 from analysis.results.published import BEST_EPOCH
 from analysis.twins import product
 from store.errors import StoreError
@@ -220,38 +222,48 @@ def _on(wanted: np.ndarray, ids: np.ndarray, prediction: Prediction) -> Predicti
     return Prediction(prediction.score[at], prediction.high[at])
 
 
-def run_cells(runs: Sequence[TrainingRun]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells: what each run trained, with which settings, and how it ended."""
-    headings = ["run", "trained", "parameters", "optimiser", "rate head", "rate tower", "batch", "images"]
-    headings += ["epochs", "stopped by", "seconds"]
-    table = []
+def print_runs(runs: Sequence[TrainingRun]) -> Printed:
+    """What each run trained, with which settings, and how it ended."""
+    rows: list[list[Cell]] = []
     for run in runs:
         settings = run.settings
         is_sgd = settings["optimizer"] == "sgd"
         optimizer = f"SGD, momentum {settings['momentum']:g}" if is_sgd else "Adam"
         lr_tower = f"{settings['lr_tower']:g}" if settings["train"] != "head" else ""
-        table.append(
-            [f"`{run.id}`", trained_part(settings), f"{run.n_trainable:,}", optimizer,
-             f"{settings['lr_head']:g}", lr_tower,
-             str(settings["batch_size"]), f"{run.n_fitted:,} + {run.n_held_out:,} held out",
-             str(len(run.epoch)), run.stopped, f"{run.seconds:,.0f}"]
+        rows.append(
+            [trained_part(settings), run.n_trainable, optimizer, f"{settings['lr_head']:g}", lr_tower,
+             int(settings["batch_size"]), f"{run.n_fitted:,} + {run.n_held_out:,} held out", len(run.epoch),
+             run.stopped, Number(run.seconds, shown=f"{run.seconds:,.0f}"), Code(run.id)]
         )  # fmt: skip
-    return headings, table
+    headings = [
+        "trained",
+        "parameters",
+        "optimiser",
+        "rate, head",
+        "rate, tower",
+        "batch",
+        "images",
+        "epochs",
+    ]
+    headings += ["stopped by", "seconds", "id"]
+    return Printed("runs", headings, rows, "The runs", [name_backbone(run.backbone) for run in runs])
 
 
-def epoch_cells(runs: Sequence[TrainingRun]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells: the best epoch of each run beside the paper's."""
-    table = []
+def print_epochs(runs: Sequence[TrainingRun]) -> Printed:
+    """The best epoch of each run beside the paper's."""
+    rows: list[list[Cell]] = []
     for run in runs:
         best, published = run.best_epoch - 1, published_best_epoch(run.backbone)
-        loss, srcc = run.held_out_loss[best], run.held_out_srcc[best]
-        known = "" if published is None else str(published)
         epochs = f"{run.best_epoch} of {len(run.epoch)}"
         if run.stopped == "max_epochs":
             epochs += ", stopped by their number"
-        table.append([run.name, epochs, f"{loss:.4f}", f"{srcc:.4f}", known])
-    headings = ["run", "best epoch", "held-out emd_r2", "held-out SRCC"]
-    return [*headings, "best epoch, paper (section 4.3, AVA)"], table
+        loss, srcc = Number(float(run.held_out_loss[best])), Number(float(run.held_out_srcc[best]))
+        rows.append([name_backbone(run.backbone), epochs, loss, srcc, published])
+    headings = ["backbone, all layers trained", "best epoch", "held-out emd_r2", "held-out SRCC"]
+    headings += ["best epoch, paper (section 4.3, AVA)"]
+    return Printed(
+        "best_epochs", headings, rows, "The epoch with the lowest loss on the held-out photographs"
+    )
 
 
 def _key(settings: dict[str, Any]) -> str:

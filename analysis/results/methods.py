@@ -71,6 +71,11 @@ def is_report_run(report_dir: Path | str) -> bool:
     return os.environ.get(REPORT_VARIABLE, "") == str(report_dir)
 
 
+def is_any_report_run() -> bool:
+    """True in a kernel that the report's runner started."""
+    return bool(os.environ.get(REPORT_VARIABLE))
+
+
 def write_results(path: Path | str, results: Iterable[MethodResult]) -> None:
     """Write results as one JSON file, complete or not at all; an undefined number becomes null."""
     rows = [_plain(dataclasses.asdict(result)) for result in results]

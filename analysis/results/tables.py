@@ -4,20 +4,23 @@ A published value that is not known to us is absent, and the table says so; none
 formed within one split only.
 """
 
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from analysis.evidence.bootstrap import Difference
+from analysis.evidence.bootstrap import Difference, resamples_needed, resolution
 from analysis.results.markup import to_markdown
 from analysis.results.methods import MethodResult, Metric
+from analysis.results.names import name_backbone, name_method, name_output, name_result, short_method
+from analysis.results.predictions import Predicted, compare_methods, result_name
+from analysis.results.printed import MARKS, Code, Number, Printed
+from analysis.results.printed import Cell as PrintedCell
 from analysis.results.published import NOTEBOOK_PRINTS, PAPER_SPLIT, TABLE_1, TABLE_2, Published
-from store.csv_files import write_rows
 
 __all__ = ["TABLE_1", "TABLE_2", "Published", "to_markdown"]
 UNKNOWN = "not known to us"
+ADDED = "Added here"
+"""How the group of methods begins that somebody brought."""
 COLUMNS = ("accuracy", "recall_low", "recall_high", "srcc", "plcc")
 HEADINGS = {
     "accuracy": "accuracy",
@@ -68,6 +71,13 @@ class Row:
     """Why ours and the published values form no difference; '' where they do."""
 
     @property
+    def group(self) -> str:
+        """Under which heading of the table the row stands."""
+        if self.published is not None:
+            return self.published.group
+        return "" if self.result is None else own_group(self.result)
+
+    @property
     def key(self) -> str:
         """Which of our methods reproduces the published row; '' for cited rows and for our other results."""
         return "" if self.published is None else self.published.key
@@ -99,41 +109,208 @@ def compare(
         missing = ""
         if result is None:
             missing = f"make it: {row.command}" if row.command else "cited, not reproduced here"
-        label = row.label + (f" [{result.backbone} in its place]" if result and stands_in else "")
+        label = row.label + ("†" if result and stands_in else "")
         rows.append(Row(label, result, cells, row, missing, apart))
     if with_others:
         for i, result in enumerate(results):
             if i not in used:
                 cells = {name: Cell(getattr(result, name)) for name in COLUMNS}
-                rows.append(Row(_own_label(result), result, cells))
+                rows.append(Row(name_result(result), result, cells))
     return rows
 
 
-def comparison_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells: per row our values with intervals, then for each metric that was published
-    the published value with its split and source, the difference, and whether our interval covers it.
-    The last two only where ours were measured on the same split."""
-    headings = ["method", "split, n test", *(HEADINGS[name] for name in COLUMNS)]
-    headings += ["published on AVA (split; source)", "ours - published", "interval covers it"]
-    table = []
+def print_comparison(
+    rows: Sequence[Row], name: str, caption: str, marks: Mapping[str, Mapping[str, str]] | None = None
+) -> Printed:
+    """A published table in its own layout: its rows in groups, for each metric the published value beside
+    ours; differences only where backbone and split are those of the published values.
+
+    `marks` gives 'best' or 'tied' by metric and label (`mark_best`).
+    """
+    metrics = [
+        m for m in COLUMNS if any(row.cells[m].ours or row.cells[m].published is not None for row in rows)
+    ]
+    metrics = [m for m in METRICS_SHOWN if m in metrics] or ["accuracy"]
+    differing = [m for m in metrics if any(row.cells[m].difference is not None for row in rows)]
+    over = [
+        ("", 1),
+        *((HEADINGS[m], 2) for m in metrics),
+        *([("here − published", len(differing))] if differing else []),
+    ]
+    headings = ["method", *("published", "here") * len(metrics), *(HEADINGS[m] for m in differing)]
+    headings += ["n", "split; source"]
+    cells: list[list[PrintedCell]] = []
+    sources: dict[str, str] = {}
     for row in rows:
-        line = [row.label]
-        if row.result is None:
-            line += [row.missing, *("" for _ in COLUMNS)]
+        line: list[PrintedCell] = [row.label]
+        for m in metrics:
+            cell = row.cells[m]
+            line.append(
+                None
+                if cell.published is None
+                else Number(cell.published, shown=_as_published(cell.published))
+            )
+            line.append(_ours(cell.ours, (marks or {}).get(m, {}).get(row.label, "")))
+        for m in differing:
+            d, covered = row.cells[m].difference, row.cells[m].covers
+            note = {True: "✓", False: "✗", None: ""}[covered]
+            line.append(None if d is None else Number(d, signed=True, shown=f"{d:+.4f}", note=note))
+        published = row.published
+        line.append(row.result.n_test if row.result else None)
+        if published is None:
+            line.append(_own_remark(row.result))
         else:
-            line.append(f"{row.result.dataset}, {row.result.split_name}, {row.result.n_test:,}")
-            line += [format_metric(row.cells[name].ours) for name in COLUMNS]
-        line.append(_published_cell(row))
-        known = {name: cell for name, cell in row.cells.items() if cell.published is not None}
-        if row.result is None or not known:
-            line += ["", ""]
-        elif row.apart:
-            line += [row.apart, ""]
-        else:
-            line.append(_each(known, lambda cell: _signed(cell.difference)))
-            line.append(_each(known, lambda cell: _yes(cell.covers)))
-        table.append(line)
-    return headings, table
+            letter = sources.setdefault(published.source, _LETTERS[len(sources)]) if published.source else ""
+            line.append(f"{published.split} {letter}".strip())
+        cells.append(line)
+    notes = []
+    standing = sorted({name_backbone(r.result.backbone) for r in rows if r.result and r.label.endswith("†")})
+    if standing:
+        notes.append(f"† {' and '.join(standing)} in the place of the backbones named.")
+    if marks and any(marks.values()):
+        notes.append(f"{MARKS} (paired bootstrap, Holm, .05), among the methods run here.")
+    if sources:
+        notes.append(
+            "Sources: " + "; ".join(f"{letter}: {source}" for source, letter in sources.items()) + "."
+        )
+    if differing:
+        notes.append("✓: our 95 % interval covers the published value; ✗: it does not.")
+    return Printed(
+        name,
+        headings,
+        cells,
+        caption,
+        [row.group for row in rows],
+        [*over, ("", 1), ("published", 1)],
+        notes,
+    )
+
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+METRICS_SHOWN = ("accuracy", "srcc", "plcc")
+
+
+def print_others(
+    rows: Sequence[Row], name: str, caption: str, marks: Mapping[str, Mapping[str, str]] | None = None
+) -> Printed:
+    """Our results that no published row asks for, in groups, with all five metrics."""
+    splits = {row.result.split_name for row in rows if row.result}
+    cells: list[list[PrintedCell]] = []
+    for row in rows:
+        found = row.result
+        assert found is not None
+        line: list[PrintedCell] = [short_method(found), name_output(found.backbone, found.output)]
+        line += [_ours(row.cells[m].ours, (marks or {}).get(m, {}).get(row.label, "")) for m in COLUMNS]
+        cells.append([*line, found.n_test, *([found.split_name] if len(splits) > 1 else [])])
+    notes = [f"{MARKS} (paired bootstrap, Holm, .05)."] if marks and any(marks.values()) else []
+    headings = [
+        "method",
+        "backbone",
+        *(HEADINGS[m] for m in COLUMNS),
+        "n",
+        *(["split"] if len(splits) > 1 else []),
+    ]
+    return Printed(name, headings, cells, caption, [r.group for r in rows], notes=notes)
+
+
+def print_missing(rows: Sequence[Row]) -> Printed:
+    """The commands that would make the published rows that were not run here."""
+    commands: dict[str, list[str]] = {}
+    for row in rows:
+        if row.result is None and row.published and row.published.command:
+            commands.setdefault(row.published.command, []).append(row.label)
+    lines: list[list[PrintedCell]] = [
+        [Code(command), "; ".join(names)] for command, names in commands.items()
+    ]
+    return Printed("missing_rows", ["command", "rows it makes"], lines, "Rows that were not run here")
+
+
+def print_notes(rows: Sequence[Row]) -> Printed:
+    """What the paper's text says of rows, with its section."""
+    lines: list[list[PrintedCell]] = [
+        [r.label, r.published.note] for r in rows if r.published and r.published.note
+    ]
+    return Printed(
+        "paper_notes", ["row", "what is known of it"], lines, "What the paper's text says of the rows"
+    )
+
+
+def mark_best(
+    rows: Sequence[Row], predicted: Mapping[str, Predicted], seed: int = 0
+) -> dict[str, dict[str, str]]:
+    """For each metric the best of the rows that were run ('best'), and those not distinguishable from it on
+    the same test images ('tied'): paired bootstrap, Holm-corrected over the comparisons of a metric."""
+    named = {
+        r.label: predicted[result_name(r.result)]
+        for r in rows
+        if r.result and result_name(r.result) in predicted
+    }
+    marks: dict[str, dict[str, str]] = {}
+    for metric in COLUMNS if named else ():
+        if metric.startswith("recall"):
+            continue  # one recall is bought with the other: the best of one alone means nothing
+        values = {
+            r.label: r.cells[metric].ours.value  # type: ignore[union-attr]
+            for r in rows
+            if r.label in named
+            and r.cells[metric].ours is not None
+            and math.isfinite(r.cells[metric].ours.value)  # type: ignore[union-attr]
+        }
+        if len(values) < 2:
+            continue
+        best = max(values, key=values.__getitem__)
+        without = [r.cells[metric].ours for r in rows if r.label not in named]
+        if any(m is not None and m.value > values[best] for m in without):
+            continue  # the best has no predictions to compare by
+        pairs = [(best, other) for other in values if other != best]
+        n_boot = resamples_needed(len(pairs), smallest=0.02)
+        found = compare_methods({n: named[n] for n in values}, metric, n_boot, seed, pairs)
+        marks[metric] = {best: "best"} | {d.second: "tied" for d in found if d.p_holm >= 0.05}
+    return marks
+
+
+def print_differences(
+    differences: Sequence[Difference], name: str, caption: str = "", names: Mapping[str, str] | None = None
+) -> Printed:
+    """Paired differences: two methods, the difference with its interval, p as it is and corrected."""
+    called = names or {}
+    rows: list[list[PrintedCell]] = [
+        [
+            called.get(d.first, d.first),
+            called.get(d.second, d.second),
+            Number(d.value, d.low, d.high, signed=True),
+            Number(d.p_value, shown=f"{d.p_value:.4f}"),
+            Number(d.p_holm, shown=f"{d.p_holm:.4f}"),
+        ]
+        for d in differences
+    ]
+    groups = [f"{HEADINGS.get(d.metric, d.metric)}, first − second" for d in differences]
+    notes = list(
+        dict.fromkeys(
+            resolution([d for d in differences if d.metric == m]) for m in {d.metric: 0 for d in differences}
+        )
+    )
+    headings = ["first", "second", "difference", "p", "p, corrected (Holm)"]
+    return Printed(name, headings, rows, caption, groups, notes=notes)
+
+
+def _own_remark(result: MethodResult | None) -> str:
+    """What should be known of predictions that somebody brought."""
+    if result is None:
+        return ""
+    missing = result.detail.get("n_missing_test", 0)
+    return f"{missing:,} test images missing" if missing else f"made on split {result.split_name}"
+
+
+def _as_published(value: float) -> str:
+    """With the three decimals that most sources give, or as many as this one does."""
+    return f"{value:.3f}" if round(value, 3) == value else f"{value:.4f}"
+
+
+def _ours(metric: Metric | None, mark: str) -> PrintedCell:
+    if metric is None:
+        return None
+    return Number(metric.value, metric.low, metric.high, mark=mark)  # type: ignore[arg-type]
 
 
 def comparison_values(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -176,79 +353,23 @@ def notebook_cells(results: Sequence[MethodResult]) -> tuple[list[str], list[lis
     table = [["authors' notebook", *(f"{value:.8g}" for value in NOTEBOOK_PRINTS.values())]]
     for result in ours:
         prints = result.detail["prints"]
-        table.append([_own_label(result), *(f"{prints[name]:.8g}" for name in NOTEBOOK_PRINTS)])
+        table.append([name_result(result), *(f"{prints[name]:.8g}" for name in NOTEBOOK_PRINTS)])
     return headings, table
 
 
-def result_cells(results: Sequence[MethodResult]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of probes alone, one row each, with what the fit was like."""
-    headings = ["backbone", "output", "probe", *(HEADINGS[name] for name in COLUMNS)]
-    headings += ["RMSE", "alpha", "rank", "condition", "solver"]
-    table = []
+def print_probes(results: Sequence[MethodResult], name: str, caption: str) -> Printed:
+    """Probes alone, one row each below the output they read, with what the fit was like."""
+    rows: list[list[PrintedCell]] = []
     for result in results:
         detail = result.detail
-        line = [result.backbone, result.output, result.method.removeprefix("linear probe, ")]
-        line += [format_metric(getattr(result, name)) for name in COLUMNS]
-        line.append(format_metric(Metric(*detail["rmse"])) if "rmse" in detail else "")
+        line: list[PrintedCell] = [name_method(result).removeprefix("linear probe, ")]
+        line += [_ours(getattr(result, m), "") for m in COLUMNS]
+        line.append(Metric(*detail["rmse"]) if "rmse" in detail else None)
         alpha = f"{detail['alpha']:.3g}" + (" (edge)" if detail.get("alpha_is_at_edge") else "")
         line += [alpha if detail["alpha"] else "", f"{detail['rank']} of {detail['dim']}"]
-        table.append([*line, f"{detail['condition']:.3g}", detail["solver"]])
-    return headings, table
-
-
-def difference_cells(differences: Sequence[Difference]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of paired differences."""
-    headings = ["first", "second", "first - second", "p", "p, corrected"]
-    table = [
-        [
-            found.first,
-            found.second,
-            format_metric(Metric(found.value, found.low, found.high)),
-            f"{found.p_value:.4f}",
-            f"{found.p_holm:.4f}",
-        ]
-        for found in differences
-    ]
-    return headings, table
-
-
-def write_table(
-    path: Path,
-    headings: Sequence[str],
-    table: Sequence[Sequence[str]],
-    caption: str = "",
-    values: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None,
-) -> list[Path]:
-    """Write a table as PATH.md, PATH.tex and PATH.csv; returns the three paths. The CSV file holds `values`
-    (headings and lines) where they are given, else the same cells."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    texts = {
-        ".md": to_markdown(headings, table) + "\n",
-        ".tex": to_latex(headings, table, caption),
-        ".csv": to_csv(*(values or (headings, table))),
-    }
-    for suffix, text in texts.items():
-        path.with_suffix(suffix).write_text(text, encoding="utf-8")
-    return [path.with_suffix(suffix) for suffix in texts]
-
-
-def to_latex(headings: Sequence[str], table: Sequence[Sequence[str]], caption: str = "") -> str:
-    """A LaTeX table, as wide as the page allows, ready for \\input; needs booktabs and graphicx."""
-    lines = ["% \\usepackage{booktabs,graphicx}", "\\begin{table}", "\\centering"]
-    if caption:
-        lines.append(f"\\caption{{{_escape(caption)}}}")
-    lines += ["\\resizebox{\\textwidth}{!}{%", f"\\begin{{tabular}}{{{'l' * len(headings)}}}", "\\toprule"]
-    lines.append(" & ".join(_escape(cell) for cell in headings) + " \\\\")
-    lines.append("\\midrule")
-    lines += [" & ".join(_escape(cell) for cell in line) + " \\\\" for line in table]
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}}", "\\end{table}"]) + "\n"
-
-
-def to_csv(headings: Sequence[str], table: Sequence[Sequence[str]]) -> str:
-    """Comma-separated values, safe to open in a spreadsheet."""
-    stream = io.StringIO()
-    write_rows(stream, headings, table)
-    return stream.getvalue()
+        rows.append([*line, f"{detail['condition']:.3g}", detail["solver"]])
+    headings = ["probe", *(HEADINGS[m] for m in COLUMNS), "RMSE", "alpha", "rank", "condition", "solver"]
+    return Printed(name, headings, rows, caption, [name_output(r.backbone, r.output) for r in results])
 
 
 def format_metric(metric: Metric | None, digits: int = 4) -> str:
@@ -279,47 +400,17 @@ def _other_split(row: Published, result: MethodResult) -> str:
     return "" if result.split_name == row.split else f"another split ({result.split_name})"
 
 
-def _published_cell(row: Row) -> str:
-    if row.published is None:
-        return ""
-    known = {name: cell for name, cell in row.cells.items() if cell.published is not None}
-    note = f"; {row.published.note}" if row.published.note else ""
-    if not known:
-        return f"{UNKNOWN}{note}"
-    values = _each(known, lambda cell: _number(cell.published))
-    return f"{values} (split {row.published.split}; {row.published.source}{note})"
-
-
-def _own_label(result: MethodResult) -> str:
-    place = "/".join(part for part in (result.backbone, result.output) if part)
-    return f"{result.method} ({place})" if place else result.method
-
-
-def _each(cells: Mapping[str, Cell], text: Callable[[Cell], str]) -> str:
-    return "; ".join(f"{HEADINGS[name]} {text(cell)}" for name, cell in cells.items())
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _signed(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:+.4f}"
+def own_group(result: MethodResult) -> str:
+    """Under which heading a result of ours stands."""
+    if result.key.startswith("own."):
+        return f"{ADDED} (iaa results add)"
+    if result.key.startswith("head"):
+        return "Heads made elsewhere"
+    for start, group in (("prompting", "Prompting"), ("probe", "Linear probes"), ("majority", "Baseline")):
+        if result.key.startswith(start):
+            return group
+    return "Fine-tuning"
 
 
 def _plain(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else repr(float(value))
-
-
-def _yes(value: bool | None) -> str:
-    return {True: "yes", False: "no", None: "no interval"}[value]
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-}  # fmt: skip
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)

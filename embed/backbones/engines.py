@@ -30,7 +30,7 @@ from embed.backbones.families import family
 from embed.backbones.spec import ONNXRUNTIME, TORCH, BackboneError
 from embed.backbones.towers import image_outputs
 from embed.backbones.weights import file_sha256
-from embed.images.geometry import scale_pixels
+from embed.images.geometry import OWN_SIZE, scale_pixels
 from store.digests import digest_of_json
 from store.durable import make_folder, publish, sole_writer, write_pieces
 from store.file_names import cache_stem, file_stem
@@ -67,6 +67,8 @@ def fastest_exact(backbone: "Backbone") -> str:
     """
     if backbone.device.type != "cpu" or backbone.precision != "float32":
         return TORCH
+    if backbone.recipe.crop_mode == OWN_SIZE:
+        return TORCH  # an export is of one size
     found = {type(module) for module in _image_modules(backbone.model)}
     has_norms = any(issubclass(kind, nn.BatchNorm2d) for kind in found)
     return ONNXRUNTIME if has_norms and backbone.memory_format == torch.channels_last else TORCH

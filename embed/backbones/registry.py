@@ -62,6 +62,15 @@ def _miil(id: str, preprocessing: str, note: str) -> BackboneSpec:
     )  # fmt: skip
 
 
+def _mlsp(id: str, architecture: str, dim: int) -> BackboneSpec:
+    return BackboneSpec(
+        id, "mlsp", architecture, "tf_in1k", {"narrow": dim}, has_text=False,
+        source="ImageNet-1k; levels as of Hosu et al. 2019 (MLSP)", licence="Apache-2.0",
+        note="all levels averaged over space, of images at their own size",
+        hub_repo=f"timm/{architecture}.tf_in1k", hub_file=TIMM_HUB_FILE,
+    )  # fmt: skip
+
+
 def _demo(id: str, library: str, outputs: dict[str, int]) -> BackboneSpec:
     return BackboneSpec(
         id, library, id, "demo", outputs, has_text=library == "open_clip",
@@ -111,6 +120,8 @@ BACKBONES: dict[str, BackboneSpec] = registry(
               activation="gelu_tanh", licence="Apache-2.0",
               note="attention-pooled, no projection: one output. Prompts need the package "
               "transformers and the tokenizer files of the hub repository"),
+        _mlsp("mlsp", "inception_resnet_v2", 16_928),
+        _mlsp("mlsp_v3", "inception_v3", 10_048),
         _timm("dinov2_s14.lvd142m", "vit_small_patch14_dinov2", "lvd142m", {"pre_logits": 384},
               "DINOv2 (Oquab et al. 2023), LVD-142M",
               note="the class token after the last norm, at 518 pixels"),

@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from embed.backbones.registry import BackboneError
+from embed.images.geometry import MOST, OWN_SIZE, OwnSize
 from embed.uncompiled import library
 
 tv = library("torchvision.transforms")
 
 _ORDER = ("resize", "crop", "rgb", "tensor", "normalize")
+_TRIED = (128, 128)
+"""Size at which a network for images at their own size is tried out."""
 _RGB_STEPS = ("MaybeConvertMode", "_convert_to_rgb")
 _TENSOR_STEPS = ("ToTensor", "MaybeToTensor")
 
@@ -38,8 +41,9 @@ class Recipe:
 
     `resize` is the shorter edge in pixels (aspect ratio kept) or exactly (height, width) ('squash').
     `crop_mode` is 'center', or 'none' where the resized image already is `crop` (height, width)
-    large. `mean` and `std` are per channel on the scale 0 to 1. `to_rgb` says whether the transform
-    converts to RGB itself, after resizing; where it does not, the caller must do so first.
+    large, or 'own size' where images keep theirs up to `resize` pixels of the longer edge, and `crop` is only
+    what the model is tried with. `mean` and `std` are per channel on the scale 0 to 1. `to_rgb` says whether
+    the transform converts to RGB itself, after resizing; where it does not, the caller must do so first.
     """
 
     resize: int | tuple[int, int]
@@ -66,6 +70,9 @@ class Recipe:
 def recipe_from_transform(transform: Callable[..., Any]) -> Recipe:
     """The recipe of a library's evaluation transform (torchvision's, open_clip's or timm's)."""
     steps = _named_steps(transform)
+    if isinstance(steps["resize"], OwnSize):
+        mean, std = (_channels(getattr(steps["normalize"], name)) for name in ("mean", "std"))
+        return Recipe(MOST, "bicubic", True, _TRIED, OWN_SIZE, mean, std, True)
     resize, interpolation, antialias = _resize(steps["resize"])
     if "crop" in steps:
         crop, crop_mode = _pair(steps["crop"].size), "center"
@@ -100,7 +107,7 @@ def _named_steps(transform: Callable[..., Any]) -> dict[str, Any]:
 
 def _kind(step: Any) -> str:
     name = getattr(step, "__name__", type(step).__name__)
-    if type(step) is tv.Resize:
+    if type(step) in (tv.Resize, OwnSize):
         return "resize"
     if type(step) is tv.CenterCrop:
         return "crop"

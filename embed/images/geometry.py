@@ -12,8 +12,29 @@ import numpy as np
 import torch
 from PIL import Image
 
+OWN_SIZE = "own size"
+"""Mode of a recipe that neither crops nor squashes: pixels of images differ in shape."""
+LEAST, MOST = 75, 1024
+"""Pixels of the shorter edge that a network needs at images' own size (Inception's reductions leave nothing
+of less), and of the longer edge beyond which an image is made smaller: a photograph of 24 megapixels would
+take gigabytes."""
 Steps = Sequence[Callable[[Image.Image], Image.Image]]
 TO_TENSOR = ("ToTensor", "MaybeToTensor")
+
+
+class OwnSize:
+    """An image as it is; where its longer edge has more than MOST pixels, shrunk to that (bicubic)."""
+
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) that an image gets."""
+        scale = min(1.0, MOST / max(width, height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """The image in RGB at its size."""
+        size = self.size_of(*image.size)
+        rgb = image.convert("RGB")
+        return rgb if size == rgb.size else rgb.resize(size, Image.Resampling.BICUBIC)
 
 
 def pixel_steps(transform: Any) -> Steps:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from embed.images.errors import DatasetError
 from embed.images.sources import ImageFile, RemoteSource, TarSource
 from store.digests import digest_of_strings
 from store.shapes import Shaped
+
+if TYPE_CHECKING:
+    from embed.images.variants import VariantSource
 
 TEST_SHARE = 0.10
 
@@ -41,8 +45,10 @@ class ImageTable:
     """What else was noticed while building, one sentence each."""
     passed_over: Mapping[str, int] = field(default_factory=dict)
     """How many files at that place are no images, by their ending."""
-    source: TarSource | RemoteSource | None = None
+    source: "TarSource | RemoteSource | VariantSource | None" = None
     """Where the files are read from, if that is no folder."""
+    made: Mapping[str, Any] = field(default_factory=dict)
+    """How images come about that are no files (embed.images.variants); part of what identifies their rows."""
 
     def __post_init__(self) -> None:
         n = len(self.image_id)

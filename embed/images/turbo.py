@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from embed.images.decode import MAX_PIXELS, ImageError, check_pixels
-from embed.images.geometry import Steps
+from embed.images.geometry import OwnSize, Steps
 from embed.uncompiled import library
 
 tv = library("torchvision.transforms")
@@ -109,6 +109,10 @@ def apply_steps(steps: Steps, pixels: np.ndarray) -> np.ndarray:
             image = tvf.resize(image, step.size, step.interpolation, antialias=True)
         elif isinstance(step, tv.CenterCrop):
             image = tvf.center_crop(image, step.size)
+        elif isinstance(step, OwnSize):
+            width, height = step.size_of(image.shape[2], image.shape[1])
+            if (height, width) != image.shape[1:]:
+                image = tvf.resize(image, [height, width], tv.InterpolationMode.BICUBIC, antialias=True)
     return image.permute(1, 2, 0).contiguous().numpy()
 
 

@@ -1,8 +1,6 @@
 """`iaa finetune`: a backbone trained end to end on the votes; its predictions go back into the store."""
 
-import inspect
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,29 +8,14 @@ from finetune.settings import make_settings, meanings
 from iaa.cli import options
 from iaa.cli.console import answer, note, progress
 
+if TYPE_CHECKING:
+    from iaa.library.layout import Layout
+
 verbs = typer.Typer()
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each setting of `finetune.settings` that it does not take by itself;
-    what is not typed is None, as in the preset."""
-    signature = inspect.signature(command)
-    own = {name: each for name, each in signature.parameters.items() if each.kind is not each.VAR_KEYWORD}
-    hints = get_type_hints(command, include_extras=True)
-    for name, (kind, meaning) in meanings().items():
-        if name not in own:
-            flags = [f"--{name.replace('_', '-')}"] if kind is bool else []
-            hints[name] = Annotated[kind | None, typer.Option(*flags, help=meaning)]
-            own[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
-    parameters = [each.replace(annotation=hints[name]) for name, each in own.items()]
-
-    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = hints
-    return command
-
-
 @verbs.command("finetune")
-@with_settings
+@options.with_settings(meanings())
 def finetune(
     context: typer.Context,
     dataset: options.Dataset = None,
@@ -54,6 +37,14 @@ def finetune(
         Literal["cache", "stream"],
         typer.Option(help="cache: decode once, 150 KB an image at 224 pixels. stream: decode every epoch."),
     ] = "cache",
+    from_features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BACKBONE.OUTPUT",
+            help="Instead: MLSP's head of three layers on stored features, such as mlsp.narrow; it predicts "
+            "the mean vote. Of the settings --seed alone applies.",
+        ),
+    ] = None,
     threads: options.Threads = None,
     n_boot: options.Boot = 1000,
     weights: options.Weights = None,
@@ -73,6 +64,10 @@ def finetune(
     """
     from iaa.library import backbones
 
+    if from_features is not None:
+        return _from_features(
+            from_features, options.choose_layout(dataset, data), backbone, settings, device, n_boot, as_json
+        )
     backbones.check_ids(backbone or [])
     options.run_apart(context)
     from iaa.library import embedding, finetuning
@@ -89,3 +84,25 @@ def finetune(
     value = {"dataset": layout.dataset, "runs": [each.to_dict() for each in done]}
     notes = finetuning.notes_on(layout.dataset, done, backbone)
     answer(as_json, value, finetuning.runs_table(layout.dataset, done), notes=notes)
+
+
+def _from_features(
+    given: str,
+    layout: "Layout",
+    backbone: list[str] | None,
+    settings: dict[str, Any],
+    device: str,
+    n_boot: int,
+    as_json: bool,
+) -> None:
+    from iaa.library.errors import UsageError
+    from iaa.library.stacked import train_from_features
+
+    typed = [
+        name.replace("_", "-") for name, value in settings.items() if value is not None and name != "seed"
+    ]
+    if backbone or typed:
+        others = ["backbone"] * bool(backbone) + typed
+        raise UsageError(f"--from-features takes its own settings: leave out --{', --'.join(others)}")
+    done = train_from_features(layout, given, settings.get("seed") or 0, device, n_boot, note, progress)
+    answer(as_json, done.to_dict(), done.table(), notes=done.notes())

@@ -1,9 +1,11 @@
 """Options that several commands share."""
 
 import enum
+import inspect
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import typer
 
@@ -83,6 +85,30 @@ Weights = Annotated[
         "torch.save wrote.",
     ),
 ]
+
+
+def with_settings(
+    meanings: Mapping[str, tuple[type, str]],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command an option for each setting (type and meaning by name) that it does not take by itself;
+    what is not typed is None, as in the preset."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command)
+        own = {name: each for name, each in signature.parameters.items() if each.kind is not each.VAR_KEYWORD}
+        hints = get_type_hints(command, include_extras=True)
+        for name, (kind, meaning) in meanings.items():
+            if name not in own:
+                flags = [f"--{name.replace('_', '-')}"] if kind is bool else []
+                hints[name] = Annotated[kind | None, typer.Option(*flags, help=meaning)]
+                own[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        parameters = [each.replace(annotation=hints[name]) for name, each in own.items()]
+
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = hints
+        return command
+
+    return add
 
 
 def choose_layout(dataset: str | None, data: Path | None) -> "Layout":

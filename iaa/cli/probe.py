@@ -1,9 +1,12 @@
 """`iaa probe`: fit on the stored arrays, in seconds."""
 
 import enum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from analysis.probing.vote_probes import Target as VoteTarget
 
 from iaa.cli import options
 from iaa.cli.console import answer, progress
@@ -57,6 +60,15 @@ def probe(
     save_fit: Annotated[
         Literal["ridge", "ols"], typer.Option("--save-fit", help="Which of the two --save keeps.")
     ] = "ridge",
+    apply_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--apply-to",
+            metavar="DATASET",
+            help="Instead: apply the probe of all rated photographs to this data set, and its probe to this "
+            "one; all: to every one that shares a backbone (repeatable).",
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,
@@ -67,8 +79,15 @@ def probe(
 
     Those are the test split's; below 500 ratings each one, by a fit on the others (--fit-on).
 
-    Example: iaa probe -d mine --output pooled --save my-taste; iaa probe -d mine --target ordinal
+    Example: iaa probe -d mine --output pooled --save my-taste; iaa probe -d mine --apply-to theirs
     """
+    if apply_to:
+        from iaa.library.transfer import apply_probes
+
+        layout = options.choose_layout(dataset, data)
+        applied = apply_probes(layout, apply_to, backbone, output, seed, n_boot)
+        answer(as_json, applied.to_dict(), applied.table(), notes=applied.notes)
+        return
     from iaa.library.probing import fit_probes
 
     layout = options.choose_layout(dataset, data)
@@ -80,7 +99,7 @@ def probe(
             )
         from iaa.library.vote_probing import fit_vote_probes
 
-        wanted = [each.value for each in target or ()]
+        wanted = [cast("VoteTarget", each.value) for each in target or ()]
         found = fit_vote_probes(layout, wanted, backbone, output, layers, seed, n_boot, progress)
         answer(as_json, found.to_dict(), *found.tables(), notes=found.notes)
         return

@@ -14,13 +14,16 @@ verbs = typer.Typer()
 
 @verbs.command("info", no_args_is_help=True)
 def info(
-    file: Annotated[Path, typer.Argument(help="Any HDF5 file of the store.")],
+    file: Annotated[Path, typer.Argument(help="Any HDF5 file of the store, or a painted PNG.")],
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
     """Say what a stored file is: kind, arrays, identity, provenance, digest, failed rows."""
-    from iaa.library import layout, stored
+    from iaa.library import layout, painting, stored
 
+    if file.suffix.lower() == ".png" and file.is_file():
+        painted = painting.describe_painting(file)
+        return answer(as_json, painted, painted.table(), notes=painted.notes())
     described = stored.describe_file(file, layout.data_root(data))
     answer(as_json, described, *described.tables(), notes=described.notes())
 

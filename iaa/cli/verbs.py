@@ -14,8 +14,10 @@ finetune: Fine-tune backbones on the votes of the training images (the paper's s
 export: Write a feature file as Parquet, CSV, safetensors, or npy and Parquet in clip-retrieval's layout.
 import: Take over vectors that another program has made; the file says that they are imported.
 probe: Linear probes: OLS (the paper) and ridge on every output, measured on photographs they did not see.
+style: Style or content? Photographs altered step by step in memory: what features, scores and probes notice.
 rank: The photographs from best to worst: by a head, by words, or by a prompt set. Ratings are not needed.
 search: Search a library by words, or for images like one of its own or any other.
+paint: Pictures from prompts, as in the paper's Figure 4: each subject with each adjective, side by side.
 groups: Photographs that belong together: exact copies, near-duplicates, bursts, brackets, panoramas.
 info: Say what a stored file is: kind, arrays, identity, provenance, digest, failed rows.
 status: Say how far runs are: parts done, failures, rate, time left, and who is at work.
@@ -29,6 +31,7 @@ backbone: What can embed: list, show.
 prompts: Prompt sets: check, list, evaluate as the paper does, remove.
 caption: Captions of photographs: add, write by a model, encode as prompts, list, remove.
 head: Fitted probes as files: list, show, import LAION's, remove.
+results: Predictions of one's own methods, for the report's tables and tests: add, list, remove.
 rate: What people say about photographs: stars, flags, pairs. In and out as tables; undo.
 taste: One's own taste, learned from ratings, with what it is worth.
 xmp: Stars from other photo programs, and for them: sidecars. Photographs are never written.

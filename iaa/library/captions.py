@@ -243,7 +243,8 @@ def embed_captions(
         measure_cost,
     )
     from embed.prompts.sets import PROMPT_SETS, Label
-    from iaa.library.embedding import load_backbones, reading_backbones
+    from iaa.library.backbones import load_backbones
+    from iaa.library.embedding import reading_backbones
 
     if all_labels and (high or low):
         raise UsageError("give either --all-labels or labels of your own")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from iaa.library.captions import Captioned
     from iaa.library.exchange import ExportedFile
     from iaa.library.groups import Groups
+    from iaa.library.own_results import Added
     from iaa.library.people import PeopleTaste
     from iaa.library.prompts import Evaluated
     from iaa.library.rating.ratings import DatasetRatings
@@ -356,6 +357,27 @@ class Dataset:
         from iaa.library.reports import make_report
 
         return make_report(self.layout, _names(backbones), seed, n_boot, on_page)
+
+    def add_results(
+        self, predictions: Path | str | Mapping[str, Sequence[Any]], name: str, split: str | None = None,
+        overwrite: bool = False,
+    ) -> "Added":  # fmt: skip
+        """Add predictions of a method of one's own (a table, or its columns): it stands in the report."""
+        from iaa.library.own_results import add_results
+
+        return add_results(self.layout, predictions, name, split, overwrite)
+
+    def list_results(self) -> "Table":
+        """The methods added to the data set, and what they reach on its test images."""
+        from iaa.library.own_results import list_results
+
+        return list_results(self.layout)
+
+    def remove_results(self, name: str) -> Path:
+        """Delete the predictions of a method that was added; the file that is gone."""
+        from iaa.library.own_results import remove_results
+
+        return remove_results(self.layout, name)
 
     def export(
         self,

@@ -299,7 +299,9 @@ def embed(
         embedded = embed_on_cluster(layout, table, names, options, how, shows, say, on_rows)
         note_finished(layout.finished, table, embedded.outcomes, *asked)
     else:
-        embedded = _run(layout, table, names, options, how, update, progress or show_progress, say, on_rows)
+        embedded = run_pipeline(
+            layout, table, names, options, how, update, progress or show_progress, say, on_rows
+        )
         note_finished(layout.finished, table, embedded.outcomes, *asked)
     entry = {"command": "embed", "backbones": names, "n_new": embedded.n_new, **embedded.how}
     worker = {"worker": "worker {}/{}".format(*how.worker)} if how.worker else {}
@@ -317,7 +319,7 @@ def check_for_cluster(how: How, update: bool = False) -> None:
         raise UsageError("--thumbnails writes a database that machines cannot share: leave --ray out")
 
 
-def _run(
+def run_pipeline(
     layout: Layout,
     table: "ImageTable",
     names: Sequence[str],
@@ -326,15 +328,19 @@ def _run(
     update: bool,
     progress: Progress,
     say: Say,
-    on_rows: OnRows | None,
+    on_rows: OnRows | None = None,
+    on_loaded: "Callable[[list[Backbone]], None] | None" = None,
 ) -> Embedded:
-    """The run itself: backbones loaded, batches as an unfinished run has them, a bar."""
+    """The run itself: backbones loaded, batches as an unfinished run has them, a bar. `on_loaded` is called
+    with the backbones before anything is embedded."""
     from embed.options import Timings
     from embed.pipeline import embed_images, rows_per_part
     from embed.update import update_folder, update_images
 
     folders = [update_folder(layout.features)] if update else []
     loaded, engines, n_batch = load_for_run(layout, names, how, folders, say)
+    if on_loaded is not None:
+        on_loaded(loaded)
     options = replace(options, batch_size=n_batch)
     n_part = rows_per_part(layout.features, names, len(table), n_batch, how.shard_above)[names[0]]
     parts = part_bounds(len(table), n_part)

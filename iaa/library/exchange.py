@@ -160,7 +160,10 @@ def format_of(path: Path, to: str | None) -> str:
     known = written_formats()
     if to is not None and to not in known:
         raise UsageError(f"format {to!r} is not written; there are {', '.join(known)}")
-    by_ending = {ending: name for name in reversed(known) for ending in FORMATS[name].endings}
+    by_ending: dict[str, str] = {}
+    for name in known:
+        for ending in FORMATS[name].endings:
+            by_ending.setdefault(ending, name)
     ending = path.suffix.lower()
     said = by_ending.get(ending)
     if said is None and ending in _OTHERS:

@@ -5,8 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.file_names import backbone_file, cache_stem, dataset_folder, file_stem, place
-from store.raters import FILE_NAME as RATERS_FILE
+from store.file_names import RATERS_FILE, backbone_file, cache_stem, dataset_folder, file_stem, place
 from store.ratings import FILE_NAME as RATINGS_FILE
 
 
@@ -112,6 +111,11 @@ class Layout:
         return self.folder / "derived" / "thumbnails.sqlite"
 
     @property
+    def variants(self) -> "Layout":
+        """The altered photographs (`iaa style`), laid out like a data set below this one."""
+        return _VariantsLayout(self.root, self.dataset)
+
+    @property
     def finetuned(self) -> Path:
         """Folder of fine-tuning runs: checkpoints, logs and tuned backbones."""
         return self.folder / "finetuned"
@@ -130,3 +134,9 @@ class Layout:
     def logs(self) -> Path:
         """Folder of side logs: clocks, durations, lists of missing files."""
         return self.folder / "logs"
+
+
+class _VariantsLayout(Layout):
+    @property
+    def folder(self) -> Path:
+        return super().folder / "style"

@@ -42,7 +42,10 @@ class Photographs:
     features: Path
 
     def thumbnails(
-        self, rows: Sequence[Mapping[str, Any]], on_done: Callable[[int], Any] | None = None
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        on_done: Callable[[int], Any] | None = None,
+        edge: int = LONG_EDGE,
     ) -> Iterator[Thumbnail]:
         """A thumbnail for each row (with `image_id` and `file`), in order, made by a few threads.
 
@@ -57,7 +60,9 @@ class Photographs:
         def load(row: Mapping[str, Any]) -> Thumbnail:
             if row["file"] not in listed:
                 return Thumbnail(None, "no longer in the data set")
-            return load_thumbnail(self.at(row["file"]), self.exif_rotate, sha256_of.get(row["image_id"]))
+            return load_thumbnail(
+                self.at(row["file"]), self.exif_rotate, sha256_of.get(row["image_id"]), edge
+            )
 
         pool = ThreadPoolExecutor(min(n_cores(), _MAX_THREADS))
         try:
@@ -122,7 +127,9 @@ def content_hashes(features: Features, ids: Sequence[str]) -> dict[str, bytes]:
     return {name: bytes(stored[row]) for name, row in rows if stored[row].any()}
 
 
-def load_thumbnail(file: Any, exif_rotate: bool, sha256: bytes | None = None) -> Thumbnail:
+def load_thumbnail(
+    file: Any, exif_rotate: bool, sha256: bytes | None = None, edge: int = LONG_EDGE
+) -> Thumbnail:
     """A thumbnail of an image that was embedded from bytes of this hash; never raises for a bad image."""
     from embed.images.decode import ImageError, decode_image, read_bytes
 
@@ -131,19 +138,19 @@ def load_thumbnail(file: Any, exif_rotate: bool, sha256: bytes | None = None) ->
         remark = ""
         if sha256 is not None and hashlib.sha256(data).digest() != sha256:
             remark = "the file has changed since it was embedded"
-        return Thumbnail(encode_thumbnail(decode_image(data, exif_rotate)), remark)
+        return Thumbnail(encode_thumbnail(decode_image(data, exif_rotate), edge), remark)
     except ImageError as error:
         return Thumbnail(None, str(error))
     except Exception as error:  # whatever it is, it costs this picture and not the page
         return Thumbnail(None, f"cannot be shown: {type(error).__name__} {error}".rstrip())
 
 
-def encode_thumbnail(image: "Image") -> bytes:
-    """A JPEG of at most LONG_EDGE pixels each way, never enlarged, with nothing of the file's metadata
+def encode_thumbnail(image: "Image", edge: int = LONG_EDGE) -> bytes:
+    """A JPEG of at most `edge` pixels each way, never enlarged, with nothing of the file's metadata
     but its colour profile: without it, colours of wider spaces than sRGB come out dull."""
     from PIL.Image import Resampling
 
-    image.thumbnail((LONG_EDGE, LONG_EDGE), Resampling.LANCZOS, reducing_gap=3.0)
+    image.thumbnail((edge, edge), Resampling.LANCZOS, reducing_gap=3.0)
     profile = image.info.get("icc_profile") or b""
     is_rgb = profile[16:20] == b"RGB " and len(profile) <= _MAX_PROFILE
     buffer = io.BytesIO()

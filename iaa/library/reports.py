@@ -1,11 +1,14 @@
 """The report: the notebooks, executed on the stored arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from iaa.library.layout import Layout
 from iaa.library.opening import embedded_backbones, open_embedded
 from iaa.library.rating.raters import keep_raters
+
+_EDGE = 420
+"""Longer side of the photographs on the pages, in pixels."""
 
 
 def make_report(
@@ -22,10 +25,17 @@ def make_report(
     embedded, DatasetError for an unknown data set.
     """
     from embed.images.datasets import build_table, load_config
+    from iaa.library.photographs import Photographs
     from notebooks.run import run_report
 
     config = load_config(layout.root, layout.dataset)
     names = embedded_backbones(layout, backbones)
+    table = build_table(config)
+    photographs = Photographs(table, config.exif_rotate, layout.features_of(names[0]))
+
+    def pictures(shots: Sequence[Mapping[str, str]]) -> list[bytes | None]:
+        return [found.jpeg for found in photographs.thumbnails(shots, edge=_EDGE)]
+
     with open_embedded(layout, names[0]) as features:
         keep_raters(layout, features)
     return run_report(
@@ -33,11 +43,25 @@ def make_report(
         {
             "dataset": layout.dataset,
             "dataset_dir": str(layout.folder.resolve()),
-            "images_dir": str(build_table(config).root.resolve()),
+            "images_dir": str(table.root.resolve()),
             "report_dir": str(layout.report.resolve()),
             "backbones": names,
             "seed": seed,
             "n_boot": n_boot,
         },
+        notebooks=_pages(layout, names),
         on_page=on_page,
+        pictures=pictures,
     )
+
+
+def _pages(layout: Layout, backbones: Sequence[str]) -> list[Path]:
+    """The notebooks that have something to say about a data set."""
+    from analysis.probing.transfer import has_partner
+    from notebooks.run import report_notebooks
+
+    is_there = {
+        "40_style": lambda: layout.variants.targets.exists(),
+        "45_transfer": lambda: has_partner(layout.folder, backbones),
+    }
+    return [path for path in report_notebooks() if is_there.get(path.stem, lambda: True)()]

@@ -15,6 +15,8 @@ from iaa.library.photographs import Thumbnail
 if TYPE_CHECKING:
     from jinja2 import Template
 
+    from iaa.library.painting import Painting
+
 Section = tuple[str, Sequence[Mapping[str, Any]]]
 """A heading, and the rows below it: image_id, file and, where they are ranked, rank, score and percentile."""
 
@@ -90,6 +92,30 @@ def _as_picture(thumbnail: Thumbnail, address: Address) -> dict[str, Any]:
         "width": width,
         "height": height,
     }
+
+
+def painting_page(paintings: "Sequence[Painting]") -> str:
+    """Painted pictures side by side as the paper's Figure 4 sets them: a column per subject, a row per
+    adjective, a table per seed; the pictures lie in the page."""
+    from iaa.library.painting import png_bytes
+
+    subjects, adjectives, seeds = (
+        list(dict.fromkeys(getattr(each, name) for each in paintings))
+        for name in ("subject", "adjective", "seed")
+    )
+    cells = {
+        (each.seed, each.adjective, each.subject): {
+            "address": f"data:image/png;base64,{base64.b64encode(png_bytes(each.pixels)).decode('ascii')}",
+            "about": each.about,
+            "height": each.pixels.shape[0],
+            "width": each.pixels.shape[1],
+        }
+        for each in paintings
+    }
+    shared = paintings[0].about if paintings else {}
+    return _template("painting.html").render(
+        subjects=subjects, adjectives=adjectives, seeds=seeds, cells=cells, shared=shared
+    )
 
 
 @cache

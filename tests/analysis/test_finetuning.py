@@ -12,11 +12,11 @@ from analysis.figures.finetuning import plot_cost, plot_epochs
 from analysis.results.finetuning import (
     Cost,
     compare_finetuned,
-    epoch_cells,
     evaluate_finetuned,
+    print_epochs,
+    print_runs,
     read_distributions,
     read_runs,
-    run_cells,
 )
 from analysis.results.methods import MethodResult, Metric
 from analysis.results.tables import TABLE_1, compare
@@ -52,10 +52,10 @@ def test_runs_are_read_with_their_epochs(tmp_path):
     assert [run.id.rpartition(".")[2] for run in runs] == ["c", "b", "a"], "the paper's settings first"
     assert read_runs(tmp_path, "other data") == []
     assert runs[1].epoch.tolist() == [1, 2, 3] and runs[1].best_epoch == 2
-    _, cells = epoch_cells(runs)
+    cells = print_epochs(runs).texts()
     assert [line[1] for line in cells] == ["2 of 2", "2 of 3", "2 of 3"]
     assert [line[4] for line in cells] == ["247", "35", "35"]
-    assert len(run_cells(runs)[1]) == 3
+    assert len(print_runs(runs)) == 3
     figure = plot_epochs(runs)
     np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), [0.4, 0.3])
     plt.close(figure)
@@ -156,7 +156,7 @@ def test_table_1_has_the_rows():
     kinds = [("tuned.head", "demo_clip"), ("finetune", "demo_clip"), ("finetune", "demo_vit")]
     made = [result(*kind) for kind in kinds]
     rows = {row.label: row for row in compare(TABLE_1, made, with_others=False)}
-    assert rows["CLIP, fine-tuned [demo_clip in its place]"].result is made[1]
-    assert rows["ViT (ImageNet-21k), fine-tuned [demo_vit in its place]"].result is made[2]
+    assert rows["CLIP, fine-tuned†"].result is made[1]
+    assert rows["ViT (ImageNet-21k), fine-tuned†"].result is made[2]
     nima = rows["NIMA, re-implementation (idealo)"]
     assert nima.result is None and "--preset nima" in nima.missing

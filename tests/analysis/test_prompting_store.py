@@ -1,12 +1,10 @@
 """Prompting from stored files: methods, cache, failed rows, the experiment, and the notebook."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analysis.figures.prompting import plot_image_grid
 from analysis.prompting.evaluation import (
     PromptingEvaluation,
     RatedImages,
@@ -16,7 +14,8 @@ from analysis.prompting.evaluation import (
 )
 from analysis.prompting.groups import evaluate_groups, list_groupings, read_group_names
 from analysis.prompting.maxima import load_context_maxima
-from analysis.prompting.tables import table_of_chosen_pairs, table_of_pair_spread, table_of_results
+from analysis.prompting.tables import print_chosen_pairs, print_pair_spread, print_results
+from analysis.report.study import NothingToShowError
 from analysis.results.methods import read_results
 from store import Targets, open_features, open_prompts, open_targets, write_targets
 from store.features import FEATURES_SCHEMA
@@ -261,32 +260,12 @@ def test_an_image_with_two_tags_counts_in_both_groups(
 
 def test_tables_name_pairs_and_what_is_not_known(evaluated: tuple[RatedImages, PromptingEvaluation]) -> None:
     _, evaluation = evaluated
-    table = table_of_results(evaluation.results)
-    assert "0.7253 (0.3182, 0.8976)" in table
-    assert table.count("not known to us") == len(evaluation.results) - 1
-    assert "outstanding / horrible" in table_of_chosen_pairs(evaluation.results)
-    spread = table_of_pair_spread(evaluation.train_tables, evaluation.test_tables, "srcc")
-    assert spread.count("\n") == 1 + len(evaluation.test_tables)
-
-
-def test_image_grid_colours_right_and_wrong_and_says_what_it_cannot_read(tmp_path: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    plt.imsave(tmp_path / "a.png", np.zeros((4, 6, 3)))
-    paths = [tmp_path / "a.png", tmp_path / "missing.png"]
-    yes = np.array([True, False])
-    figure = plot_image_grid(
-        paths, ["a", "b"], yes, np.array([True, True]), yes * 0.1, yes * 5.0, ["dog", "cat"]
-    )
-    titles = [axes.title for axes in figure.axes[:2]]
-    assert [title.get_color() for title in titles] == ["#2e7d32", "#c62828"]
-    assert "#dog" in titles[0].get_text()
-    assert "not readable here" in figure.axes[1].texts[0].get_text()
-    plt.close(figure)
-    unrated = plot_image_grid(paths, ["a", "b"], yes, None, yes * 0.1, None)
-    shown = [axes.title.get_text() for axes in unrated.axes[:2]]
-    assert shown == ["high, score +0.1000", "low, score +0.0000"]
-    plt.close(unrated)
+    table = print_results(evaluation.results, "t", "")
+    assert [line[-1] for line in table.texts()].count("0.7253") == 1
+    assert sum(line[-1] == "" for line in table.texts()) == len(evaluation.results) - 1
+    assert "outstanding / horrible" in print_chosen_pairs(evaluation.results, "t", "").to_markdown()
+    spread = print_pair_spread(evaluation.train_tables, evaluation.test_tables, "srcc")
+    assert len(spread) == len(evaluation.test_tables)
 
 
 @pytest.mark.notebook
@@ -320,15 +299,18 @@ def test_notebook_runs_on_any_data_set(
         "backbones": [],
         "n_boot": 50,
     }
-    executed = execute(FOLDER / "10_prompting.ipynb", tmp_path / "out.ipynb", parameters)
-    text = json.dumps([cell.get("outputs", []) for cell in executed.cells])
     results = report / "results" / "10_prompting.json"
-    if kind == "full":
-        assert len(read_results([results])) == 8
-        assert text.count("image/png") >= 10
-    elif kind == "no prompts":
-        assert "No backbone of this data set has prompts" in text
+    if kind != "full":
+        why = "no backbone here has encoded prompts" if kind == "no prompts" else "there are no ratings"
+        with pytest.raises(NothingToShowError, match=why):
+            execute(FOLDER / "10_prompting.ipynb", tmp_path / "out.ipynb", parameters)
         assert not results.exists()
-    else:
-        assert "there are no ratings" in text
-        assert "first and last ten" in text
+        return
+    executed = execute(FOLDER / "10_prompting.ipynb", tmp_path / "out.ipynb", parameters)
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    shown = [output.metadata["iaa"] for output in outputs]
+    assert len(read_results([results])) == 8
+    kinds = [about["kind"] for about in shown]
+    assert kinds.count("figure") >= 8 and kinds.count("table") >= 5 and kinds.count("photographs") == 1
+    assert all(about["alt"] for about in shown if about["kind"] == "figure")
+    assert len({(about["kind"], about["name"]) for about in shown}) == len(shown)

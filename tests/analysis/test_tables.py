@@ -13,10 +13,16 @@ import matplotlib
 import numpy as np
 import pytest
 
+from analysis.evidence.bootstrap import Prediction
+from analysis.figures.drawn import Drawn
 from analysis.probing.heads import head_of, save_head
 from analysis.probing.probes import fit_probes
+from analysis.report.study import NothingToShowError
 from analysis.results import published, tables
-from analysis.results.methods import NOT_KEPT, REPORT_VARIABLE, MethodResult, Metric, read_results
+from analysis.results.methods import REPORT_VARIABLE, MethodResult, Metric, read_results
+from analysis.results.own import parse, write_own
+from analysis.results.predictions import Predicted
+from analysis.results.printed import Printed
 from store import open_features, open_targets, write_targets
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -140,20 +146,33 @@ def test_another_probe_than_the_papers_does_not_pass_for_it(other: MethodResult)
     assert rows[-1].result is other
 
 
-def test_a_stand_in_says_so_and_unknown_values_say_so() -> None:
+def printed(rows: list[tables.Row], start: str) -> dict[str, str]:
+    """The cells of a row of Table 1 by heading; for the metrics, by 'metric, published' and 'metric,
+    here'."""
+    table = tables.print_comparison(rows, "t", "")
+    over = [title for title, n in table.over for _ in range(n)]
+    headings = [f"{o}, {h}" if o else h for o, h in zip(over, table.headings, strict=True)]
+    line = next(line for line in table.texts() if line[0].startswith(start))
+    return dict(zip(headings, line, strict=True))
+
+
+def test_a_stand_in_says_so_and_unknown_values_are_empty() -> None:
     demo = a_result("probe.ols", "demo_clip", "pre_projection", Metric(0.8, 0.7, 0.9))
     rows = tables.compare(tables.TABLE_1, [demo])
-    assert row(rows, "CLIP, linear probe").label.endswith("[demo_clip in its place]")
-    headings, cells = tables.comparison_cells(rows)
-    lines = {line[0]: dict(zip(headings, line, strict=True)) for line in cells}
-    assert lines["CLIP, prompt ensemble"][PUBLISHED].startswith("not known to us; better than context")
-    assert lines["ViT (ImageNet-21k), linear probe"][PUBLISHED].endswith("below CLIP's, says section 4.2")
-    assert lines["CLIP, fixed prompts"]["split, n test"].startswith("make it: iaa embed --prompts")
-    stands_in = lines["CLIP, linear probe [demo_clip in its place]"]
-    assert stands_in["ours - published"] == "another backbone" and stands_in["interval covers it"] == ""
-
-
-PUBLISHED = "published on AVA (split; source)"
+    found = row(rows, "CLIP, linear probe")
+    assert found.label == "CLIP, linear probe†" and found.apart == "another backbone"
+    table = tables.print_comparison(rows, "t", "")
+    assert table.notes[0] == "† demo CLIP in the place of the backbones named."
+    assert not any("here − published" in title for title, _ in table.over)
+    assert printed(rows, "CLIP, linear probe")["accuracy, published"] == "0.7933"
+    assert printed(rows, "CLIP, prompt ensemble")["accuracy, published"] == ""
+    missing = tables.print_missing(rows).texts()
+    assert [
+        "`iaa embed --dataset ava --backbone vit_b32.in21k`",
+        "ViT (ImageNet-21k), linear probe",
+    ] in missing
+    said = dict(line for line in tables.print_notes(rows).texts())
+    assert said["CLIP, prompt ensemble"].startswith("better than context")
 
 
 @pytest.mark.parametrize("split", ["official", "random", "given"])
@@ -167,23 +186,65 @@ def test_no_difference_is_formed_across_splits(split: str) -> None:
     found = row(rows, "CLIP, linear probe")
     assert found.result is ours and found.apart == f"another split ({split})"
     assert all(cell.difference is None and cell.covers is None for cell in found.cells.values())
-    headings, cells = tables.comparison_cells(rows)
-    line = next(dict(zip(headings, c, strict=True)) for c in cells if c[0] == found.label)
-    assert line["split, n test"] == f"ava, {split}, 5"
-    assert "(split paper; authors' notebook" in line[PUBLISHED]
-    assert line["ours - published"] == f"another split ({split})" and line["interval covers it"] == ""
+    assert not any("here − published" in title for title, _ in tables.print_comparison(rows, "t", "").over)
+    assert printed(rows, found.label)["published, split; source"].startswith("paper ")
     headings, values = tables.comparison_values(rows)
     lines = [dict(zip(headings, v, strict=True)) for v in values if v[0] == found.label]
     assert {v["published_split"] for v in lines} == {"paper", ""}
     assert {v["difference"] + v["covers"] for v in lines} == {""}
 
 
-def test_every_published_number_has_its_split_beside_it() -> None:
-    headings, cells = tables.comparison_cells(tables.compare(tables.TABLE_1, []))
-    for published_row, line in zip(tables.TABLE_1, cells, strict=True):
-        cell = dict(zip(headings, line, strict=True))[PUBLISHED]
-        expected = f"(split {published_row.split}; {published_row.source}"
-        assert expected in cell if published_row.values else cell.startswith("not known to us")
+def test_on_the_same_split_the_difference_stands_with_whether_the_interval_covers_it() -> None:
+    near = a_result("probe.ols", "vit_b32.openai", "pre_projection", Metric(0.79, 0.785, 0.795))
+    far = replace(near, accuracy=Metric(0.79, 0.789, 0.791))
+    for result, sign in ((near, "✓"), (far, "✗")):
+        rows = tables.compare(tables.TABLE_1, [result])
+        assert printed(rows, "CLIP, linear")["here − published, accuracy"] == f"-0.0033{sign}"
+
+
+def test_every_published_number_has_its_split_and_source_beside_it() -> None:
+    rows = tables.compare((*tables.TABLE_1, *published.TODAY), [])
+    sources = next(n for n in tables.print_comparison(rows, "t", "").notes if n.startswith("Sources: "))
+    for found in rows:
+        assert found.published is not None
+        cells = printed(rows, found.label)
+        if found.published.values:
+            split, _, letter = cells["published, split; source"].rpartition(" ")
+            assert split == found.published.split and f"{letter}: {found.published.source}" in sources
+    groups = tables.print_comparison(rows, "t", "").groups
+    assert list(dict.fromkeys(groups)) == [*published.GROUPS, published.TODAY_GROUP]
+    assert len([g for i, g in enumerate(groups) if i == 0 or groups[i - 1] != g]) == len(set(groups))
+
+
+def test_the_best_is_marked_and_what_cannot_be_told_from_it() -> None:
+    rng = np.random.default_rng(5)
+    n = 400
+    y = rng.normal(size=n)
+    ids = np.arange(n).astype(str)
+    noise = {"good": 0.3, "like": 0.3, "poor": 3.0}
+    made, predicted = [], {}
+    for name, size in noise.items():
+        score = y + size * rng.normal(size=n)
+        result = replace(
+            a_result(f"own.{name}", "", "", Metric(0.5)),
+            method=name, accuracy=None, srcc=Metric(float(np.corrcoef(score, y)[0, 1])),
+        )  # fmt: skip
+        made.append(result)
+        predicted[f"own.{name}"] = Predicted(ids, y, y > 0, Prediction(score, None))
+    rows = tables.compare((), made)
+    marks = tables.mark_best(rows, predicted)["srcc"]
+    labels = {r.result.method: r.label for r in rows if r.result}
+    assert sorted(marks.values()) == ["best", "tied"] and labels["poor"] not in marks
+    table = tables.print_comparison(rows, "t", "", {"srcc": marks})
+    assert "<b>" in table.to_html() and "<u>" in table.to_html() and "\\textbf" in table.to_latex()
+    swapped = {
+        f"own.{a}": predicted[f"own.{b}"] for a, b in (("good", "poor"), ("poor", "good"), ("like", "like"))
+    }
+    flipped = [
+        replace(r, srcc=next(o.srcc for o in made if swapped[r.key] is predicted[o.key])) for r in made
+    ]
+    other = tables.mark_best(tables.compare((), flipped), swapped)["srcc"]
+    assert labels["poor"] in other and labels["good"] not in other
 
 
 def test_the_notebooks_bare_numbers_stand_beside_ours_on_the_papers_split_only() -> None:
@@ -192,7 +253,7 @@ def test_the_notebooks_bare_numbers_stand_beside_ours_on_the_papers_split_only()
     headings, cells = tables.notebook_cells([ours])
     assert headings[1:] == ["intercept", "lowest prediction", "highest prediction", "mean prediction"]
     assert cells[0] == ["authors' notebook", "5.3840265", "2.3244534", "7.304132", "5.3783875"]
-    assert cells[1][1:] == ["5.38", "2.5", "7.25", "5.37"] and "vit_b32.openai" in cells[1][0]
+    assert cells[1][1:] == ["5.38", "2.5", "7.25", "5.37"] and "CLIP ViT-B/32" in cells[1][0]
     assert tables.notebook_cells([replace(ours, split_name="official")])[1] == []
 
 
@@ -202,21 +263,11 @@ def test_the_resnets_probe_reads_what_the_authors_code_reads() -> None:
     assert found.result is made[1]
 
 
-def test_markdown_latex_and_csv_hold_the_same_cells(tmp_path: Path) -> None:
-    headings, table = ["a|b", "share"], [["x_1 & {y}", "70 %"], ["", "#2"]]
-    markdown, latex, text = (tmp_path / f"t{suffix}" for suffix in (".md", ".tex", ".csv"))
-    assert tables.write_table(tmp_path / "t", headings, table, "A_caption") == [markdown, latex, text]
-    assert markdown.read_text().splitlines()[0] == "| a\\|b | share |"
-    assert "x\\_1 \\& \\{y\\} & 70 \\% \\\\" in latex.read_text()
-    assert "\\toprule" in latex.read_text() and "\\caption{A\\_caption}" in latex.read_text()
-    assert list(csv.reader(io.StringIO(text.read_text()))) == [headings, *table]
-
-
-def test_csv_has_one_number_per_cell_with_difference_and_coverage(tmp_path: Path) -> None:
+def test_csv_has_one_number_per_cell_with_difference_and_coverage() -> None:
     result = a_result("probe.ols", "vit_b32.openai", "pre_projection", Metric(0.79, 0.785, 0.795))
     rows = tables.compare(tables.TABLE_1, [result])
-    written = tables.write_table(tmp_path / "t", ["a"], [["b"]], values=tables.comparison_values(rows))
-    lines = list(csv.DictReader(io.StringIO(written[2].read_text())))
+    table = Printed("t", ["a"], [["b"]], values=tables.comparison_values(rows))
+    lines = list(csv.DictReader(io.StringIO(table.to_csv())))
     assert len(lines) == 5 * len(tables.TABLE_1)
     of = {(line["method"], line["metric"]): line for line in lines}
     ours = of["CLIP, linear probe", "accuracy"]
@@ -241,10 +292,10 @@ def test_values_are_written_with_interval_or_named_undefined() -> None:
 
 
 def run_cells(name: str, by_hand: bool = False, **parameters: Any) -> str:
-    """The Markdown a notebook shows, its code cells executed here with other parameters, as the report's
+    """What a notebook shows as plain text, its code cells executed here with other parameters, as the
+    report's
     runner does or as somebody does who opened it."""
     import IPython.display
-    import matplotlib.pyplot as plt
 
     matplotlib.use("agg")
     shown: list[str] = []
@@ -252,7 +303,15 @@ def run_cells(name: str, by_hand: bool = False, **parameters: Any) -> str:
     space: dict[str, Any] = {}
     original, before = IPython.display.display, os.environ.get(REPORT_VARIABLE)
     os.environ[REPORT_VARIABLE] = "" if by_hand else str(parameters.get("report_dir", ""))
-    IPython.display.display = lambda *items: shown.extend(str(getattr(i, "data", i)) for i in items)
+
+    def show(*items: Any) -> None:
+        there = [item for item in items if item is not None]
+        shown.extend(
+            item.alt if isinstance(item, Drawn) else item._repr_mimebundle_()[0]["text/plain"]
+            for item in there
+        )
+
+    IPython.display.display = show
     try:
         for cell in notebook["cells"]:
             if cell["cell_type"] == "code":
@@ -261,7 +320,6 @@ def run_cells(name: str, by_hand: bool = False, **parameters: Any) -> str:
                 if "parameters" in cell["metadata"].get("tags", []):
                     assert set(parameters) <= set(space)
                     space |= parameters
-                plt.close("all")
     finally:
         IPython.display.display = original
         os.environ.pop(REPORT_VARIABLE)
@@ -271,11 +329,12 @@ def run_cells(name: str, by_hand: bool = False, **parameters: Any) -> str:
 
 
 @pytest.mark.notebook
-@pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 @pytest.mark.parametrize(
     "kind", ["votes", pytest.param("scores", marks=pytest.mark.slow), "one backbone", "unrated"]
 )
-def test_pages_run_for_votes_scores_and_no_ratings(rated_world: Path, tmp_path: Path, kind: str) -> None:
+def test_pages_run_for_votes_scores_and_no_ratings(
+    rated_world: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "data"
     (folder / "features").mkdir(parents=True)
     for file in (rated_world / "features").glob("*.h5"):
@@ -294,42 +353,63 @@ def test_pages_run_for_votes_scores_and_no_ratings(rated_world: Path, tmp_path: 
         "backbones": ["sharp"] if kind == "one backbone" else [],
         "n_boot": 20,
     }
+    if kind == "unrated":
+        for name in ("20_probing.ipynb", "21_pretraining.ipynb"):
+            with pytest.raises(NothingToShowError, match="there are no ratings"):
+                run_cells(name, **parameters)
+        photographs, summary = (
+            run_cells(name, **parameters) for name in ("05_photographs.ipynb", "index.ipynb")
+        )
+        assert "Map of" in photographs and "ratings | none" in summary
+        return
     if kind == "one backbone":
         with open_features(folder / "features" / "sharp.h5") as features:
             kept = head_of(fit := fit_probes(features, targets, "pooled"), fit.ridge)
         save_head(tmp_path / "heads" / "kept", kept)
         other = replace(kept, about=kept.about | {"split": "another"})
         save_head(tmp_path / "heads" / "elsewhere", other)
+    own = parse(
+        ["image_id", "score"],
+        {"image_id": targets.image_id.tolist(), "score": [str(i) for i in range(targets.n_images)]},
+        targets, "Mine", targets.split_name, "here",
+    )  # fmt: skip
+    write_own(folder / "results" / "Mine.json", own)
     probing = run_cells("20_probing.ipynb", **parameters)
-    pretraining = run_cells("21_pretraining.ipynb", **parameters)
-    overview = run_cells("90_tables.ipynb", **parameters)
-    assert "A synthetic world" not in overview
-    if kind == "unrated":
-        assert "no ratings" in probing and "There is nothing to fit" in pretraining
-        assert "No results yet" in overview
-        return
+    summary = run_cells("index.ipynb", **parameters)
     keys = {result.key for result in read_results([report / "results" / "20_probing.json"])}
     assert keys >= {"majority", "probe.ols", "probe.ridge"}
     assert ("probe.distribution" in keys) == (kind != "scores")
-    assert "failed rows left out: 1 and 1" in probing
-    assert "sharp | pooled" in pretraining and "Differences are formed only on the split" in overview
-    assert (report / "tables" / "table_1.tex").exists() and NOT_KEPT not in probing + overview
+    assert "Added here (iaa results add) | Mine" in summary
     made = {path: path.read_bytes() for path in sorted(report.rglob("*")) if path.is_file()}
-    again = parameters | {"n_boot": 5, "seed": 3}
-    for name in ("20_probing.ipynb", "90_tables.ipynb"):
-        assert NOT_KEPT in run_cells(name, by_hand=True, **again)
+    monkeypatch.chdir(tmp_path)
+    run_cells("20_probing.ipynb", by_hand=True, **parameters | {"n_boot": 5, "seed": 3})
     assert {path: path.read_bytes() for path in sorted(report.rglob("*")) if path.is_file()} == made
-    assert "| majority | linear probe, ridge (sharp/pooled) |" in overview
+    assert (tmp_path / "results" / "20_probing.json").exists()  # executed by hand, it writes beside itself
     if kind == "one backbone":
-        assert "Only one backbone here" in pretraining and "dull" not in probing + pretraining
-        assert "| head kept | sharp/pooled | planted, split random |" in probing
+        with pytest.raises(NothingToShowError, match="there is 1"):
+            run_cells("21_pretraining.ipynb", **parameters)
+        assert "dull" not in probing and "| head kept | sharp, pooled | planted, split random |" in probing
         assert "elsewhere was fitted on another split of planted" in probing
     else:
+        pretraining = run_cells("21_pretraining.ipynb", **parameters)
         assert "sharp + dull" in pretraining or "dull + sharp" in pretraining
-        assert "No head for these backbones" in probing
 
 
-def test_the_demo_says_that_it_is_no_evidence(tmp_path: Path) -> None:
-    overview = run_cells("90_tables.ipynb", report_dir=str(tmp_path))
-    assert "no evidence for or against anything the paper says" in overview
-    assert "No differences from them are formed here" in overview
+@pytest.mark.shared_data
+def test_the_state_of_the_art_is_that_of_the_collected_list_and_never_compared(shared_data: Path) -> None:
+    file = shared_data.parent / "paper" / "published_values.csv"
+    if not file.exists():
+        pytest.skip(f"the collected published values are not here: {file}")
+    lines = [
+        r
+        for r in csv.DictReader(file.open(encoding="utf-8", newline=""))
+        if r["kind"] == "today's state of the art"
+    ]
+    listed = {(r["row"], r["metric"]): (float(r["value"]), r["split"]) for r in lines}
+    names = {"LAION-style head on CLIP, retrained on AVA": "LAION-style head on CLIP retrained on AVA"}
+    ours = {
+        (names.get(r.label, r.label), metric): (value, r.split)
+        for r in published.TODAY
+        for metric, value in r.values.items()
+    }
+    assert ours == listed and not any(r.key for r in published.TODAY)

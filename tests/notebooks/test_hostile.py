@@ -16,7 +16,8 @@ from analysis.figures.probing import plot_distributions
 from analysis.results.markup import literal, to_markdown, visible
 from iaa.library.photographs import Thumbnail, encode_thumbnail
 from iaa.library.sheets import page
-from notebooks.run import POLICY, _markdown_to_html, report_notebooks, run_report
+from notebooks.pages import POLICY, SCRIPT, markdown_to_html
+from notebooks.run import report_notebooks, run_report
 from store import Targets, write_targets
 from store.features import FEATURES_SCHEMA
 from store.prompts import PROMPTS_SCHEMA
@@ -56,7 +57,7 @@ class Page(HTMLParser):
         super().__init__()
         self.text, self.risks, self.alts = "", [], []
         self.within_style = False
-        self.feed(html)
+        self.feed(html.replace(f"<script>{SCRIPT}</script>", ""))
 
     def handle_starttag(self, tag, attrs):
         self.within_style = tag == "style"
@@ -82,7 +83,7 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("text", ALL, ids=range(len(ALL)))
 def test_foreign_text_is_shown_as_it_is_in_lines_and_in_cells(text):
-    for html in (_markdown_to_html(f"- {literal(text)}"), _markdown_to_html(to_markdown(["a"], [[text]]))):
+    for html in (markdown_to_html(f"- {literal(text)}"), markdown_to_html(to_markdown(["a"], [[text]]))):
         shown = Page(html)
         assert shown.risks == []
         assert " ".join(visible(text).split()) in " ".join(shown.text.split())
@@ -92,7 +93,7 @@ def test_foreign_text_is_shown_as_it_is_in_lines_and_in_cells(text):
 def test_the_pages_own_way_to_html_runs_nothing_even_where_somebody_forgot(text):
     """Markdown in which a name was not made literal: it may look odd, but it is no element and no address."""
     for markdown in (text, f"| a |\n| --- |\n| {text} |"):
-        assert [risk for risk in Page(_markdown_to_html(markdown)).risks if "img" not in risk] == []
+        assert [risk for risk in Page(markdown_to_html(markdown)).risks if "img" not in risk] == []
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,7 @@ def pages(hostile_world: Path) -> list[Path]:
         "dataset": ELEMENTS[0], "dataset_dir": str(hostile_world), "images_dir": str(hostile_world),
         "report_dir": str(report), "backbones": [], "n_boot": 10,
     }  # fmt: skip
-    chosen = [path for path in report_notebooks() if path.stem[:2] in ("00", "10", "90")]
+    chosen = [path for path in report_notebooks() if path.stem[:2] in ("00", "10", "in")]
     index = run_report(report, parameters, chosen)
     rows = [
         {"image_id": name, "file": f"{name}/{name}", "rank": i + 1, ELEMENTS[2]: 0.5, "percentile": 50.0}
@@ -191,7 +192,7 @@ def test_hostile_names_reach_the_pages_as_text_and_nothing_else(pages: list[Path
     for text in ELEMENTS:
         assert " ".join(text.split()) in words["sheet.html"]
         assert " ".join(visible(text).split()) in words["00_data.html"]
-    assert ELEMENTS[0] in words["index.html"] and ELEMENTS[1] in words["90_tables.html"]
+    assert ELEMENTS[0] in words["index.html"] and ELEMENTS[1] in words["index.html"]
     assert all(POLICY in path.read_text(encoding="utf-8") for path in pages[:-1])
 
 

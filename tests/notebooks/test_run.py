@@ -10,15 +10,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from analysis.report.study import NothingToShowError
 from analysis.results.methods import REPORT_VARIABLE
-from notebooks.run import (
-    ReportError,
-    execute,
-    known_parameters,
-    report_notebooks,
-    run_report,
-    spoken_cells,
-)
+from notebooks.pages import spoken_cells
+from notebooks.run import ReportError, execute, known_parameters, report_notebooks, run_report
 
 NAMES = {"dataset", "dataset_dir", "images_dir", "report_dir", "backbones", "seed", "n_boot"}
 
@@ -61,26 +56,34 @@ def test_a_failing_cell_fails_with_its_traceback(tmp_path):
 
 
 @pytest.mark.notebook
-def test_pages_are_linked_and_stale_results_removed(tmp_path):
+def test_pages_are_linked_with_their_files_and_stale_results_removed(tmp_path):
+    """One that says it has nothing to show is no page; the others get tables, figures and their files."""
     results = tmp_path / "report" / "results"
     results.mkdir(parents=True)
     (results / "old.json").write_text("[]")
-    write = (
-        "import json, pathlib\n"
-        "m = dict(value=.5, low=.4, high=.6)\n"
-        "r = dict(key='k', method='M', backbone='b', output='o', accuracy=m, srcc=m, plcc=None)\n"
-        f"pathlib.Path({str(results / 'a.json')!r}).write_text(json.dumps(dict(results=[r])))"
+    shows = (
+        "import matplotlib.pyplot as plt\n"
+        "from analysis.figures.drawn import Drawn\n"
+        "from analysis.results.printed import Number, Printed\n"
+        "figure, axes = plt.subplots()\n"
+        "display(Printed('t', ['a', 'b'], [['x', Number(.5, .4, .6)]], 'A caption'),\n"
+        "        Drawn('f', figure, 'words for it', ('v',), [[1]]))"
     )
-    path = make_notebook(tmp_path / "a.ipynb", write, "print('value', n * 21)")
-    index = run_report(tmp_path / "report", {"n": 2}, [path])
-    page = (tmp_path / "report" / "a.html").read_text()
-    assert "value 42" in page and 'href="index.html"' in page
-    assert "print(" not in page.split("<body", 1)[1]
-    text = index.read_text()
-    assert 'href="a.html">A title' in text
-    assert text.count("0.500 <span>[0.400, 0.600]</span>") == 2
-    assert 'd="M65.0 6H95.0"' in text and 'cx="80.0"' in text  # 0 is drawn at 5, 1 at 155
-    assert not (results / "old.json").exists()
+    path = make_notebook(tmp_path / "a.ipynb", shows, "print('value', n * 21)")
+    says = "from analysis.report.study import NothingToShowError\nraise NothingToShowError('for want of x')"
+    silent = make_notebook(tmp_path / "b.ipynb", says)
+    index = run_report(tmp_path / "report", {"n": 2}, [path, silent])
+    page = index.read_text(encoding="utf-8")
+    assert index.name == "a.html" and "value 42" in page and "print(" not in page.split("<body", 1)[1]
+    assert "A caption" in page and 'aria-label="words for it"' in page and "[.40, .60]" in page
+    links = re.findall('href="([^"#]+)"', page)
+    assert {"tables/t.csv", "tables/t.tex", "figures/f.svg", "figures/f.png", "figures/f.csv"} <= set(links)
+    assert all((index.parent / link).exists() for link in links)  # so they do when the folder is moved
+    assert not (results / "old.json").exists() and not (tmp_path / "report" / "b.html").exists()
+    with pytest.raises(ReportError, match="for want of x"):
+        run_report(tmp_path / "report", {"n": 2}, [silent])
+    with pytest.raises(NothingToShowError, match="for want of x"):
+        execute(silent, tmp_path / "out.ipynb", {"n": 2})
 
 
 @pytest.mark.notebook
@@ -93,7 +96,7 @@ def test_only_the_runner_writes_a_reports_results(tmp_path):
         "print('kept', is_report_run(report_dir))"
     )
     path = make_notebook(tmp_path / "a.ipynb", source, parameters="report_dir = ''")
-    page = run_report(report, {"report_dir": str(report)}, [path]).with_name("a.html").read_text()
+    page = run_report(report, {"report_dir": str(report)}, [path]).read_text()
     assert "kept True" in page
     kept = report / "results" / "a.json"
     kept.write_text("what the report found")
@@ -106,6 +109,14 @@ def test_only_the_runner_writes_a_reports_results(tmp_path):
     NotebookClient(notebook, kernel_name="python3", resources=resources).execute()
     assert "kept False" in str(notebook.cells) and kept.read_text() == "what the report found"
     assert REPORT_VARIABLE not in os.environ
+
+
+@pytest.mark.parametrize("path", report_notebooks(), ids=lambda p: p.stem)
+def test_cells_are_short(path):
+    """What they call returns tables and figures; the reader sees prose, a call, and what came of it."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 14, cell.source
 
 
 @pytest.mark.parametrize("path", report_notebooks(), ids=lambda p: p.stem)

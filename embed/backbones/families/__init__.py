@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FAMILIES: dict[str, str] = {
+    "mlsp": "embed.backbones.families.mlsp",
     "open_clip": "embed.backbones.families.open_clip",
     "timm": "embed.backbones.families.timm",
     "transformers": "embed.backbones.families.transformers",
 }
-"""The prefix of ids, which is the name of the library's package, and the module with its `FAMILY`."""
+"""The prefix of ids, which is the name of the library's package or of a wrapper of ours, and the module with
+its `FAMILY`."""
+
+_OURS = {"embed.backbones.levels": "mlsp"}
+"""Families whose models are classes of this project, by the module of these."""
 
 #: A module of a family's library; torch types the attributes of modules too loosely to check.
 Model = Any
@@ -116,7 +121,7 @@ def family(name: str) -> Family:
 def family_of(model: Model) -> Family:
     """The family whose library a model's class comes from."""
     for kind in type(model).__mro__:
-        name = kind.__module__.partition(".")[0]
+        name = _OURS.get(kind.__module__) or kind.__module__.partition(".")[0]
         if name in FAMILIES:
             return family(name)
     raise BackboneError(f"{type(model).__name__} is no model of {', '.join(FAMILIES)}")

@@ -1,0 +1,88 @@
+"""Photographs with what was said about them, as HTML: large enough to judge, in as many columns as fit."""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from analysis.results.markup import visible
+from analysis.results.methods import is_any_report_run
+
+_KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".gif": "gif", ".webp": "webp"}
+_SIGNS = {"right": "✓", "wrong": "✗", "": ""}
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One photograph, the lines below it, and whether what a method said of it was right."""
+
+    image_id: str
+    file: str
+    """Its path as the data set names it."""
+    lines: Sequence[str]
+    verdict: Literal["", "right", "wrong"] = ""
+
+
+@dataclass(frozen=True)
+class PhotoGrid:
+    """Photographs side by side. The report's runner puts the pictures in (upright, checked, of any source);
+    outside it, files that a browser can show are taken from `images`."""
+
+    name: str
+    shots: Sequence[Shot]
+    images: Path
+    caption: str = ""
+    columns: int = 4
+
+    def to_html(self, pictures: Mapping[int, str]) -> str:
+        """The grid with a picture's address for each number."""
+        parts = []
+        for number, shot in enumerate(self.shots):
+            picture = pictures.get(number, "")
+            name = html.escape(visible(shot.image_id))
+            shown = (
+                f'<img src="{picture}" alt="Photograph {name}">'
+                if picture
+                else f'<div class="missing">{name}</div>'
+            )
+            said = "".join(f"<span>{html.escape(visible(line))}</span>" for line in shot.lines)
+            sign = (
+                f'<b title="{shot.verdict}">{_SIGNS[shot.verdict]} {shot.verdict}</b>' if shot.verdict else ""
+            )
+            parts.append(f'<div class="shot {shot.verdict}">{shown}<p>{sign}{said}<i>{name}</i></p></div>')
+        return f'<div class="shots" style="--columns:{self.columns}">{"".join(parts)}</div>'
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        listed = [{"image_id": shot.image_id, "file": shot.file} for shot in self.shots]
+        marks = {i: placeholder(i) for i in range(len(listed))}
+        pictures = (
+            marks
+            if is_any_report_run()
+            else {i: address(self.images / s.file) for i, s in enumerate(self.shots)}
+        )
+        about = {
+            "kind": "photographs",
+            "name": self.name,
+            "caption": self.caption,
+            "shots": listed,
+            "files": {},
+        }
+        said = "; ".join(f"{shot.image_id}: {', '.join(shot.lines)}" for shot in self.shots)
+        return {"text/html": self.to_html(pictures), "text/plain": said}, {"iaa": about}
+
+
+def placeholder(number: int) -> str:
+    """What stands in a picture's place until the runner puts it in."""
+    return f"photo:{number}"
+
+
+def address(file: Path) -> str:
+    """A file as an address that holds its content; '' for what a browser does not show, or is not there."""
+    kind = _KINDS.get(file.suffix.lower())
+    try:
+        content = file.read_bytes() if kind else b""
+    except OSError:
+        content = b""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}" if content else ""

@@ -1,0 +1,1 @@
+"""Style or content: what altered photographs do to features, scores and directions."""

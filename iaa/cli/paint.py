@@ -1,0 +1,104 @@
+"""`iaa paint`: pictures from prompts, as in the paper's Figure 4."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from embed.painting.settings import meanings
+from iaa.cli import options
+from iaa.cli.console import answer, progress
+
+verbs = typer.Typer()
+
+
+class ManyWords(TyperCommand):
+    """A command whose --adjectives takes all words up to the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Each word as an option of its own, which is what the parser takes."""
+        spelled: list[str] = []
+        is_word = False
+        for word in args:
+            if word == "--adjectives" or word.startswith("-"):
+                is_word = word == "--adjectives"
+                spelled += [] if is_word else [word]
+            else:
+                spelled += ["--adjectives", word] if is_word else [word]
+        return super().parse_args(ctx, spelled)
+
+
+@verbs.command("paint", cls=ManyWords, no_args_is_help=True)
+@options.with_settings({name: each for name, each in meanings().items() if name not in ("height", "width")})
+def paint(
+    subjects: Annotated[
+        list[str] | None, typer.Argument(help="What to paint, before the options; each in quotes.")
+    ] = None,
+    adjectives: Annotated[
+        list[str] | None,
+        typer.Option("--adjectives", metavar="WORD...", help="Each subject once with each of these words."),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="A head, by name or path: without adjectives, each subject once towards a high and once "
+            "towards a low score; no subject is needed."
+        ),
+    ] = None,
+    photograph: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="PHOTO", help="Begin with this photograph, not with noise."),
+    ] = None,
+    decoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Paint by the latents of a decoder (taef2_decoder.pth), not by Fourier coefficients."
+        ),
+    ] = None,
+    encoder: Annotated[
+        Path | None, typer.Option(help="With --decoder and --from; else looked for beside the decoder.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Edge of a square, shorter edge of a photograph, or WIDTHxHEIGHT. Default: 256."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted from --seed.")] = 1,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures and their page.")] = Path(
+        "paintings"
+    ),
+    backbone: Annotated[
+        str | None,
+        typer.Option("--backbone", "-b", help="Guides. Default: the head's, else vit_b32.openai."),
+    ] = None,
+    template: Annotated[str, typer.Option(help="How subject and adjective become a text.")] = (
+        "a {adjective} picture of {subject}"
+    ),
+    head_weight: Annotated[
+        float, typer.Option(min=0, help="Of a point of the head's score beside the distance to the text.")
+    ] = 0.05,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    data: options.Data = None,
+    as_json: options.Json = False,
+    **settings: Any,
+) -> None:
+    """Pictures from prompts, as in the paper's Figure 4: each subject with each adjective, side by side.
+
+    A backbone guides: the picture is moved until random cut-outs of it lie near the text, or score high. Stop
+    it at any time: the same command goes on with the pictures that are missing. preview.png shows the one in
+    work. Settings lie inside each PNG: iaa info PICTURE.png. What pictures show and what not: docs/paint.md.
+
+    Example: iaa paint "a lighthouse" "a castle" --adjectives outstanding horrible
+    """
+    from iaa.library import painting
+    from iaa.library.backbones import one_weights_file
+
+    name = backbone or (painting.DEFAULT_BACKBONE if head is None else None)
+    done = painting.paint(
+        subjects or [], adjectives or [], backbone, head, photograph, decoder, encoder, size, seeds, template,
+        head_weight, out, one_weights_file(name, weights), device, data, progress, None, **settings,
+    )  # fmt: skip
+    if done:
+        options.note_demo(done[0].about["backbone"], "")
+    answer(as_json, done.to_dict(), done.table(), notes=done.notes())

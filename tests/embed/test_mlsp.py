@@ -1,0 +1,155 @@
+"""Multi-level features of Inception networks: which numbers, in which order, and images at their own size."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from embed.backbones.engines import fastest_exact
+from embed.backbones.levels import Levels, levels
+from embed.backbones.loading import load_backbone
+from embed.backbones.registry import BACKBONES, BackboneError, resolve_backbone
+from embed.images.datasets import ImageTable
+from embed.images.geometry import OwnSize
+from embed.options import Options
+from embed.painting.errors import PaintingError
+from embed.painting.guide import Guide, HeadAim
+from embed.pipeline import embed_images
+from embed.uncompiled import library
+from finetune.errors import FinetuneError
+from finetune.model import build_model
+from finetune.settings import Settings
+from store import open_features
+
+#: Of each level of Inception-ResNet-v2, in order; 16,928 in all (Hosu et al. 2019).
+RESNET = [320, *[128] * 10, 1088, *[384] * 20, 2080, *[448] * 10]
+V3 = [256, 288, 288, *[768] * 5, 1280, 2048, 2048]
+
+
+def random_net(name, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = library("timm").create_model(name, pretrained=False).eval()
+        for module in net.modules():  # statistics that differ, so that levels do
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 2)
+    return net
+
+
+@pytest.fixture(scope="module")
+def v3_weights(tmp_path_factory):
+    file = tmp_path_factory.mktemp("weights") / "v3.safetensors"
+    save_file(random_net("inception_v3").state_dict(), file)
+    return file
+
+
+@pytest.mark.parametrize(("name", "widths"), [("inception_resnet_v2", RESNET), ("inception_v3", V3)])
+def test_each_level_is_what_a_hook_on_the_block_sees(name, widths):
+    """A whole forward pass of timm's own, and the concatenations of each block's branches made by hand."""
+    net = random_net(name)
+    images = torch.randn(1, 3, 75, 90, generator=torch.Generator().manual_seed(1))
+    seen = []
+
+    def branches(module, inputs, output):
+        x = inputs[0]
+        parts = [getattr(module, f"branch{i}")(x) for i in range(3) if hasattr(module, f"branch{i}")]
+        seen.append(torch.cat(parts, dim=1).mean(dim=(2, 3)))
+
+    for module in net.modules():
+        kind = type(module).__name__
+        if kind in ("Block35", "Block17", "Block8"):
+            module.register_forward_hook(branches)
+        elif kind.startswith(("Mixed", "Inception")) and module is not net and kind != "InceptionAux":
+            module.register_forward_hook(lambda m, i, o: seen.append(o.mean(dim=(2, 3))))
+    with torch.inference_mode():
+        net(images)
+        by_hand = torch.cat(seen, dim=1)
+        for module in net.modules():
+            module._forward_hooks.clear()
+        ours = Levels(net)(images)
+    assert [each.shape[1] for each in seen] == widths
+    assert len(levels(net)) == len(widths) and ours.shape == (1, sum(widths))
+    torch.testing.assert_close(ours, by_hand, rtol=1e-4, atol=1e-5)
+
+
+def test_widths_of_the_registry():
+    assert dict(BACKBONES["mlsp"].outputs) == {"narrow": sum(RESNET)} == {"narrow": 16_928}
+    assert dict(BACKBONES["mlsp_v3"].outputs) == {"narrow": sum(V3)} == {"narrow": 10_048}
+    assert resolve_backbone("mlsp:inception_v3.tf_in1k").id == "mlsp_v3"
+    with pytest.raises(BackboneError, match="unknown backbone 'mlsp:resnet50'"):
+        resolve_backbone("mlsp:resnet50")
+
+
+def test_own_size_up_to_a_longest_edge():
+    step = OwnSize()
+    assert step.size_of(640, 427) == (640, 427)
+    assert step.size_of(2048, 1000) == (1024, 500)
+    assert step.size_of(5000, 1) == (1024, 1)
+    image = Image.new("RGB", (90, 80))
+    assert step(image).size == (90, 80)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Eight pictures: three sizes, a strip, and a file that is none."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    sizes = [(90, 80), (100, 75), (90, 80), (5000, 1), (80, 90), None, (90, 80), (100, 75)]
+    for i, size in enumerate(sizes):
+        if size is None:
+            (folder / f"{i}.png").write_bytes(b"no picture")
+        else:
+            Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(
+                folder / f"{i}.png"
+            )
+    return folder
+
+
+def table(folder, order=range(8)):
+    names = np.array([str(i) for i in order])
+    return ImageTable("toy", folder, names, np.array([f"{i}.png" for i in order]))
+
+
+def test_rows_do_not_depend_on_batches_or_order(v3_weights, photographs, tmp_path):
+    backbone = load_backbone("mlsp_v3", v3_weights)
+    how = {"max_failed_share": 1.0, "n_threads": 1}
+    (three,) = embed_images(table(photographs), [backbone], tmp_path / "a", Options(batch_size=3, **how))
+    (eight,) = embed_images(table(photographs), [backbone], tmp_path / "b", Options(batch_size=8, **how))
+    turned = table(photographs, range(7, -1, -1))
+    (other,) = embed_images(turned, [backbone], tmp_path / "c", Options(batch_size=8, **how))
+    with open_features(three.path) as a, open_features(eight.path) as b, open_features(other.path) as c:
+        X = a.read("narrow")
+        np.testing.assert_array_equal(X, b.read("narrow"))
+        np.testing.assert_array_equal(X, c.read("narrow")[::-1])
+        assert set(a.failures) == {3, 5}
+        assert a.failures[3].startswith("1024 x 1 pixels: mlsp_v3 takes images at their own size")
+        assert "needs 75 pixels each way" in a.failures[3]
+        assert np.isfinite(X[a.ok]).all() and np.isnan(X[[3, 5]]).all()
+        pixels = np.asarray(Image.open(photographs / "1.png").convert("RGB"))
+        image = (torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255 - 0.5) / 0.5
+        with torch.inference_mode():
+            alone = backbone.model(image[None].contiguous(memory_format=torch.channels_last))[0].numpy()
+        np.testing.assert_allclose(X[1], alone, rtol=1e-5, atol=1e-6)
+        assert a.provenance["preprocessing"]["crop_mode"] == "own size"
+
+
+def test_what_needs_one_size_refuses(v3_weights):
+    backbone = load_backbone("mlsp_v3", v3_weights)
+    with pytest.raises(FinetuneError, match="own size.*--from-features mlsp_v3.narrow"):
+        build_model(backbone, "narrow", 10, Settings())
+    with pytest.raises(PaintingError, match="own size"):
+        Guide(backbone, head=HeadAim([(np.zeros((1, 10_048)), np.zeros(1))], "narrow", False))
+    assert fastest_exact(backbone) == "torch"
+
+
+def test_what_mlsp_cannot_fails_no_row_of_another_backbone(v3_weights, photographs, tmp_path):
+    both = [load_backbone("mlsp_v3", v3_weights), load_backbone("demo_vit")]
+    how = Options(batch_size=4, max_failed_share=1.0, n_threads=1)
+    _, together = embed_images(table(photographs), both, tmp_path / "a", how)
+    (alone,) = embed_images(table(photographs), both[1:], tmp_path / "b", how)
+    assert together.digest == alone.digest
+    assert json.dumps(together.n_failed) == "1"
