@@ -104,7 +104,7 @@ def holders(path: Path) -> list[Holder]:
 
 def _holder(file: Path) -> Holder | None:
     try:
-        text, since = file.read_text("utf-8", "replace"), file.stat().st_mtime
+        text, since = file.read_text(encoding="utf-8", errors="replace"), file.stat().st_mtime
     except OSError:
         return None
     said = re.match(r"process (\d+) on (.+)", text)

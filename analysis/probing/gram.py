@@ -159,8 +159,10 @@ class _Sums:
     """Running sums about a fixed shift, the mean of the first rows: near enough to every group's mean that
     centring at the end loses nothing.
 
-    All of them are one product of [x, y, 1] with itself, of which the library computes half. Its memory is
-    used again: fresh memory of this size takes a good part of the time of the product.
+    They are two products: x with itself, of which the library computes half, and [y, 1] with [x, y, 1]. The
+    second is the same whether the first is asked for or not, so what is kept between runs gives the same bits
+    as a pass over all rows. Their memory is used again: fresh memory of this size takes a good part of the
+    time of the product.
     """
 
     def __init__(
@@ -174,9 +176,9 @@ class _Sums:
         self.waiting: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(n_groups)]
         self.n = [0] * n_groups
         width = self.dim + n_targets + 1
-        self.first = 0 if with_gram else self.dim  # without Gram matrices [y, 1] by [x, y, 1] is enough
-        self.sums = np.zeros((n_groups, width - self.first, width))
-        self.product = np.empty((width - self.first, width))
+        self.grams = np.zeros((n_groups, self.dim, self.dim)) if with_gram else None
+        self.product = np.empty((self.dim, self.dim)) if with_gram else None
+        self.sums = np.zeros((n_groups, n_targets + 1, width))
         self.rows = np.ones((_ROWS_AT_ONCE, width))
 
     def add(self, x: np.ndarray, y: np.ndarray, group: np.ndarray) -> None:
@@ -197,32 +199,37 @@ class _Sums:
         if n > len(self.rows):
             self.rows = np.ones((n, self.rows.shape[1]))
         start = 0
-        for x, y in self.waiting[g]:
-            stop = start + len(x)
-            np.subtract(x, self.shift_x, out=self.rows[start:stop, : self.dim])
-            np.subtract(y, self.shift_y, out=self.rows[start:stop, self.dim : -1])
+        for x_part, y_part in self.waiting[g]:
+            stop = start + len(x_part)
+            np.subtract(x_part, self.shift_x, out=self.rows[start:stop, : self.dim])
+            np.subtract(y_part, self.shift_y, out=self.rows[start:stop, self.dim : -1])
             start = stop
         self.waiting[g] = []
         self.n[g] += n
         rows = self.rows[:n]
-        self.sums[g] += np.matmul(rows[:, self.first :].T, rows, out=self.product)
+        if self.grams is not None:
+            x = rows[:, : self.dim]
+            self.grams[g] += np.matmul(x.T, x, out=self.product)
+        self.sums[g] += rows[:, self.dim :].T @ rows
 
     def moments(self) -> list[Moments]:
         found = []
         for g, sums in enumerate(self.sums):
             self._flush(g)
             n, dim = self.n[g], self.dim
-            from_y = dim - self.first
             mean_x, mean_y = sums[-1, :dim] / max(n, 1), sums[-1, dim:-1] / max(n, 1)
-            xx = np.zeros((dim, dim)) if self.first else sums[:dim, :dim] - n * np.outer(mean_x, mean_x)
+            if self.grams is None:
+                xx = np.zeros((dim, dim))
+            else:
+                xx = self.grams[g] - n * np.outer(mean_x, mean_x)
             found.append(
                 Moments(
                     n=n,
                     mean_x=mean_x + self.shift_x,
                     xx=xx,
                     mean_y=mean_y + self.shift_y,
-                    xy=sums[from_y:-1, :dim].T - n * np.outer(mean_x, mean_y),
-                    yy=np.diag(sums[from_y:-1, dim:-1]) - n * mean_y**2,
+                    xy=sums[:-1, :dim].T - n * np.outer(mean_x, mean_y),
+                    yy=np.diag(sums[:-1, dim:-1]) - n * mean_y**2,
                     precision=self.precision,
                 )
             )

@@ -126,7 +126,7 @@ def gram_basis(moments: Moments, largest_condition: float = LARGEST_GRAM_CONDITI
             f"condition number of the {len(scale)} standardised features is above {largest_condition:.0e}"
         )
     rank = int(np.count_nonzero(~is_rounding))
-    kept = np.ascontiguousarray(vectors[:, :rank])
+    kept = np.asfortranarray(vectors[:, :rank])  # as a cache gives them back: products have the same bits
     return Basis(moments.n, moments.mean_x, scale, np.sqrt(values[:rank]), kept, "gram")
 
 

@@ -162,17 +162,18 @@ def test_a_planted_rater_is_found_to_be_predictable(world) -> None:
     assert worth.calibration.error < np.std(opinions.stars)
 
 
-def test_a_rater_who_answers_at_random_is_unpredictable(world) -> None:
+@pytest.mark.parametrize("n_people, far", [(4, 0.2), pytest.param(12, 0.12, marks=pytest.mark.slow)])
+def test_a_rater_who_answers_at_random_is_unpredictable(world, n_people, far) -> None:
     features, *_ = world
     gram, rng = gram_of(features), np.random.default_rng(11)
     claims, values = [], []
-    for seed in range(12):
+    for seed in range(n_people):
         opinions = Opinions(rng.permutation(N)[:40], rng.integers(1, 6, 40).astype(float))
         worth = evaluate_taste(gram, opinions, n_boot=100, seed=seed, n_repeats=3)
         claims.append(worth.is_better)
         values.append(worth.srcc[TASTE].value)
         assert worth.is_better or "not better than chance" in worth.sentence
-    assert sum(claims) <= 1 and abs(np.mean(values)) < 0.12
+    assert sum(claims) <= 1 and abs(np.mean(values)) < far
 
 
 def test_a_random_rater_of_pairs_is_unpredictable_and_a_planted_one_is_not(world) -> None:

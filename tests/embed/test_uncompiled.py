@@ -48,6 +48,7 @@ def test_the_compiler_is_loaded_when_it_is_needed_and_not_before():
     assert run(COUNTED.format(before="") + NEEDED) == "False"
 
 
+@pytest.mark.slow
 def test_a_library_that_asks_for_more_of_the_compiler_gets_it():
     assert run(COUNTED.format(before=ASKED_FOR_MORE) + NEEDED) == "True"
 

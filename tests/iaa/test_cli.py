@@ -138,7 +138,7 @@ def test_kinds_and_families_are_told_by_what_there_is(run, monkeypatch):
     assert "transformers:" in " ".join((out[1] + out[2]).split())
     monkeypatch.setitem(FAMILIES, "mine", "tests.family")
     monkeypatch.setattr("embed.backbones.families.family", lambda name: SimpleNamespace(form=f"{name}:X"))
-    assert any_other().startswith("Any other: open_clip:X or timm:X or transformers:X or mine:X,")
+    assert any_other().startswith("Any other: mlsp:X or open_clip:X or timm:X or transformers:X or mine:X,")
     assert told_kinds().startswith("table (CSV or Parquet with ratings), ava (")
     assert "demo" not in told_kinds()
     monkeypatch.setitem(KINDS, "plain", Kind({}, build=None, about="plain files"))

@@ -69,7 +69,7 @@ def test_importing_costs_nothing():
 
 def test_every_name_is_there_and_another_lists_them():
     assert all(getattr(iaa, name) is not None for name in iaa.__all__)
-    with pytest.raises(AttributeError, match="it has Dataset, ProbeFit"):
+    with pytest.raises(AttributeError, match="it has Dataset, Painting"):
         iaa.open_datset  # noqa: B018
 
 

@@ -123,7 +123,7 @@ def test_backbones_that_are_not_named_are_those_that_are_embedded(run, world, mo
     code, out, _ = run("probe", "-d", "rated", "--json", "--n-boot", 20)
     assert code == 0 and {r["backbone"] for r in json.loads(out)["results"]} == {"", "demo_clip", "demo_vit"}
     asked = {}
-    monkeypatch.setattr("notebooks.run.run_report", lambda folder, p, on_page: asked.update(p) or folder)
+    monkeypatch.setattr("notebooks.run.run_report", lambda folder, p, **more: asked.update(p) or folder)
     assert run("report", "-d", "rated")[0] == 0 and asked["backbones"] == ["demo_clip", "demo_vit"]
     code, out, _ = run("embed", "-d", "rated", "-p", "paper_fixed", "--json")
     assert code == 0 and [file["backbone"] for file in json.loads(out)["files"]] == ["demo_clip"]
