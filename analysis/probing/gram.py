@@ -218,10 +218,8 @@ class _Sums:
             self._flush(g)
             n, dim = self.n[g], self.dim
             mean_x, mean_y = sums[-1, :dim] / max(n, 1), sums[-1, dim:-1] / max(n, 1)
-            if self.grams is None:
-                xx = np.zeros((dim, dim))
-            else:
-                xx = self.grams[g] - n * np.outer(mean_x, mean_x)
+            between = n * np.outer(mean_x, mean_x)
+            xx = np.zeros((dim, dim)) if self.grams is None else self.grams[g] - between
             found.append(
                 Moments(
                     n=n,

@@ -85,8 +85,8 @@ def cluster(address: str) -> Iterator[Any]:
         ray.init(address, log_to_driver=False, logging_level=logging.WARNING, include_dashboard=dashboard)
     except ConnectionError as error:
         raise ClusterError(
-            f"no Ray cluster at {address!r}: {str(error).rstrip('.')}. Start one (ray start --head), or use this machine "
-            f"alone: --ray local. An address is {ADDRESSES}"
+            f"no Ray cluster at {address!r}: {str(error).rstrip('.')}. Start one (ray start --head), or use "
+            f"this machine alone: --ray local. An address is {ADDRESSES}"
         ) from error
     except RuntimeError as error:
         if "ersion" not in str(error):
