@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.figures.style import colour, label_ends, styled
+from analysis.figures.style import colour, label_ends, log_ticks, styled
 from analysis.results.finetuning import Cost, TrainingRun
 from analysis.results.names import name_backbone
 
@@ -52,8 +52,10 @@ def plot_cost(costs: Sequence[Cost]) -> Figure:
                 axes.plot([x, x], [cost.srcc.low, cost.srcc.high], color=tone, linewidth=1.5, alpha=0.4)
                 axes.plot(x, cost.srcc.value, mark, color=tone, markersize=6)
         panels[0].set_xscale("symlog", linthresh=10)
+        log_ticks(panels[0].xaxis)
         panels[0].set_xlabel("parameters that are fitted")
         panels[1].set_xscale("log")
+        log_ticks(panels[1].xaxis)
         panels[1].set_xlabel("seconds of fitting")
         panels[0].set_ylabel("SRCC, test images")
         colours = [Line2D([], [], color=colour(i), linewidth=3) for i in range(len(backbones))]

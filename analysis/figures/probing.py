@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from analysis.figures.style import REFERENCE, colour, label_ends, styled
+from analysis.figures.style import REFERENCE, colour, label_ends, log_ticks, styled
 from analysis.probing.evidence import Binned, LearningCurve
 from analysis.probing.importance import TopCurve
 from analysis.probing.probes import ProbeFit
@@ -138,6 +138,7 @@ def plot_ridge_paths(fits: Sequence[ProbeFit]) -> Figure:
             best = int(np.argmin(error))
             axes.plot(fit.alphas[best], error[best], "o", color=colour(index), fillstyle="none", markersize=8)
         axes.set_xscale("log")
+        log_ticks(axes.xaxis)
         axes.set_xlabel("ridge penalty alpha")
         axes.set_ylabel("left-out error (RMSE, vote units)")
         label_ends(axes, ends)

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")
 """One per backbone or method, in order (Okabe & Ito)."""
@@ -13,6 +15,7 @@ REFERENCE = "#777777"
 """Baselines, ceilings and diagonals."""
 
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 INK = "#262626"
 """Text and axes; pages in the dark turn it light."""
 
@@ -50,6 +53,23 @@ def styled() -> AbstractContextManager[None]:
 def colour(index: int) -> str:
     """The colour of the index-th backbone or method; they repeat after seven."""
     return COLOURS[index % len(COLOURS)]
+
+
+def log_ticks(axis: Axis) -> None:
+    """Powers of ten as plain text on a logarithmic axis (call it after the scale is set): matplotlib writes
+    them as formulas, which are not read here."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: power_text(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def power_text(value: float) -> str:
+    """0.01, 1, 1,000, and 10⁶ or 10⁻⁵ beyond."""
+    if value == 0 or 1e-4 <= abs(value) < 1e5:
+        return f"{value:,g}"
+    power = round(np.log10(abs(value)))
+    if not np.isclose(abs(value), 10.0**power):
+        return f"{value:.2g}"
+    return ("−" if value < 0 else "") + "10" + str(power).translate(_RAISED)
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], size: float = 8) -> None:
