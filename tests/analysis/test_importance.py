@@ -88,7 +88,7 @@ def test_figure_3_is_as_in_the_paper_or_the_other_way_round_as_was_planted(rng: 
     assert "intervals overlap, so no order" in compare({clip: many, vit: as_many})
     without = {name: Metric(metric.value) for name, metric in few.items()}
     assert "no intervals, so no order" in compare({clip: many, vit: without})
-    assert "demo_vit/pre_logits" in compare({"demo_clip/pre_projection": many, "demo_vit/pre_logits": few})
+    assert "demo ViT, last layer" in compare({"demo_clip/pre_projection": many, "demo_vit/pre_logits": few})
     assert compare({clip: many}) == compare({clip: many, "demo_vit/embedding": few}) == ""
     # The paper's own sentence, in every verdict: the ViT on one dimension, CLIP on a broader set.
     said = compare({clip: few, vit: many})

@@ -94,7 +94,7 @@ def test_another_program_or_library_asks_anew(place, table, monkeypatch):
         patch.setattr(embed.finished, "library_versions", lambda spec: {"torch": "0"})
         assert ask(place, table) is None
     with monkeypatch.context() as patch:
-        patch.setattr(embed.finished, "_program", lambda: "other sources")
+        patch.setattr(embed.finished, "program_digest", lambda: "other sources")
         assert ask(place, table) is None
     assert ask(place, table) is not None
 
