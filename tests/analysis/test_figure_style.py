@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -31,6 +32,7 @@ def test_a_ridge_path_has_plain_ticks():
     boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
     inside = [b for b in boxes if axes.bbox.x0 - 1 <= (b.x0 + b.x1) / 2 <= axes.bbox.x1 + 1]
     assert all(a.x1 < b.x0 for a, b in pairwise(inside)), "labels do not overlap"
+    plt.close(figure)
 
 
 FILES = sorted(Path(analysis.figures.__path__[0]).glob("*.py"))
