@@ -31,7 +31,7 @@ from store.digests import BLOCK_ROWS
 from store.features import FEATURES_SCHEMA, Features
 from store.identity import complete, differences
 from store.locks import lock_path, write_lock
-from store.parts import MAX_PART_ROWS, Plan, begun_part_rows, begun_plan, open_part
+from store.parts import MAX_PART_ROWS, Plan, begun_part_rows, begun_plan, open_part, unfinished_runs
 from store.run import Run, claimed, join_begun
 from store.shards import SHARD_ABOVE, merge_shards
 
@@ -205,11 +205,6 @@ def make_files(
             timings.write += time.perf_counter() - started
     timings.wall = time.perf_counter() - began
     return [outcomes.get(b) or _outcome(plan, 0) for b, plan in plans.items()]
-
-
-def unfinished_runs(folder: Path) -> list[Path]:
-    """The feature files of a folder that workers or a stopped run have begun and not finished."""
-    return sorted(f.with_suffix("") for f in folder.glob("*.h5.parts") if (f / "plan.json").is_file())
 
 
 def merge_run(table: ImageTable, path: Path, shard_above: int | None = None) -> Outcome:

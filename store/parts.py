@@ -191,6 +191,11 @@ def _begun(folder: Path) -> Any:
         return None
 
 
+def unfinished_runs(folder: Path) -> list[Path]:
+    """The feature files of a folder that workers or a stopped run have begun and not finished."""
+    return sorted(f.with_suffix("") for f in folder.glob("*.h5.parts") if (f / PLAN_NOTE).is_file())
+
+
 def begun_provenance(path: Path) -> dict[str, Any]:
     """The provenance that an unfinished run wrote down which is to make `path`; empty if there is none."""
     try:

@@ -13,7 +13,7 @@ from iaa.library.table import Table
 from store import StoreError, open_features
 from store.at_work import noted_work
 from store.locks import Holder, holders, lock_path
-from store.parts import Plan, begun_plan, open_part
+from store.parts import Plan, begun_plan, open_part, unfinished_runs
 
 N_RECENT = 64
 """Parts from whose times the rate is: a run's rate now, not that of its first day."""
@@ -95,7 +95,7 @@ def run_states(layout: Layout, now: float | None = None) -> Status:
     Raises DatasetError for an unknown data set of which nothing is there.
     """
     now = time.time() if now is None else now
-    begun = sorted(folder.with_suffix("") for folder in layout.features.glob("*.h5.parts"))
+    begun = unfinished_runs(layout.features)
     unfinished = [state for path in begun if (state := _unfinished(path, now)) is not None]
     finished = [_finished(path) for path in embedded_paths(layout)]
     if not unfinished and not finished:

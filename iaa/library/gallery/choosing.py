@@ -82,6 +82,7 @@ def choose_backbone(layout: Layout, given: str | None = None) -> str:
 def embedded_or_begun(layout: Layout) -> list[str]:
     """Backbones that have a feature file here, or an unfinished run."""
     from store.begun import open_begun
+    from store.parts import unfinished_runs
 
     found = []
     for path in embedded_paths(layout):
@@ -90,9 +91,9 @@ def embedded_or_begun(layout: Layout) -> list[str]:
                 found.append(features.backbone)
         except StoreError:
             continue
-    for parts in sorted(layout.features.glob("*.h5.parts")):
+    for path in unfinished_runs(layout.features):
         try:
-            begun = open_begun(parts.with_suffix(""))
+            begun = open_begun(path)
         except StoreError:
             continue
         if begun is not None:
