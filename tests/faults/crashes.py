@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from store import MissingFileError, open_features
+from store.parts import Plan, begin, clean_up, missing_parts, write_part
+
 Op = tuple[Any, ...]
 """("write", file, position, bytes) | ("resize", file, size) | ("fsync", file) | ("link", path, file) |
 ("rename", source, target, file) | ("unlink", path) | ("mkdir", path) | ("rmdir", path) |
@@ -249,3 +252,26 @@ def power_loss_states(ops: list[Op], rng: np.random.Generator) -> Iterator[State
         choices.append({number for number in pending if rng.random() < 0.5})
         for lost in choices:
             yield state_after(ops, end, lost.__contains__)
+
+
+def run_to_the_end(
+    plan: Plan,
+    arrays_of: Callable[[Plan, int], dict[str, np.ndarray]],
+    finish: Callable[[Plan], str],
+    mark: Callable[..., None] = lambda *what: None,
+) -> tuple[str, list[int]]:
+    """What a run does, as in embed.pipeline and prompts.text; returns the digest and the parts it made."""
+    try:
+        with open_features(plan.path, plan.identity) as features:
+            clean_up(plan)
+            return features.digest, []
+    except MissingFileError:
+        begin(plan)
+    todo = missing_parts(plan)
+    for index in todo:
+        mark("begun", index)
+        write_part(plan, index, arrays_of(plan, index))
+        mark("promised", index)
+    digest = finish(plan)
+    mark("finished", digest)
+    return digest, todo

@@ -13,13 +13,21 @@ import h5py
 import numpy as np
 import pytest
 
-from store import MissingFileError, Status, open_features
+from store import Status
 from store.digests import BLOCK_ROWS
 from store.durable import make_folder
 from store.features import FEATURES_SCHEMA
-from store.parts import Plan, begin, clean_up, merge_parts, missing_parts, write_part
+from store.parts import Plan, merge_parts
 from store.verify import verify_file
-from tests.faults.crashes import Recording, State, kill_states, power_loss_states, recorded, state_after
+from tests.faults.crashes import (
+    Recording,
+    State,
+    kill_states,
+    power_loss_states,
+    recorded,
+    run_to_the_end,
+    state_after,
+)
 
 N_PARTS = 20
 N_FEW_PARTS = 6
@@ -52,22 +60,8 @@ def part_arrays(plan: Plan, index: int) -> dict[str, np.ndarray]:
 def run(
     folder: Path, mark: Callable[..., None] = lambda *what: None, n_parts: int = N_PARTS
 ) -> tuple[str, list[int]]:
-    """What a run does, as in embed.pipeline and prompts.text; returns the digest and the parts it made."""
-    plan = make_plan(folder, n_parts)
-    try:
-        with open_features(plan.path, plan.identity) as features:
-            clean_up(plan)
-            return features.digest, []
-    except MissingFileError:
-        begin(plan)
-    todo = missing_parts(plan)
-    for index in todo:
-        mark("begun", index)
-        write_part(plan, index, part_arrays(plan, index))
-        mark("promised", index)
-    digest = merge_parts(plan)
-    mark("finished", digest)
-    return digest, todo
+    """A run whose parts are joined; returns the digest and the parts it made."""
+    return run_to_the_end(make_plan(folder, n_parts), part_arrays, merge_parts, mark)
 
 
 def record(folder: Path, n_parts: int) -> Recording:

@@ -11,10 +11,18 @@ import pytest
 
 from store import MissingFileError, Status, open_features
 from store.features import FEATURES_SCHEMA
-from store.parts import Plan, begin, clean_up, merge_parts, missing_parts, open_part, write_part
+from store.parts import Plan, begin, merge_parts, open_part, write_part
 from store.sharding import keep_parts
 from store.shards import ShardedFile, merge_shards
-from tests.faults.crashes import Recording, State, kill_states, power_loss_states, recorded, state_after
+from tests.faults.crashes import (
+    Recording,
+    State,
+    kill_states,
+    power_loss_states,
+    recorded,
+    run_to_the_end,
+    state_after,
+)
 
 PART, N_ROWS = 50, 180
 MATRIX = np.random.default_rng(1).standard_normal((N_ROWS, 2)).astype(np.float32)
@@ -43,22 +51,10 @@ def part_arrays(plan: Plan, index: int) -> dict[str, np.ndarray]:
 
 
 def run(folder: Path, mark=lambda *what: None) -> tuple[str, list[int]]:
-    """What a run does; returns the digest and the parts it made."""
-    plan = make_plan(folder)
-    try:
-        with open_features(plan.path, plan.identity) as features:
-            clean_up(plan)
-            return features.digest, []
-    except MissingFileError:
-        begin(plan)
-    todo = missing_parts(plan)
-    for index in todo:
-        mark("begun", index)
-        write_part(plan, index, part_arrays(plan, index))
-        mark("promised", index)
-    digest = keep_parts(plan, "source_sha256")
-    mark("finished", digest)
-    return digest, todo
+    """A run whose parts stay as shards; returns the digest and the parts it made."""
+    return run_to_the_end(
+        make_plan(folder), part_arrays, lambda plan: keep_parts(plan, "source_sha256"), mark
+    )
 
 
 @pytest.fixture(scope="module")
