@@ -19,6 +19,9 @@ AXE = "axe-core@4.14.1"
 
 Open = Callable[..., Any]
 
+SECONDS = 20
+"""How long a test waits for what a page is to show."""
+
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 """Any will do. The first has no window to draw around the page, which takes as much of a processor as the page."""
@@ -51,7 +54,7 @@ def open_page(browser: Any) -> Iterator[Open]:
             library = servers[-1].url
         contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | context)))
         page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(SECONDS * 1000)
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.expected_problems = []
