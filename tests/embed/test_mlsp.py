@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from embed.backbones.engines import fastest_exact
-from embed.backbones.levels import Levels, levels
+from embed.backbones.levels import Levels, average_cells, levels
 from embed.backbones.loading import load_backbone
 from embed.backbones.registry import BACKBONES, BackboneError, resolve_backbone
 from embed.images.datasets import ImageTable
@@ -57,23 +57,60 @@ def test_each_level_is_what_a_hook_on_the_block_sees(name, widths):
     def branches(module, inputs, output):
         x = inputs[0]
         parts = [getattr(module, f"branch{i}")(x) for i in range(3) if hasattr(module, f"branch{i}")]
-        seen.append(torch.cat(parts, dim=1).mean(dim=(2, 3)))
+        seen.append(torch.cat(parts, dim=1))
 
     for module in net.modules():
         kind = type(module).__name__
         if kind in ("Block35", "Block17", "Block8"):
             module.register_forward_hook(branches)
         elif kind.startswith(("Mixed", "Inception")) and module is not net and kind != "InceptionAux":
-            module.register_forward_hook(lambda m, i, o: seen.append(o.mean(dim=(2, 3))))
+            module.register_forward_hook(lambda m, i, o: seen.append(o))
     with torch.inference_mode():
         net(images)
-        by_hand = torch.cat(seen, dim=1)
+        by_hand = torch.cat([level.mean(dim=(2, 3)) for level in seen], dim=1)
+        # Every pixel five times each way: then no border of a cell cuts one, and torch's own pooling is exact.
+        cells = [
+            torch.nn.functional.adaptive_avg_pool2d(
+                level.repeat_interleave(5, dim=2).repeat_interleave(5, dim=3), 5
+            )
+            for level in seen
+        ]
         for module in net.modules():
             module._forward_hooks.clear()
-        ours = Levels(net)(images)
+        found = Levels(net, is_wide=True)(images)
+        ours = found["narrow"]
+        assert torch.equal(Levels(net)(images)["narrow"], ours)
     assert [each.shape[1] for each in seen] == widths
     assert len(levels(net)) == len(widths) and ours.shape == (1, sum(widths))
     torch.testing.assert_close(ours, by_hand, rtol=1e-4, atol=1e-5)
+    grid = found["wide"].view(5, 5, -1)
+    in_cells = torch.cat(cells, dim=1)[0].permute(1, 2, 0)
+    for i, level in enumerate(torch.split(grid, widths, dim=2)):
+        torch.testing.assert_close(
+            level, torch.split(in_cells, widths, dim=2)[i], rtol=1e-4, atol=1e-5, msg=f"level {i}"
+        )
+    torch.testing.assert_close(grid.mean(dim=(0, 1)), ours[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(35, 20), (1, 7), (3, 5), (13, 41)])
+def test_cells_by_area(height, width):
+    """Where five goes into the edges: torch's adaptive pooling. Elsewhere: a picture of whole cells, whose
+    pixels at the borders are mixed by hand."""
+    level = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = average_cells(level).permute(0, 3, 1, 2).double()
+    exact = torch.zeros(2, 3, 5, 5, dtype=torch.float64)
+    for i in range(5):
+        for j in range(5):
+            rows, columns = [
+                [max(0, min(k + 1, (c + 1) * n / 5) - max(k, c * n / 5)) for k in range(n)]
+                for c, n in ((i, height), (j, width))
+            ]
+            weights = torch.tensor(rows)[:, None] * torch.tensor(columns)
+            exact[:, :, i, j] = (level * weights / weights.sum()).sum(dim=(2, 3))
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-5)
+    if height % 5 == width % 5 == 0:
+        pooled = torch.nn.functional.adaptive_avg_pool2d(level, 5)
+        torch.testing.assert_close(found, pooled, rtol=1e-4, atol=1e-5)
 
 
 def test_widths_of_the_registry():
