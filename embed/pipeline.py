@@ -31,7 +31,15 @@ from store.digests import BLOCK_ROWS, PIECE_BYTES
 from store.features import FEATURES_SCHEMA, Features
 from store.identity import complete, differences
 from store.locks import lock_path, write_lock
-from store.parts import MAX_PART_ROWS, Plan, begun_part_rows, begun_plan, begun_provenance, open_part, unfinished_runs
+from store.parts import (
+    MAX_PART_ROWS,
+    Plan,
+    begun_part_rows,
+    begun_plan,
+    begun_provenance,
+    open_part,
+    unfinished_runs,
+)
 from store.run import Run, claimed, join_begun
 from store.shards import SHARD_ABOVE, SHARD_BYTES, merge_shards
 

@@ -58,8 +58,8 @@ class Levels(nn.Module):
 
 
 def average_cells(level: Float[Tensor, "b c h w"], n: int = CELLS) -> Float[Tensor, "b n n c"]:
-    """Means over the cells of a grid. A pixel that the border of a cell cuts counts to both by its area, as in
-    the authors' code (TensorFlow's resize_area); torch's adaptive pooling would count it to both wholly."""
+    """Means over the cells of a grid. A pixel that the border of a cell cuts counts to both by its area, as
+    in the authors' code (TensorFlow's resize_area); torch's adaptive pooling counts it to both wholly."""
     rows, columns = (_shares(size, n).to(level.device) for size in level.shape[2:])
     with torch.autocast(level.device.type, enabled=False):  # which would multiply in half precision
         return (rows @ level.float() @ columns.T).permute(0, 2, 3, 1)

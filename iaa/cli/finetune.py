@@ -21,8 +21,13 @@ def finetune(
     dataset: options.Dataset = None,
     backbone: options.Backbones = None,
     preset: Annotated[
-        str, typer.Option(help="paper, nima or demo: where every setting that is not given comes from.")
-    ] = "paper",
+        str | None,
+        typer.Option(
+            help="paper, nima or demo: where every setting that is not given comes from. With "
+            "--from-features: narrow or wide, MLSP's heads; default: what fits the features.",
+            show_default="paper",
+        ),
+    ] = None,
     train: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,8 +46,9 @@ def finetune(
         str | None,
         typer.Option(
             metavar="BACKBONE.OUTPUT",
-            help="Instead: MLSP's head of three layers on stored features, such as mlsp.narrow; it predicts "
-            "the mean vote. Of the settings --seed alone applies.",
+            help="Instead: one of MLSP's heads on stored features, such as mlsp.narrow or mlsp_wide.wide, "
+            "which are embedded first where they are not there; it predicts the mean vote. Of the settings "
+            "--seed alone applies.",
         ),
     ] = None,
     threads: options.Threads = None,
@@ -65,16 +71,19 @@ def finetune(
     from iaa.library import backbones
 
     if from_features is not None:
+        typed = options.typed(context, "backbone", "train", "output", "pixels", *settings)
+        typed = [name for name in typed if name != "seed"]
+        layout, seed = options.choose_layout(dataset, data), settings.get("seed") or 0
         return _from_features(
-            from_features, options.choose_layout(dataset, data), backbone, settings, device, n_boot, as_json
-        )
+            context, from_features, layout, typed, preset, seed, weights, threads, device, n_boot, as_json,
+        )  # fmt: skip
     backbones.check_ids(backbone or [])
     options.run_apart(context)
     from iaa.library import embedding, finetuning
     from iaa.library.supervision import crash_folder
 
     parts: list[str | None] = list(dict.fromkeys(train)) if train else [None]
-    chosen = [make_settings(preset, {**settings, "train": part}) for part in parts]
+    chosen = [make_settings(preset or "paper", {**settings, "train": part}) for part in parts]
     layout = options.choose_layout(dataset, data)
     ids = embedding.default_backbones(layout.dataset, backbone)
     files = backbones.weight_files(ids, weights)
@@ -87,22 +96,32 @@ def finetune(
 
 
 def _from_features(
+    context: typer.Context,
     given: str,
     layout: "Layout",
-    backbone: list[str] | None,
-    settings: dict[str, Any],
+    typed: list[str],
+    preset: str | None,
+    seed: int,
+    weights: list[str] | None,
+    threads: int | None,
     device: str,
     n_boot: int,
     as_json: bool,
 ) -> None:
     from iaa.library.errors import UsageError
-    from iaa.library.stacked import train_from_features
+    from iaa.library.stacked import missing_backbone, train_from_features
 
-    typed = [
-        name.replace("_", "-") for name, value in settings.items() if value is not None and name != "seed"
-    ]
-    if backbone or typed:
-        others = ["backbone"] * bool(backbone) + typed
-        raise UsageError(f"--from-features takes its own settings: leave out --{', --'.join(others)}")
-    done = train_from_features(layout, given, settings.get("seed") or 0, device, n_boot, note, progress)
+    if typed:
+        raise UsageError(f"--from-features takes its own settings: leave out --{', --'.join(typed)}")
+    if missing := missing_backbone(layout, given):
+        options.run_apart(context)
+        from iaa.library.backbones import weight_files
+        from iaa.library.embedding import How, embed
+        from iaa.library.supervision import crash_folder
+
+        note(f"{layout.dataset} has no features of {missing} yet: they are made first")
+        files = weight_files([missing], weights)
+        how = How(weights=files, device=device, threads=threads, crash_folder=crash_folder())
+        embed(layout, [missing], how, progress=progress, say=note)
+    done = train_from_features(layout, given, seed, device, n_boot, note, progress, preset)
     answer(as_json, done.to_dict(), done.table(), notes=done.notes())

@@ -390,16 +390,16 @@ def check_room(path: Path, backbone: "Backbone", n_images: int, shard_above: int
     free = free_bytes(next(folder for folder in path.parents if folder.is_dir()))
     widths = ", ".join(f"{name} {dim:,}" for name, dim in backbone.outputs.items())
     say(
-        f"{backbone.id}: {widths} numbers, {backbone.row_bytes / 1000:,.1f} kB a photograph, {n_bytes / 1e9:,.1f} GB for "
-        f"{n_images:,}"
+        f"{backbone.id}: {widths} numbers, {backbone.row_bytes / 1000:,.1f} kB a photograph, "
+        f"{n_bytes / 1e9:,.1f} GB for {n_images:,}"
         + (", kept in shards" if in_shards else ", and as much again while the parts are joined")
         + (f" ({there / 1e9:,.1f} GB are there)" if there else "")
         + f"; {free / 1e9:,.1f} GB are free"
     )
     if needed > free:
         raise SpaceError(
-            f"{path} needs {needed / 1e9:,.1f} GB more, {free / 1e9:,.1f} GB are free. Free some space, or choose another "
-            "place with --data"
+            f"{path} needs {needed / 1e9:,.1f} GB more, {free / 1e9:,.1f} GB are free. Free some space, or "
+            "choose another place with --data"
             + ("" if in_shards else f"; in shards it is half of that: --shard-above {n_images - 1}")
         )
 

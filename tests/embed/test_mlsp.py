@@ -74,7 +74,7 @@ def test_each_level_is_what_a_hook_on_the_block_sees(name, widths):
     with torch.inference_mode():
         net(images)
         by_hand = torch.cat([level.mean(dim=(2, 3)) for level in seen], dim=1)
-        # Every pixel five times each way: then no border of a cell cuts one, and torch's own pooling is exact.
+        # Each pixel five times each way: then no border of a cell cuts one, and torch's pooling is exact.
         cells = [
             torch.nn.functional.adaptive_avg_pool2d(
                 level.repeat_interleave(5, dim=2).repeat_interleave(5, dim=3), 5
