@@ -18,32 +18,16 @@ from embed.options import Options
 from embed.painting.errors import PaintingError
 from embed.painting.guide import Guide, HeadAim
 from embed.pipeline import embed_images
-from embed.uncompiled import library
 from finetune.errors import FinetuneError
 from finetune.model import build_model
 from finetune.settings import Settings
 from store import open_features
 from store.verify import verify_folder
+from tests.nets import random_net
 
 #: Of each level of Inception-ResNet-v2, in order; 16,928 in all (Hosu et al. 2019).
 RESNET = [320, *[128] * 10, 1088, *[384] * 20, 2080, *[448] * 10]
 V3 = [256, 288, 288, *[768] * 5, 1280, 2048, 2048]
-
-
-def random_net(name, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        net = library("timm").create_model(name, pretrained=False).eval()
-        norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-        for norm in norms:  # statistics of its own values, or they grow from level to level
-            norm.momentum = None
-            norm.train()
-        with torch.inference_mode():
-            net(torch.randn(2, 3, 120, 120))
-        for norm in norms:
-            norm.eval()
-            norm.running_var.mul_(torch.empty_like(norm.running_var).uniform_(0.5, 2))
-    return net
 
 
 @pytest.fixture(scope="module")
