@@ -68,7 +68,7 @@ _ROWS: tuple[Published, ...] = (
     ),
     Published(
         "NIMA, re-implementation (idealo)", {"srcc": 0.609, "plcc": 0.626}, "nima", _MOBILENET,
-        command=f"iaa finetune --dataset ava --backbone {_MOBILENET} --preset nima",
+        stand_in="demo_vit", command=f"iaa finetune --dataset ava --backbone {_MOBILENET} --preset nima",
         split=PAPER_SPLIT, source="its repository",
     ),
     Published(

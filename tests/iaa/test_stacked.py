@@ -144,6 +144,7 @@ def test_rows_of_table_1(planted, monkeypatch):
         read_stacks(planted.finetuned, files, targets)
 
 
+@pytest.mark.slow
 def test_one_command_from_photographs_to_both_heads(run, tmp_path, monkeypatch):
     """Weights by file, features made on the way, as a new user types it; then the probe and its limits."""
     import finetune.stacked as stacked
@@ -155,7 +156,7 @@ def test_one_command_from_photographs_to_both_heads(run, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     lines = ["image_id,path,score,split"]
-    for i in range(30):
+    for i in range(60):
         picture = rng.integers(0, 256, (80, 76 + i % 3, 3), dtype=np.uint8)
         Image.fromarray(picture).save(tmp_path / "photos" / f"{i}.png")
         lines.append(f"{i},{i}.png,{1 + i % 7},{'test' if i % 5 == 0 else 'train'}")
@@ -173,13 +174,13 @@ def test_one_command_from_photographs_to_both_heads(run, tmp_path, monkeypatch):
     assert code == 0, errors
     told = " ".join(errors.split())
     assert "mine has no features of mlsp_v3_wide yet: they are made first" in told
-    assert "narrow 10,048, wide 251,200 numbers, 542.6 kB a photograph, 0.0 GB for 30" in told
+    assert "narrow 10,048, wide 251,200 numbers, 542.6 kB a photograph, 0.0 GB for 60" in told
     results = json.loads(out)["results"]
     assert [r["key"] for r in results] == ["stacked.wide", "probe.ridge"]
     code, out, errors = run("finetune", "-d", "mine", "--from-features", "mlsp_v3_wide.narrow", *how)
     assert code == 0 and json.loads(out)["head"] == "narrow", errors
     code, out, errors = run("probe", "-d", "mine", "-b", "mlsp_v3_wide", "--n-boot", 20, "--json")
     assert code == 0 and "wide" not in {r["output"] for r in json.loads(out)["results"]}, errors
-    monkeypatch.setattr("analysis.probing.probes.MAX_NUMBERS", 1e6)
+    monkeypatch.setattr("analysis.probing.probes.MAX_NUMBERS", 10**6)
     code, _, errors = run("probe", "-d", "mine", "-b", "mlsp_v3_wide", "--output", "wide")
     assert code != 0 and "Up to 3 can be fitted" in errors and "--output narrow" in errors
