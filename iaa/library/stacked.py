@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from finetune.stacked import StackSettings
 
 PROBED_UP_TO = 5e7
-"""Numbers of all training images up to which a ridge probe is fitted beside the head, in about a minute."""
+"""Numbers of all training images up to which a ridge probe is fitted beside the head."""
 
 
 @dataclass(frozen=True)
