@@ -35,7 +35,7 @@ def write_matrix(file: Path, shape: tuple[int, int], blocks: Iterable[np.ndarray
     with file.open("wb") as opened:
         np.lib.format.write_array_header_1_0(opened, header)
         for block in blocks:
-            opened.write(np.ascontiguousarray(block, "<f4"))
+            opened.write(np.ascontiguousarray(block, "<f4").data)
 
 
 def _load_npy(file: Path) -> np.ndarray:

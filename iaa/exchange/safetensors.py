@@ -42,7 +42,9 @@ def write(
         "failures": json.dumps({str(row): reason for row, reason in sorted(features.failures.items())}),
         "image_id": json.dumps(features.image_id.tolist()),
     }
-    shapes = {name: ("F32", (len(rows), dim(features, name))) for name in sorted(outputs)}
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+        name: ("F32", (len(rows), dim(features, name))) for name in sorted(outputs)
+    }
     shapes[STATUS] = ("U8", (len(rows),))
     header = header_of(said, shapes)
     if len(header) > MAX_HEADER_BYTES:
@@ -56,8 +58,8 @@ def write(
             file.write(header)
             for name in sorted(outputs):
                 for block in blocks(features, name, rows, unit_norm):
-                    file.write(np.ascontiguousarray(block, "<f4"))
-            file.write(np.ascontiguousarray(features.status))
+                    file.write(np.ascontiguousarray(block, "<f4").data)
+            file.write(np.ascontiguousarray(features.status).data)
 
     write_new(path, fill)
     return features.n_images
