@@ -12,6 +12,7 @@ digest in the note (docs/file-format.md).
 import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -177,12 +178,17 @@ def _described(file: SealedFile | ShardedFile) -> tuple[Named, dict[str, Path]]:
 
 
 def pull(
-    remote: Remote, name: str, path: Path, overwrite: bool = False, on_bytes: OnBytes | None = None
+    remote: Remote,
+    name: str,
+    path: Path,
+    overwrite: bool = False,
+    on_bytes: OnBytes | None = None,
+    is_claimed: bool = False,
 ) -> bool:
     """Fetch a finished file; False where it is here already.
 
     Shards come first and what is here of them stays, so a pull that was stopped goes on. The file has its
-    name here when it is whole.
+    name here when it is whole. `is_claimed` says that this process holds the file's lock already.
 
     Raises MissingFileError where there is none, IdentityError where another file is here (unless
     `overwrite`), BusyError, IntegrityError for what is not what its digest says, RemoteError, SpaceError.
@@ -196,7 +202,7 @@ def pull(
         make_folder(path.parent)
     except OSError as error:
         raise space_error(path, error) from error
-    with write_lock(lock_path(path)):
+    with nullcontext() if is_claimed else write_lock(lock_path(path)):
         try:
             with open_arrays(path) as file:
                 if file.digest == there.digest:
@@ -232,6 +238,9 @@ def pull(
             raise
         if on_bytes is not None:
             on_bytes(there.n_bytes)
+        with open_arrays(path) as file:
+            if file.digest != there.digest:
+                raise IntegrityError(f"{_note(name)} at {remote.objects.url} says another digest. Push again")
         remove_unnamed(path)
     return True
 

@@ -20,8 +20,8 @@ from store.errors import IdentityError, IntegrityError, StoreError
 from store.identity import check_identity
 from store.json_files import parse_json
 from store.objects import LostObjectError, RemoteError
-from store.parts import PLAN_NOTE, Plan, open_part
-from store.remote import Remote, fetch_sealed, in_threads, is_digest, object_name
+from store.parts import PLAN_NOTE, Plan, clean_up, open_part
+from store.remote import Remote, fetch_sealed, in_threads, is_digest, object_name, pull
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,10 @@ class RemoteRun:
             raise IdentityError(f"{self} holds an unfinished run of another plan. {advice}")
         content = json.dumps(self.plan.described(), sort_keys=True).encode()
         self._objects.write(f"{self._outer}/{self._own}/{PLAN_NOTE}", content)
+
+    def is_begun(self) -> bool:
+        """True if the plan is there."""
+        return self._objects.read(f"{self._outer}/{self._own}/{PLAN_NOTE}") is not None
 
     def parts(self) -> dict[int, PartNote]:
         """The parts that are there, by number; a note whose object is missing or has another size is
@@ -118,8 +122,9 @@ class RemoteRun:
             self._objects.remove(object_name(note.digest))
 
     def fetch(self, parts: Mapping[int, PartNote]) -> None:
-        """Have these parts here, each the one that its note names. Raises StoreError where some are damaged:
-        they are withdrawn, so the same workers make them again."""
+        """Have these parts here, each the one that its note names, or the file, where another worker has
+        finished it and tidied up meanwhile. Raises StoreError where some are damaged: they are withdrawn, so
+        that they are made again."""
         problems: dict[int, StoreError] = {}
 
         def fetch(index: int) -> None:
@@ -136,7 +141,7 @@ class RemoteRun:
                 problems[index] = error
 
         in_threads(fetch, sorted(parts))
-        if problems:
+        if problems and not self.take_finished():
             for index in problems:
                 self.withdraw(index)
                 self.plan.part_path(index).unlink(missing_ok=True)
@@ -146,6 +151,16 @@ class RemoteRun:
                 f"count any more, the first number {first}: {problems[first]}. Run iaa embed --remote again, "
                 "or the workers again that made them; all other parts are kept"
             )
+
+    def take_finished(self) -> bool:
+        """Have the file here where another worker has finished it; False where none has. The caller holds its
+        lock."""
+        named = self.remote.noted(self.name)
+        if named is None or dict(named.identity) != json.loads(json.dumps(dict(self.plan.identity))):
+            return False
+        pull(self.remote, self.name, self.plan.path, is_claimed=True)
+        clean_up(self.plan)
+        return True
 
     def clean_up(self, kept: Iterable[str] = ()) -> None:
         """Remove the notes of a run that is finished, and objects that are not `kept` as shards. The plan

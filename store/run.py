@@ -151,9 +151,11 @@ class Run(Generic[File]):
             return []
         if self.remote is not None:
             there = self.remote.parts()
-            if left := [index for index in range(len(self.plan.parts)) if index not in there]:
+            left = [index for index in range(len(self.plan.parts)) if index not in there]
+            if left and not self.remote.take_finished():
                 return left
-            self.remote.fetch(there)
+            if not left:
+                self.remote.fetch(there)
         with turn(lock_path(self.plan.path)):
             # Another worker's join removes the parts.
             if not self.plan.folder.exists() and self._is_there():

@@ -1,6 +1,7 @@
 """An S3 server on 127.0.0.1 for the tests, and one that dies where it is told to."""
 
 import itertools
+import threading
 
 import pytest
 
@@ -52,28 +53,26 @@ class Killed(BaseException):
 
 
 class Dying:
-    """Counts what is written to object stores, and dies before or after the n-th time."""
+    """Counts what is written to object stores, and dies after the n-th time."""
 
     def __init__(self, monkeypatch):
-        self.n = 0
-        self.dies_at = self.after = None
+        self.n, self.lock = 0, threading.Lock()
+        self.dies_at = None
         for name in ("upload", "create", "write", "remove"):
             monkeypatch.setattr(Objects, name, self._counted(name, getattr(Objects, name)))
 
     def _counted(self, name, act):
         def counted(objects, *given):
-            self.n += 1
-            is_it = self.n == self.dies_at
-            if is_it and not self.after:
-                raise Killed
-            if self.dies_at is not None and self.n > self.dies_at:
-                raise Killed  # other threads end with it
-            done = act(objects, *given)
-            if is_it:
-                raise Killed
-            return done
+            with self.lock:  # other threads end with it
+                if self.dies_at is not None and self.n >= self.dies_at:
+                    raise Killed
+                self.n += 1
+                done = act(objects, *given)
+                if self.n == self.dies_at:
+                    raise Killed
+                return done
 
         return counted
 
-    def arm(self, at, after):
-        self.n, self.dies_at, self.after = 0, at, after
+    def arm(self, at):
+        self.n, self.dies_at = 0, at

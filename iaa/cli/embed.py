@@ -227,7 +227,7 @@ def embed(
     done = embedding.embed(layout, ids, how, update, progress, note, _print_rows if progress_lines else None)
     told = done.to_dict(layout)
     write_metrics(metrics, told)
-    notes = next_steps.notes_on(layout, done.outcomes, ids, done.told(update), how.weights)
+    notes = next_steps.notes_on(layout, done.outcomes, ids, done.told(update), how.weights, remote)
     answer(as_json, told, *done.tables(), notes=notes)
 
 

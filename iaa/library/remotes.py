@@ -12,7 +12,7 @@ from iaa.library.table import Table
 from store import IdentityError, MissingFileError
 from store.durable import write_json
 from store.features import FEATURES_SCHEMA
-from store.file_names import file_stem
+from store.file_names import backbone_file, file_stem
 from store.parts import PLAN_NOTE, Plan, begin, begun_plan
 from store.remote import FOLDERS, TARGETS, Named, Remote, open_remote
 from store.remote import pull as fetch_file
@@ -83,8 +83,11 @@ def push(
     `overwrite`), StoreError for damaged ones, RemoteError.
     """
     files = {name: layout.folder / name for name in _names_here(layout) if _is_of(name, backbones)}
-    if not files:
-        raise UsageError(f"{layout.folder} has no finished file to send. Next: iaa embed -d {layout.dataset}")
+    if not set(files) - {TARGETS}:
+        raise UsageError(
+            f"{layout.folder} has no finished file{_asked(backbones)} to send. "
+            f"Next: iaa embed -d {layout.dataset}"
+        )
     remote = open_remote(url, layout.dataset)
     with (progress or show_progress)(f"sending to {remote.objects.url}", 0, "B") as bar:
         moved = [_sent(remote, name, path, overwrite, bar) for name, path in files.items()]
@@ -118,7 +121,7 @@ def pull(
     """
     remote = open_remote(url, layout.dataset)
     names = [name for name in remote.names() if _is_of(name, backbones)]
-    if not names:
+    if not set(names) - {TARGETS}:
         begun = begun_names(remote)
         what = f"; unfinished runs: {', '.join(begun)}" if begun else ""
         raise UsageError(f"{remote.objects.url} has no finished file{_asked(backbones)}{what}")
@@ -180,11 +183,21 @@ def take_up(
                 )
             say(f"{name} is finished at {remote.objects.url}: it is fetched")
             fetch_file(remote, name, path)
-        elif not overwrite and not path.exists() and begun_plan(path, {}) is None:
-            plans = list(begun_plans(remote, name).values())
-            if len(plans) == 1:
-                say(f"a run of {backbone} was begun at {remote.objects.url}: it goes on")
-                write_json(path.with_name(f"{path.name}.parts") / PLAN_NOTE, plans[0])
+        elif not overwrite and not path.exists() and note_plans(remote, [backbone], layout.features):
+            say(f"a run of {backbone} was begun at {remote.objects.url}: it goes on")
+
+
+def note_plans(remote: Remote, names: Sequence[str], folder: Path) -> bool:
+    """Note in a folder of features what runs make that were begun elsewhere, unless runs were begun here.
+    True if there was one."""
+    is_one = False
+    for backbone in names:
+        path = backbone_file(folder, backbone)
+        plans = list(begun_plans(remote, f"features/{path.name}").values())
+        if len(plans) == 1 and begun_plan(path, {}) is None:
+            write_json(path.with_name(f"{path.name}.parts") / PLAN_NOTE, plans[0])
+            is_one = True
+    return is_one
 
 
 def hand_over(

@@ -56,30 +56,29 @@ def check_file(path, digest):
         assert features.digest == digest and np.array_equal(features.read("embedding"), MATRIX)
 
 
-@pytest.mark.parametrize("is_sharded", [False, True])
+@pytest.mark.parametrize("is_sharded", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_every_kill_leaves_what_goes_on(in_memory, tmp_path, monkeypatch, is_sharded):
     dying = Dying(monkeypatch)
     digest = run(tmp_path / "whole", open_remote(f"{in_memory}/whole", "mine"), is_sharded)
     n = dying.n
     assert n >= 2 + 2 * 2 + 2 and digest
-    for at in range(1, n + 1):
-        for after in (False, True):
-            name = f"{at}{'b' if after else 'a'}"
-            remote = open_remote(f"{in_memory}/{name}", "mine")
-            dying.arm(at, after)
-            with pytest.raises(Killed):
-                run(tmp_path / name, remote, is_sharded)
-            dying.arm(None, None)
-            if remote.noted(NAME) is not None:  # it is promised
-                assert pull(remote, NAME, tmp_path / name / "pulled.h5")
-                check_file(tmp_path / name / "pulled.h5", digest)
-            where = name if at % 2 else f"{name}-on-another-machine"
-            assert run(tmp_path / where, remote, is_sharded) == digest
-            check_file(Layout(tmp_path / where, "mine").features_of("b"), digest)
-            named = remote.noted(NAME)
-            assert named.digest == digest and begun_names(remote) == []
-            assert remote.objects.sizes("runs") == {}
-            assert set(remote.objects.sizes("objects")) == {f"{each}.h5" for each in named.objects}
+    for at in range(1, n + 1):  # killed after it; before the first there is nothing
+        name = str(at)
+        remote = open_remote(f"{in_memory}/{name}", "mine")
+        dying.arm(at)
+        with pytest.raises(Killed):
+            run(tmp_path / name, remote, is_sharded)
+        dying.arm(None)
+        if remote.noted(NAME) is not None:  # it is promised
+            assert pull(remote, NAME, tmp_path / name / "pulled.h5")
+            check_file(tmp_path / name / "pulled.h5", digest)
+        where = name if at % 2 else f"{name}-on-another-machine"
+        assert run(tmp_path / where, remote, is_sharded) == digest
+        check_file(Layout(tmp_path / where, "mine").features_of("b"), digest)
+        named = remote.noted(NAME)
+        assert named.digest == digest and begun_names(remote) == []
+        assert remote.objects.sizes("runs") == {}
+        assert set(remote.objects.sizes("objects")) == {f"{each}.h5" for each in named.objects}
 
 
 def test_two_that_join_at_once_make_one_file(in_memory, tmp_path, monkeypatch):

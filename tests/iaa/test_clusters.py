@@ -11,8 +11,8 @@ from PIL import Image
 import embed.crashes
 from embed.crashes import suspect
 from embed.encoding import TooManyFailuresError
-from embed.handing_out import Heard, MakersEndedError
-from embed.images.datasets import build_table, load_config
+from embed.handing_out import Heard, MakersEndedError, Task
+from embed.images.datasets import add_dataset, build_table, load_config
 from embed.options import Options
 from iaa.library import clusters, embedding
 from iaa.library.clusters import Need, choose_need, run_team
@@ -21,10 +21,13 @@ from iaa.library.engines import check_engine
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.makers import ClusterError, Job, Maker, check_versions, look_at_some, versions
+from iaa.library.remotes import pull, push
 from iaa.library.status import run_states
-from store import BusyError, open_features
+from store import BusyError, MissingFileError, open_features, open_targets
 from store.at_work import crash_folder, note_work, notes_folder
 from store.locks import lock_path, write_lock
+from store.remote import Remote, open_remote
+from store.remote_run import RemoteRun, begun_names
 
 N = 24
 BACKBONES = ["demo_vit", "demo_clip"]
@@ -129,6 +132,86 @@ def test_makers_give_the_file_of_one_process(job, one_process):
     assert done.n_new == N and done.how["batch_size"] == 4 and done.seconds["encode"] > 0
     left = {path.name for path in job[0].layout.features.iterdir()}
     assert left == {f"demo_vit.h5{end}" for end in ("", ".lock", ".seen")}
+
+
+def test_makers_that_share_no_folder_meet_in_an_object_store(job, one_process, in_memory, tmp_path):
+    remote = open_remote(in_memory, "mine")
+    job = replace(job[0], options=replace(job[0].options, remote=remote)), job[1]
+    elsewhere = Layout(
+        tmp_path / "not" / "here", "mine"
+    )  # for the makers: no folder of the driver's is theirs
+    theirs = replace(job[0], layout=elsewhere), job[1]
+
+    def dies(task, folder):
+        if task.part == 3:
+            raise KeyboardInterrupt
+        return ""
+
+    with pytest.raises(KeyboardInterrupt):
+        run(*job, TeamHere(*theirs, ends=dies))
+    team = TeamHere(*theirs, n=2, ends=lambda task, _: "killed" if task == Task(4, ("demo_vit",)) else "")
+    done = run(*job, team)
+    assert are_same(done.outcomes, one_process)
+    assert {task.part for task in team.given} == {3, 4, 5} and not elsewhere.root.exists()
+    assert done.outcomes[0].path.is_relative_to(job[0].layout.root)
+    with pytest.raises(ClusterError, match="does not find the run that it is to share in memory://"):
+        maker = Maker()
+        maker.open(
+            replace(theirs[0], options=replace(job[0].options, remote=Remote(f"{in_memory}/2", "mine"))),
+            job[1],
+        )
+        maker.make(Task(0, ("demo_vit",)), tmp_path / "crashes")
+
+
+def test_workers_that_share_no_folder_make_the_files_of_one_process(
+    photographs, one_process, in_memory, tmp_path
+):
+    def machine(name):
+        add_dataset(tmp_path / name, "mine", "folder", images=str(photographs))
+        return Layout(tmp_path / name, "mine")
+
+    said = []
+    for number in (1, 2, 3):
+        options = how(worker=(number, 3), remote=in_memory)
+        # the second knows nothing of the batches of the first, and takes them over
+        options = options if number == 1 else replace(options, batch_size=None)
+        done = embedding.embed(machine(f"m{number}"), BACKBONES, options, say=said.append)
+        n_left = 16 if number == 1 else 8 if number == 2 else 0
+        assert [o.n_left for o in done.outcomes] == [n_left] * 2
+    assert are_same(done.outcomes, one_process)
+    assert any("was begun at memory://" in each for each in said)
+    again = embedding.embed(machine("m1"), BACKBONES, how(worker=(1, 3), remote=in_memory), say=said.append)
+    assert are_same(again.outcomes, one_process) and again.n_new == 0
+    other = machine("m4")
+    moved = pull(other, in_memory, ["demo_vit"])
+    assert [each.name for each in moved] == ["features/demo_vit.h5", "targets.h5"] and moved[0].is_new
+    assert not pull(other, in_memory, ["demo_vit"])[0].is_new
+    assert "fetched 0 of 2 files" in pull(other, in_memory, ["demo_vit"]).notes()[0]
+    assert len(open_targets(other.targets).image_id) == N
+    with pytest.raises(UsageError, match="has no finished file of vit_b32.openai"):
+        pull(other, in_memory, ["vit_b32.openai"])
+    with pytest.raises(UsageError, match="has no finished file to send"):
+        push(machine("m5"), in_memory)
+    with pytest.raises(UsageError, match="--update is for one machine"):
+        embedding.embed(other, ["demo_vit"], how(remote=in_memory), update=True)
+
+
+def test_parts_of_workers_are_joined_by_hand_on_any_machine(
+    photographs, one_process, in_memory, tmp_path, monkeypatch
+):
+    for number in (1, 2):
+        add_dataset(tmp_path / f"m{number}", "mine", "folder", images=str(photographs))
+    first, second = (Layout(tmp_path / f"m{n}", "mine") for n in (1, 2))
+    embedding.embed(first, ["demo_vit"], how(worker=(1, 2), remote=in_memory))
+    with pytest.raises(MissingFileError, match="3 of 6 parts are still to be made"):
+        embedding.merge(second, None, in_memory)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RemoteRun, "fetch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        embedding.embed(first, ["demo_vit"], how(worker=(2, 2), remote=in_memory))
+    assert are_same(embedding.merge(second, ["demo_vit"], in_memory), one_process)
+    remote = open_remote(in_memory, "mine")
+    assert remote.noted("features/demo_vit.h5").digest == one_process[0].digest
+    assert begun_names(remote) == [] and embedding.merge(second, None, in_memory) == []
 
 
 def test_a_driver_that_ends_leaves_its_parts_to_the_next_one(job, one_process):

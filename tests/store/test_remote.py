@@ -6,7 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from store import IdentityError, IntegrityError, MissingFileError, Status, StoreError, open_features, verify_file
+from store import (
+    IdentityError,
+    IntegrityError,
+    MissingFileError,
+    Status,
+    StoreError,
+    open_features,
+    verify_file,
+)
 from store import objects as objects_module
 from store.features import FEATURES_SCHEMA
 from store.file_names import UnsafeNameError
@@ -81,7 +89,9 @@ def test_objects_are_made_once_listed_and_removed(kind, request, tmp_path):
     objects = request.getfixturevalue(kind).objects
     assert objects.sizes("") == {} and objects.read("a/b") is None
     assert objects.create("a/b", b"one") and not objects.create("a/b", b"two")
-    assert objects.read("a/b") == b"one" and objects.sizes("a") == {"b": 3} and objects.sizes("") == {"a/b": 3}
+    assert (
+        objects.read("a/b") == b"one" and objects.sizes("a") == {"b": 3} and objects.sizes("") == {"a/b": 3}
+    )
     objects.write("a/b", b"three")
     file = tmp_path / "file"
     objects.download("a/b", file)
@@ -126,7 +136,9 @@ def test_a_worker_that_comes_back_on_another_machine_makes_nothing_twice(remote,
     run.parts()
     run.withdraw(2)
     assert work(tmp_path / "m1", remote, (1, 2)) == ([], [1, 3])
-    assert work(tmp_path / "m2", remote) == ([1, 3], []) and digest_of(tmp_path / "m2" / NAME) == digest_of(one)
+    assert work(tmp_path / "m2", remote) == ([1, 3], []) and digest_of(tmp_path / "m2" / NAME) == digest_of(
+        one
+    )
 
 
 def test_the_first_of_two_that_make_a_part_is_followed_by_all(on_s3, tmp_path):
@@ -179,7 +191,9 @@ def test_a_part_that_is_not_what_its_note_says_is_made_again(remote, one, tmp_pa
         said = {"digest": "f" * 64, "n_bytes": 3, "n_failed": 0} if what == "note of nothing" else {}
         remote.objects.write(run._key(2), json.dumps(said).encode())
     if what in ("flipped", "other"):  # its size says nothing: found when it is read
-        with pytest.raises(StoreError, match=r"1 of 4 parts in memory://.* are damaged or lost .* number 2: .*mine/objects/"):
+        with pytest.raises(
+            StoreError, match=r"1 of 4 parts in memory://.* are damaged or lost .* number 2: .*mine/objects/"
+        ):
             work(tmp_path / "m2", remote)
     made, left = work(tmp_path / "m2", remote)
     assert 2 in made and not left and digest_of(tmp_path / "m2" / NAME) == digest_of(one)
@@ -264,7 +278,9 @@ def test_a_note_that_is_none_is_refused(remote, tmp_path, note):
         pull(remote, NAME, tmp_path / NAME)
 
 
-@pytest.mark.parametrize("name", ["features/../../x.h5", "features/a/b.h5", "x.h5", "logs/x.h5", "features/.h5"])
+@pytest.mark.parametrize(
+    "name", ["features/../../x.h5", "features/a/b.h5", "x.h5", "logs/x.h5", "features/.h5"]
+)
 def test_names_lead_nowhere_else(remote, name):
     remote.objects.write(f"files/{name}.json", b"{}")
     with pytest.raises((RemoteError, UnsafeNameError)):
