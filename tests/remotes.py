@@ -21,6 +21,14 @@ def s3_server():
     running.stop()
 
 
+def environment(server):
+    """What says where the server is, and who asks."""
+    return {
+        "AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+
+
 @pytest.fixture
 def s3(s3_server, monkeypatch, tmp_path):
     """URL of a folder in a bucket of its own; the environment says where and who, as for users."""
@@ -28,10 +36,8 @@ def s3(s3_server, monkeypatch, tmp_path):
 
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name, value in environment(s3_server).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     bucket = f"bucket-{next(_number)}"

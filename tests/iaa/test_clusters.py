@@ -3,6 +3,7 @@ has the real cluster."""
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -351,6 +352,76 @@ def test_what_an_actor_takes():
 def test_addresses_at_which_there_is_nothing(address, said):
     with pytest.raises(ClusterError, match=said):
         clusters._check_address(address)
+
+
+class FakeRay:
+    """As much of Ray as there is of it on a machine on which it does not come up, or is lost."""
+
+    def __init__(self, init_error=None):
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            pass
+
+        self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+        self.init_error, self.n_shut = init_error, 0
+
+    def is_initialized(self):
+        return False
+
+    def init(self, *_, **__):
+        if self.init_error:
+            raise self.init_error
+
+    def shutdown(self):
+        self.n_shut += 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception("The current node timed out during startup. The GCS has become overloaded."),
+        RuntimeError("Failed to start GCS."),
+        TimeoutError("Timed out while waiting for GCS address"),
+        ValueError("The object store needs 80 MB of /dev/shm"),
+    ],
+)
+def test_a_machine_on_which_ray_does_not_come_up(layout, monkeypatch, error):
+    monkeypatch.setitem(sys.modules, "ray", fake := FakeRay(error))
+    with pytest.raises(ClusterError, match=r"Ray does not come up for 'local': .*run the same command again"):
+        embedding.embed(layout, BACKBONES, how(ray="local"))
+    assert fake.n_shut == 1
+
+
+def test_a_cluster_that_is_lost_meanwhile(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", fake := FakeRay())
+    lost = pytest.raises(ClusterError, match=r"was lost: no raylet Does it run.*again to go on")
+    with lost, clusters.cluster("local"):
+        raise fake.exceptions.RayError("no raylet")
+    with pytest.raises(fake.exceptions.RayTaskError), clusters.cluster("local"):
+        raise fake.exceptions.RayTaskError("a bug")
+    assert fake.n_shut == 2
+
+
+def test_actors_that_cannot_start_end_the_run_with_what_to_do(monkeypatch):
+    team = clusters.RayTeam.__new__(clusters.RayTeam)
+    team._opened, team._actors = None, {}
+
+    def start():
+        team._actors["actor"] = None
+        return "actor"
+
+    def hear():
+        del team._actors["actor"]
+        return [Heard("actor", why="the worker did not register in time")]
+
+    monkeypatch.setattr(team, "start", start)
+    monkeypatch.setattr(team, "hear", hear)
+    with pytest.raises(
+        MakersEndedError, match=r"3 actors .*not register in time\. Is a machine busy.*--actors"
+    ):
+        team.first()
 
 
 def test_without_ray_the_extra_is_named(layout, monkeypatch):
