@@ -151,6 +151,8 @@ def _told(url: str, what: str, name: str) -> Iterator[None]:
             raise
         kinds = {kind.__name__ for kind in type(error).__mro__}
         detail = " ".join(str(error).split())[:_MAX_DETAIL] or type(error).__name__
+        if isinstance(error, ValueError) and "rotocol" in detail:
+            raise RemoteError(f"{url}: {detail}. Expected a URL such as s3://BUCKET/FOLDER") from error
         if isinstance(error, FileNotFoundError) and _code(error) != "NoSuchBucket":
             raise LostObjectError(f"{url}/{name} is not there") from error
         if _code(error) == "NoSuchBucket":

@@ -317,6 +317,11 @@ def test_what_is_no_object_store(url):
         check_url(url)
 
 
+def test_a_protocol_that_nobody_knows():
+    with pytest.raises(RemoteError, match=r"xx.* Expected a URL such as s3://BUCKET/FOLDER"):
+        open_remote("xx://bucket/folder", "mine")
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch):
     import fsspec
 
