@@ -318,7 +318,7 @@ def embed(
         )
         note_finished(layout.finished, table, embedded.outcomes, *asked)
     if remote is not None:
-        hand_over(remote, layout, embedded.outcomes, how.overwrite, say)
+        hand_over(remote, layout, embedded.outcomes, how.overwrite, progress)
     entry = {"command": "embed", "backbones": names, "n_new": embedded.n_new, **embedded.how}
     worker = {"worker": "worker {}/{}".format(*how.worker)} if how.worker else {}
     log_run(layout, entry | {"seconds": embedded.seconds} | worker, say)

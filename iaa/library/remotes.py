@@ -201,17 +201,23 @@ def note_plans(remote: Remote, names: Sequence[str], folder: Path) -> bool:
 
 
 def hand_over(
-    remote: Remote, layout: Layout, outcomes: "Sequence[Outcome]", overwrite: bool = False, say: Say = log
+    remote: Remote,
+    layout: Layout,
+    outcomes: "Sequence[Outcome]",
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> None:
     """Send files that are finished here, and tidy up after their runs."""
     finished = [outcome for outcome in outcomes if outcome.digest]
-    for outcome in finished:
-        sent = _sent(remote, f"features/{outcome.path.name}", outcome.path, overwrite)
-        if sent.is_new:
-            say(f"sent {sent.name} to {remote.objects.url}: {sent.n_bytes:,} bytes")
-        _tidy(remote, sent.name)
-    if finished and layout.targets.exists():
-        _sent(remote, TARGETS, layout.targets, True)
+    if not finished:
+        return
+    with (progress or show_progress)(f"sending to {remote.objects.url}", 0, "B") as bar:
+        for outcome in finished:
+            name = f"features/{outcome.path.name}"
+            _sent(remote, name, outcome.path, overwrite, bar)
+            _tidy(remote, name)
+        if layout.targets.exists():
+            _sent(remote, TARGETS, layout.targets, True, bar)
 
 
 def _tidy(remote: Remote, name: str) -> None:

@@ -199,8 +199,9 @@ def test_a_part_that_is_not_what_its_note_says_is_made_again(remote, one, tmp_pa
     assert 2 in made and not left and digest_of(tmp_path / "m2" / NAME) == digest_of(one)
 
 
-@pytest.mark.parametrize("what", ["flipped", "lost", "swapped"])
-@pytest.mark.parametrize("is_sharded", [False, True])
+@pytest.mark.parametrize(
+    ("is_sharded", "what"), [(False, "flipped"), (True, "flipped"), (True, "lost"), (True, "swapped")]
+)
 def test_a_finished_file_is_fetched_whole_or_not_at_all(remote, tmp_path, what, is_sharded):
     work(tmp_path / "m1", remote, None, is_sharded)
     push(remote, tmp_path / "m1" / NAME, NAME)
