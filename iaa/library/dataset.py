@@ -91,8 +91,8 @@ class Dataset:
         ratings beside the rows; call it again to go on where it was stopped.
 
         `update` brings in photographs that came, went or changed since. `how`: weights (a mapping from
-        backbone to file), device, remote, precision, engine, batch_size, threads, max_failed_share, max_pixels,
-        exact, overwrite, check_content (iaa.library.embedding.How).
+        backbone to file), device, remote, precision, engine, batch_size, threads, max_failed_share,
+        max_pixels, exact, overwrite, check_content (iaa.library.embedding.How).
         """
         return embedding.embed(self.layout, _names(backbones), How(**how), update, progress)
 

@@ -312,6 +312,34 @@ def test_a_server_that_does_not_answer(s3, monkeypatch):
         open_remote(s3, "mine")
 
 
+def test_an_upload_in_pieces_is_there_once_it_is_complete(on_s3, tmp_path, monkeypatch):
+    import s3fs
+
+    file, back = tmp_path / "file", tmp_path / "back"
+    file.write_bytes(bytes(11 * 2**20))
+    called = []
+    call = s3fs.S3FileSystem._call_s3
+
+    async def dying(self, method, *given, **more):
+        called.append(method)
+        if method == "complete_multipart_upload" and called.count(method) == 1:
+            raise OSError("the line is gone")
+        return await call(self, method, *given, **more)
+
+    async def killed(self, *_):
+        """Nobody tidies up after a process that is killed."""
+
+    monkeypatch.setattr(s3fs.core, "calculate_chunksize", lambda *_, **__: 5 * 2**20)
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", dying)
+    monkeypatch.setattr(s3fs.S3FileSystem, "_abort_mpu", killed)
+    with pytest.raises(RemoteError, match="the line is gone.* run the same command again"):
+        on_s3.objects.upload(file, "large")
+    assert called.count("upload_part") == 3 and on_s3.objects.sizes("") == {}
+    on_s3.objects.upload(file, "large")
+    on_s3.objects.download("large", back)
+    assert back.read_bytes() == file.read_bytes()
+
+
 @pytest.mark.parametrize("url", ["/mnt/shared", "file:///mnt/shared", "https://host/x", "s3://", "data"])
 def test_what_is_no_object_store(url):
     with pytest.raises(RemoteError, match=r"s3://BUCKET/FOLDER"):
