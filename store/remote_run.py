@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from store.digests import digest_of_json
@@ -53,6 +54,12 @@ class RemoteRun:
     def begin(self, overwrite: bool = False) -> None:
         """Write down the plan. Raises IdentityError where a run of another plan is there; with `overwrite`
         that one is discarded."""
+        self._check_alone(overwrite)
+        content = json.dumps(self.plan.described(), sort_keys=True).encode()
+        self._objects.write(f"{self._outer}/{self._own}/{PLAN_NOTE}", content)
+        self._check_alone(False)  # another may have begun at the same moment
+
+    def _check_alone(self, overwrite: bool) -> None:
         for digest, described in begun_plans(self.remote, self.name).items():
             if digest == self._own:
                 continue
@@ -63,8 +70,6 @@ class RemoteRun:
             advice = "Finish it with its own settings, or discard it and start anew: --overwrite"
             check_identity(described, asked, f"{self} holds an unfinished run that", advice)
             raise IdentityError(f"{self} holds an unfinished run of another plan. {advice}")
-        content = json.dumps(self.plan.described(), sort_keys=True).encode()
-        self._objects.write(f"{self._outer}/{self._own}/{PLAN_NOTE}", content)
 
     def is_begun(self) -> bool:
         """True if the plan is there."""
@@ -208,15 +213,22 @@ def begun_plans(remote: Remote, name: str) -> dict[str, dict[str, Any]]:
             continue
         try:
             described = parse_json(content.decode())
-            if digest_of_json(described) != digest:
+            if digest_of_json(plan_of(described, Path(name)).described()) != digest:
                 raise ValueError("another digest")
-        except ValueError as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise RemoteError(
                 f"{remote.objects.url}/runs/{name}/{listed} is no plan: damaged, or of another version. "
                 "Remove it, and start the run anew"
             ) from error
         found[digest] = described
     return found
+
+
+def plan_of(described: Mapping[str, Any], path: Path) -> Plan:
+    """The plan of a file from what is written down of it. Raises KeyError, TypeError, ValueError for anything
+    else."""
+    fields = (described["schema"], dict(described["identity"]), dict(described["provenance"]))
+    return Plan(path, *fields, described["n_rows"], {}, ".merge-of-parts", described["part_rows"])
 
 
 def begun_names(remote: Remote) -> list[str]:

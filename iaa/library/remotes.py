@@ -13,11 +13,11 @@ from store import IdentityError, MissingFileError
 from store.durable import write_json
 from store.features import FEATURES_SCHEMA
 from store.file_names import backbone_file, file_stem
-from store.parts import PLAN_NOTE, Plan, begin, begun_plan
+from store.parts import PLAN_NOTE, begin, begun_plan
 from store.remote import FOLDERS, TARGETS, Named, Remote, open_remote
 from store.remote import pull as fetch_file
 from store.remote import push as send_file
-from store.remote_run import RemoteRun, begun_names, begun_plans
+from store.remote_run import RemoteRun, begun_names, begun_plans, plan_of
 
 if TYPE_CHECKING:
     from embed.images.datasets import ImageTable
@@ -225,12 +225,7 @@ def _tidy(remote: Remote, name: str) -> None:
     named = remote.noted(name)
     for described in begun_plans(remote, name).values():
         if named is not None and described["identity"] == dict(named.identity):
-            RemoteRun(remote, _plan(Path(name), described, {})).clean_up(named.objects)
-
-
-def _plan(path: Path, described: dict[str, Any], ids: dict[str, Any]) -> Plan:
-    fields = (described["schema"], described["identity"], described["provenance"], described["n_rows"])
-    return Plan(path, *fields, ids, ".merge-of-parts", described["part_rows"])
+            RemoteRun(remote, plan_of(described, Path(name))).clean_up(named.objects)
 
 
 def fetch_runs(remote: Remote, layout: Layout, backbones: Sequence[str] | None) -> list[Path]:
@@ -250,7 +245,7 @@ def fetch_runs(remote: Remote, layout: Layout, backbones: Sequence[str] | None) 
                 f"{remote.objects.url}/runs/{name}. Start all workers anew with the same settings: "
                 "--overwrite on the first"
             )
-        plan = _plan(path, plans[0], {})
+        plan = plan_of(plans[0], path)
         run = RemoteRun(remote, plan)
         there = run.parts()
         if missing := len(plan.parts) - len(there):

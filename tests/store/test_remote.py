@@ -169,6 +169,30 @@ def test_workers_with_other_settings_are_refused(remote, tmp_path):
     assert described["identity"]["precision"] == "bfloat16" and not remote.objects.sizes("objects")
 
 
+def test_two_that_begin_at_one_moment_with_other_settings_are_refused_both(remote, tmp_path, monkeypatch):
+    mine, theirs = (RemoteRun(remote, plan_in(tmp_path, seed=seed)) for seed in (1, 2))
+    write = Objects.write
+
+    def meanwhile(self, name, content):
+        monkeypatch.setattr(Objects, "write", write)
+        theirs.begin()
+        write(self, name, content)
+
+    monkeypatch.setattr(Objects, "write", meanwhile)
+    for run in (mine, theirs):
+        with pytest.raises(IdentityError, match=r"(?s)unfinished run.*seed.*--overwrite"):
+            run.begin()
+    mine.begin(overwrite=True)
+    assert list(begun_plans(remote, NAME)) == [mine._own]
+
+
+@pytest.mark.parametrize("plan", [b"{", b"[]", b'{"schema": "iaa/features"}'])
+def test_a_plan_that_is_none_is_refused(remote, tmp_path, plan):
+    remote.objects.write(f"runs/{NAME}/{'a' * 64}/plan.json", plan)
+    with pytest.raises(RemoteError, match="is no plan"):
+        work(tmp_path / "m1", remote)
+
+
 @pytest.mark.parametrize("what", ["flipped", "cut", "lost", "other", "note", "note of nothing"])
 def test_a_part_that_is_not_what_its_note_says_is_made_again(remote, one, tmp_path, what):
     work(tmp_path / "m1", remote, (1, 2))
