@@ -23,8 +23,8 @@ def push(
 ) -> None:
     """Send a data set's finished files to an object store: features, targets, prompts, captions.
 
-    What is there already is not sent again, so a push that was stopped goes on by the same command.
-    Photographs and ratings stay here. Credentials are the provider's own (AWS_PROFILE and the like).
+    What is there already is not sent again: a push that was stopped goes on. Photographs and ratings
+    stay here. Credentials are the provider's own (AWS_PROFILE and the like). Needs the extra s3.
 
     Example: iaa push s3://my-bucket/aesthetics --dataset mine
     """
@@ -45,8 +45,8 @@ def pull(
 ) -> None:
     """Fetch a data set's files from an object store, every byte checked against its digest.
 
-    What is here already is not fetched again, so a pull that was stopped goes on by the same command. Then
-    everything works as if the files had been made here; only what looks at photographs needs those, too.
+    What is here already is not fetched again: a pull that was stopped goes on. Then everything works as
+    if the files had been made here; what looks at photographs needs those, too. Needs the extra s3.
 
     Example: iaa pull s3://my-bucket/aesthetics --dataset mine
     """
