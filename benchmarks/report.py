@@ -1,14 +1,14 @@
 """How long the report takes from cached arrays, page by page.
 
-    python benchmarks/report.py                          a synthetic store of AVA's size: 255,522 x 512
-    python benchmarks/report.py --rows 20000             a smaller one
-    python benchmarks/report.py --data data --dataset demo    a data set that is there; its report is written anew
+    python benchmarks/report.py                       a synthetic store of AVA's size: 255,522 x 512
+    python benchmarks/report.py --rows 20000          a smaller one
+    python benchmarks/report.py --data data --dataset demo    one that is there; its report is made anew
 
-The synthetic store has votes from 1 to 10, a tenth for testing, one backbone with its 39 fixed prompts and the
-maxima of 39,000 context-aware ones (drawn, not computed: `benchmarks/prompting.py` times that step, which is kept);
-no photographs. Each notebook is executed alone, twice: *first* finds no caches but the maxima, *again* finds
-all of them. Then the whole report, as `iaa report` makes it, notebooks side by side. Seconds of the wall and
-of all processors. What was written is removed at the end. Needs 2 GB of disk.
+The synthetic store has votes from 1 to 10, a tenth for testing, one backbone with its 39 fixed prompts and
+the maxima of 39,000 context-aware ones (drawn, not computed: `benchmarks/prompting.py` times that step, and
+they are kept); no photographs. Each notebook is executed alone, twice: *first* finds no caches but the
+maxima, *again* finds all of them. Then the whole report, as `iaa report` makes it, notebooks side by side.
+Seconds of the wall and of all processors. What was written is removed at the end. Needs 2 GB of disk.
 """
 
 import argparse
@@ -25,19 +25,19 @@ import numpy as np
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # in the place of this folder, which has an embed.py
 
-from analysis.prompting.maxima import ContextMaxima, maxima_key, save_context_maxima
-from analysis.prompting.scores import index_labels
-from analysis.report.study import NothingToShowError
-from analysis.results.markup import to_markdown
-from embed.prompts.sets import expand, get_prompt_set, prompt_columns
-from iaa.library.layout import Layout
-from iaa.library.opening import embedded_backbones
-from iaa.library.reports import make_report
-from notebooks.run import execute, report_notebooks, run_report
-from store import Status, Targets, open_features, open_prompts, write_targets
-from store.features import FEATURES_SCHEMA
-from store.prompts import PROMPTS_SCHEMA
-from store.sealed import write_sealed
+from analysis.prompting.maxima import ContextMaxima, maxima_key, save_context_maxima  # noqa: E402
+from analysis.prompting.scores import index_labels  # noqa: E402
+from analysis.report.study import NothingToShowError  # noqa: E402
+from analysis.results.markup import to_markdown  # noqa: E402
+from embed.prompts.sets import expand, get_prompt_set, prompt_columns  # noqa: E402
+from iaa.library.layout import Layout  # noqa: E402
+from iaa.library.opening import embedded_backbones  # noqa: E402
+from iaa.library.reports import make_report  # noqa: E402
+from notebooks.run import execute, report_notebooks, run_report  # noqa: E402
+from store import Status, Targets, open_features, open_prompts, write_targets  # noqa: E402
+from store.features import FEATURES_SCHEMA  # noqa: E402
+from store.prompts import PROMPTS_SCHEMA  # noqa: E402
+from store.sealed import write_sealed  # noqa: E402
 
 AVA = 255_522
 """About as many photographs as AVA has."""
@@ -122,7 +122,7 @@ def _processor() -> float:
     return sum(used.ru_utime + used.ru_stime for used in both)
 
 
-def measure(folder: Path, whole: Callable[[], Path], backbones: list[str], n_passes: int) -> None:
+def measure(folder: Path, whole: Callable[[list[Path]], Path], backbones: list[str], n_passes: int) -> None:
     """Each page alone, `n_passes` times over, then all."""
     report = folder / "report"
     parameters = {
@@ -130,14 +130,14 @@ def measure(folder: Path, whole: Callable[[], Path], backbones: list[str], n_pas
         "report_dir": str(report), "backbones": backbones, "seed": 0, "n_boot": 1000,
     }  # fmt: skip
     (report / "results").mkdir(parents=True, exist_ok=True)
-    pages = sorted(report_notebooks(), key=lambda path: path.stem == "index")  # the summary on what others found
+    pages = sorted(report_notebooks(), key=lambda path: path.stem == "index")  # which reads the others
     lines = {path.stem: [path.stem] for path in pages}
     for _ in range(n_passes):
         for path in pages:
             run = lambda path=path: execute(path, report / "notebooks" / path.name, parameters)  # noqa: E731
             lines[path.stem] += timed(run)
             print(*lines[path.stem], flush=True)
-    total = timed(whole)
+    total = timed(lambda: whole([path for path in pages if lines[path.stem][-1]]))
     for stem, line in lines.items():
         page = report / f"{stem}.html"
         line.append(f"{page.stat().st_size / 1e6:.2f}" if page.exists() else "")
@@ -163,7 +163,7 @@ def main() -> None:
     n_passes = 1 if given.once else 2
     if given.data:
         layout = Layout(given.data.resolve(), given.dataset)
-        measure(layout.folder, lambda: make_report(layout), embedded_backbones(layout, None), n_passes)
+        measure(layout.folder, lambda _: make_report(layout), embedded_backbones(layout, None), n_passes)
         return
     with tempfile.TemporaryDirectory(prefix="report-") as root:
         started = time.perf_counter()
@@ -173,7 +173,7 @@ def main() -> None:
             "dataset": NAME, "dataset_dir": str(folder), "images_dir": str(folder / "images"),
             "report_dir": str(folder / "report"), "backbones": [NAME], "seed": 0, "n_boot": 1000,
         }  # fmt: skip
-        measure(folder, lambda: run_report(folder / "report", parameters), [NAME], n_passes)
+        measure(folder, lambda pages: run_report(folder / "report", parameters, pages), [NAME], n_passes)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,10 @@ SYNTHETIC = (
 )
 _SMALL = 320.0
 """Points; narrower figures stand side by side."""
+_TURNED = {
+    "#262626": "--ink", "#e6e6e6": "--line", "#777777": "--soft", "#0072b2": "--blue", "#444444": "--ash",
+}  # fmt: skip
+"""Colours of figures that the dark has others for."""
 _HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode("utf-8")).digest()).decode()
 
 #: Pages show pictures and styles that they hold themselves, and run the script that sorts tables, known by
@@ -166,7 +170,7 @@ def _figure(data: Any, about: Any, frame: Frame) -> str:
     svg = data["image/svg+xml"]
     png = base64.b64decode(data["image/png"])
     links = _write_files("figures", about["name"], {".svg": svg, ".png": png, **about["files"]}, frame)
-    for colour, variable in (("#262626", "--ink"), ("#e6e6e6", "--line"), ("#777777", "--soft")):
+    for colour, variable in _TURNED.items():
         svg = svg.replace(colour, f"var({variable},{colour})")
     svg = svg.replace('style="fill: #ffffff"', 'style="fill: none"')  # the grounds, not letters on colours
     caption = f"<figcaption>{escape(about['caption'])}</figcaption>" if about["caption"] else ""
