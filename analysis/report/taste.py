@@ -92,11 +92,11 @@ def differences(found: Mapping[str, PeopleResult]) -> Iterator[Printed]:
         for method, other in QUESTIONS:
             row: list[Cell] = [f"{method} less {other}"]
             for k in result.shots:
-                ahead, n_ahead, n = result.difference(method, other, k)
-                row += [Number(ahead.value, ahead.low, ahead.high, signed=True), f"{n_ahead} of {n}"]
+                ahead, n_ahead, _ = result.difference(method, other, k)
+                row += [Number(ahead.value, ahead.low, ahead.high, signed=True), n_ahead]
             rows.append(row)
-        over = [("", 1), *((f"{k} photographs", 2) for k in result.shots)]
-        headings = ["difference", *(title for _ in result.shots for title in ("SRCC", "people"))]
+        over = [("", 1), *((f"{k} photographs, {result.n_people(k)} people", 2) for k in result.shots)]
+        headings = ["difference", *(title for _ in result.shots for title in ("SRCC", "ahead"))]
         yield Printed(f"taste_differences_{name}", headings, rows, name_backbone(name), over=over)
 
 
