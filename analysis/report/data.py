@@ -106,9 +106,9 @@ def store(study: Study) -> Iterator[Printed]:
     reasons: Counter[str] = Counter()
     for features in [*study.features.values(), *study.tuned.values()]:
         outputs = ", ".join(f"{name} {dim}" for name, dim in features.outputs.items())
-        prepared = features.identity["preprocessing"]  # of imported vectors only this word is known
+        prepared = features.identity.get("preprocessing", "")  # of imported vectors only a word is known
         decoder = prepared if isinstance(prepared, str) else prepared["decoder"]
-        weights = str(features.identity["weights_sha256"])[:12]
+        weights = str(features.identity.get("weights_sha256", ""))[:12]
         rows.append(
             [
                 name_backbone(features.backbone),

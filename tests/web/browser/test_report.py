@@ -1,7 +1,9 @@
 """The report's pages in a real browser: for those who do not see, on a phone, in the dark, on paper."""
 
+import base64
 import io
-from collections.abc import Iterator
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from analysis.results.printed import Code, Number, Printed
 from analysis.results.prose import Prose
 from notebooks.pages import Frame, Page, write_page
 from notebooks.run import run_report
+from store import open_targets, write_targets
 from tests.web.browser.conftest import SIGHTS, Open, serious
 
 pytestmark = pytest.mark.browser
@@ -42,8 +45,6 @@ def shown(*things: Any) -> Any:
 def plain(content: Any) -> str:
     """Bytes as notebooks keep them."""
     if isinstance(content, bytes):
-        import base64
-
         return base64.b64encode(content).decode()
     return str(content)
 
@@ -151,20 +152,14 @@ def test_a_click_sorts_a_table_and_keeps_its_groups(open_page: Open, tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def reports(rated_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
+def reports(rated_world: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The real pages of a small rated data set, and of the same without its ratings."""
-    import shutil
-
-    from store import open_targets, write_targets
-
     root = tmp_path_factory.mktemp("both")
     made = []
     for name in ("rated", "unrated"):
         folder = root / name
         shutil.copytree(rated_world, folder)
         if name == "unrated":
-            from dataclasses import replace
-
             targets = open_targets(folder / "targets.h5")
             (folder / "targets.h5").unlink()
             nothing = np.full(targets.n_images, "")
@@ -175,7 +170,7 @@ def reports(rated_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
             "report_dir": str(folder / "report"), "backbones": ["dull", "sharp"], "seed": 0, "n_boot": 100,
         }  # fmt: skip
         made.append(run_report(folder / "report", parameters).parent)
-    yield made
+    return made
 
 
 @pytest.mark.slow
