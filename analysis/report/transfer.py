@@ -70,8 +70,10 @@ def tell(found: Transfer) -> str:
     if not found.srcc.low > 0:
         return f"{name}: it cannot be told from a probe that knows nothing of this taste (SRCC {value})."
     if found.difference.high < 0:
-        return f"{name}: some of the taste travels (SRCC {value}), less than its own probe knows "
+        return (
+            f"{name}: some of the taste travels (SRCC {value}), less than its own probe knows "
             f"(difference {difference})."
+        )
     if found.difference.low > 0:
         return (
             f"{name}: the taste travels; the foreign probe is better than its own (difference {difference})."
