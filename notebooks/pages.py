@@ -95,6 +95,14 @@ def spoken_cells(cells: Sequence[Any]) -> list[Any]:
     return kept
 
 
+def by_reason(absent: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Pages that are absent for one reason, together."""
+    names: dict[str, list[str]] = {}
+    for name, why in absent:
+        names.setdefault(why, []).append(name)
+    return [(", ".join(found), why) for why, found in names.items()]
+
+
 def write_page(page: Page, notebook: Any, frame: Frame) -> Path:
     """Write one page, and the files of its tables and figures beside it; returns the page."""
     parts: list[str] = []
@@ -124,7 +132,7 @@ def write_page(page: Page, notebook: Any, frame: Frame) -> Path:
         notice=SYNTHETIC if frame.dataset == "demo" else "",
         lead=lead,
         sections=sections,
-        absent=frame.absent if page.stem == "index" else (),
+        absent=by_reason(frame.absent) if page.stem == "index" else (),
         body="\n".join(part for part in parts if part),
     )
     path = frame.folder / f"{page.stem}.html"
