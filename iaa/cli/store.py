@@ -19,9 +19,11 @@ def info(
     as_json: options.Json = False,
 ) -> None:
     """Say what a stored file is: kind, arrays, identity, provenance, digest, failed rows."""
-    from iaa.library import layout, painting, stored
+    from iaa.library import layout, stored
 
     if file.suffix.lower() == ".png" and file.is_file():
+        from iaa.library import painting  # with all that painting takes
+
         painted = painting.describe_painting(file)
         return answer(as_json, painted, painted.table(), notes=painted.notes())
     described = stored.describe_file(file, layout.data_root(data))
@@ -29,9 +31,7 @@ def info(
 
 
 @verbs.command("status")
-def status(
-    dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False
-) -> None:
+def status(dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False) -> None:
     """Say how far runs are: parts done, failures, rate, time left, and who is at work.
 
     Asked on any machine that sees the data root, beside the run or after it; nothing is locked or written.
