@@ -32,6 +32,7 @@ from store.features import FEATURES_SCHEMA, Features
 from store.identity import complete, differences
 from store.locks import lock_path, write_lock
 from store.parts import MAX_PART_ROWS, Plan, begun_part_rows, begun_plan, open_part, unfinished_runs
+from store.remote_run import RemoteRun
 from store.run import Run, claimed, join_begun
 from store.shards import SHARD_ABOVE, merge_shards
 
@@ -180,7 +181,10 @@ def make_files(
     began = time.perf_counter()
     changes = Changes(table, options.check_content)
     with ExitStack() as stack:
-        runs = [stack.enter_context(claimed(p, _open_finished, options.worker)) for p in plans.values()]
+        runs = [
+            stack.enter_context(claimed(p, _open_finished, options.worker, _elsewhere(p, options)))
+            for p in plans.values()
+        ]
         for run in runs:
             run.begin(
                 options.overwrite,
@@ -268,14 +272,13 @@ def _finish(run: Run[Features]) -> Outcome:
     if not left:
         return _outcome(plan, n_new)
     made = set(range(len(plan.parts))).difference(left)
-    n_failed = sum(_n_failed_in_part(plan, index) for index in made)
+    n_failed = sum(run.n_failed(index) for index in made)
     backbone_id = str(plan.identity["backbone"])
     return Outcome(backbone_id, plan.path, "", plan.n_rows, n_failed, n_new, _n_rows(plan, left))
 
 
-def _n_failed_in_part(plan: Plan, index: int) -> int:
-    with open_part(plan, index) as part:
-        return int(part.arrays["failures/row"][0][0])
+def _elsewhere(plan: Plan, options: Options) -> RemoteRun | None:
+    return None if options.remote is None else RemoteRun(options.remote, plan)
 
 
 def _who_is_at_work(path: Path) -> str:
