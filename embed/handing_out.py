@@ -17,6 +17,11 @@ MAX_ENDED = 4
 MAX_IN_VAIN = 3
 """Makers that may end one after the other without having been given a part, besides one per maker wanted."""
 
+IN_VAIN = (
+    "Is a machine busy, or short of memory for as many? Finished parts are kept: run the same command again "
+    "to go on, with fewer --actors where memory is short."
+)
+
 
 class MakersEndedError(Exception):
     """Makers end again and again; what is finished is kept."""
@@ -115,8 +120,7 @@ def hand_out(
                     n_in_vain += 1
                     if n_in_vain > MAX_IN_VAIN + team.n_wanted():
                         raise MakersEndedError(
-                            f"{n_in_vain} actors ended before they began, the last: {heard.why}. "
-                            "Finished parts are kept: run the same command again to go on."
+                            f"{n_in_vain} actors ended before they began, the last: {heard.why}. {IN_VAIN}"
                         )
                 else:
                     waiting.appendleft(_again(task, heard.why))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embed.images.decode import DECODER, FAST_DECODER, MAX_PIXELS
+from store.remote import Remote
 from store.run import share_of
 from store.shards import SHARD_ABOVE
 from store.system import n_cores
@@ -50,6 +51,8 @@ class Options:
     """A file of more rows stays in shards: its parts are not joined. Digest and rows are the same."""
     worker: tuple[int, int] | None = None
     """(number from 1, number of workers): make only this worker's share of the parts."""
+    remote: Remote | None = None
+    """Where parts go and are looked for, too, beside the folder: for workers that do not share it."""
 
     def decoding(self, steps: "Sequence[Steps]") -> Decoding:
         """How this run decodes for some geometries."""

@@ -40,6 +40,7 @@ from store.parts import (
     open_part,
     unfinished_runs,
 )
+from store.remote_run import RemoteRun
 from store.run import Run, claimed, join_begun
 from store.shards import SHARD_ABOVE, SHARD_BYTES, merge_shards
 
@@ -200,7 +201,10 @@ def make_files(
     began = time.perf_counter()
     changes = Changes(table, options.check_content)
     with ExitStack() as stack:
-        runs = [stack.enter_context(claimed(p, _open_finished, options.worker)) for p in plans.values()]
+        runs = [
+            stack.enter_context(claimed(p, _open_finished, options.worker, _elsewhere(p, options)))
+            for p in plans.values()
+        ]
         for run in runs:
             run.begin(
                 options.overwrite,
@@ -290,14 +294,13 @@ def _finish(run: Run[Features]) -> Outcome:
     if not left:
         return _outcome(plan, n_new)
     made = set(range(len(plan.parts))).difference(left)
-    n_failed = sum(_n_failed_in_part(plan, index) for index in made)
+    n_failed = sum(run.n_failed(index) for index in made)
     backbone_id = str(plan.identity["backbone"])
     return Outcome(backbone_id, plan.path, "", plan.n_rows, n_failed, n_new, _n_rows(plan, left))
 
 
-def _n_failed_in_part(plan: Plan, index: int) -> int:
-    with open_part(plan, index) as part:
-        return int(part.arrays["failures/row"][0][0])
+def _elsewhere(plan: Plan, options: Options) -> RemoteRun | None:
+    return None if options.remote is None else RemoteRun(options.remote, plan)
 
 
 def _who_is_at_work(path: Path) -> str:

@@ -26,6 +26,10 @@ SYNTHETIC = (
 )
 _SMALL = 320.0
 """Points; narrower figures stand side by side."""
+_TURNED = {
+    "#262626": "--ink", "#e6e6e6": "--line", "#777777": "--soft", "#0072b2": "--blue", "#444444": "--ash",
+}  # fmt: skip
+"""Colours of figures that the dark has others for."""
 _HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode("utf-8")).digest()).decode()
 
 #: Pages show pictures and styles that they hold themselves, and run the script that sorts tables, known by
@@ -91,6 +95,14 @@ def spoken_cells(cells: Sequence[Any]) -> list[Any]:
     return kept
 
 
+def by_reason(absent: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Pages that are absent for one reason, together."""
+    names: dict[str, list[str]] = {}
+    for name, why in absent:
+        names.setdefault(why, []).append(name)
+    return [(", ".join(found), why) for why, found in names.items()]
+
+
 def write_page(page: Page, notebook: Any, frame: Frame) -> Path:
     """Write one page, and the files of its tables and figures beside it; returns the page."""
     parts: list[str] = []
@@ -120,7 +132,7 @@ def write_page(page: Page, notebook: Any, frame: Frame) -> Path:
         notice=SYNTHETIC if frame.dataset == "demo" else "",
         lead=lead,
         sections=sections,
-        absent=frame.absent if page.stem == "index" else (),
+        absent=by_reason(frame.absent) if page.stem == "index" else (),
         body="\n".join(part for part in parts if part),
     )
     path = frame.folder / f"{page.stem}.html"
@@ -166,7 +178,7 @@ def _figure(data: Any, about: Any, frame: Frame) -> str:
     svg = data["image/svg+xml"]
     png = base64.b64decode(data["image/png"])
     links = _write_files("figures", about["name"], {".svg": svg, ".png": png, **about["files"]}, frame)
-    for colour, variable in (("#262626", "--ink"), ("#e6e6e6", "--line"), ("#777777", "--soft")):
+    for colour, variable in _TURNED.items():
         svg = svg.replace(colour, f"var({variable},{colour})")
     svg = svg.replace('style="fill: #ffffff"', 'style="fill: none"')  # the grounds, not letters on colours
     caption = f"<figcaption>{escape(about['caption'])}</figcaption>" if about["caption"] else ""

@@ -32,8 +32,10 @@ from store.parts import (
     discard,
     merge_parts,
     missing_parts,
+    open_part,
     write_part,
 )
+from store.remote_run import RemoteRun
 from store.sharding import keep_parts
 
 logger = logging.getLogger(__name__)
@@ -65,9 +67,17 @@ def share_of(n_parts: int, worker: Worker | None) -> range:
 class Run(Generic[File]):
     """A file in the making, claimed by this process (see `claimed`)."""
 
-    def __init__(self, plan: Plan, open_file: Open[File], worker: Worker | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        open_file: Open[File],
+        worker: Worker | None = None,
+        remote: RemoteRun | None = None,
+    ) -> None:
         self.plan = plan
         self.worker = worker
+        self.remote = remote
+        """Where the parts of workers are that share no folder with this one."""
         self.todo: list[int] = []
         """Numbers of the parts that `begin` found missing."""
         self._open = open_file
@@ -103,7 +113,17 @@ class Run(Generic[File]):
             begin(self.plan)
             share = share_of(len(self.plan.parts), self.worker)
             self.todo = missing(share) if missing else missing_parts(self.plan, share)
-            return self.todo
+        if self.remote is not None:
+            self.remote.begin(overwrite)
+            there = self.remote.parts()
+            absent = missing_parts(self.plan, self.todo)
+            for index in set(self.todo).difference(absent).intersection(there):
+                self.remote.withdraw(index)  # whole, but not of the images as they are now
+                del there[index]
+            for index in set(share).difference(self.todo, there):
+                self.remote.keep(index)  # a worker that was stopped had made it, and no more
+            self.todo = [index for index in self.todo if index not in there]
+        return self.todo
 
     @property
     def is_finished(self) -> bool:
@@ -113,8 +133,10 @@ class Run(Generic[File]):
     def write(
         self, index: int, arrays: Mapping[str, np.ndarray], notes: Mapping[str, list[Any]] | None = None
     ) -> None:
-        """Keep a part, as store.parts.write_part does."""
+        """Keep a part, as store.parts.write_part does, and where the others look for it."""
         write_part(self.plan, index, arrays, notes)
+        if self.remote is not None:
+            self.remote.keep(index)
 
     def finish(
         self, equal_by: str = "", join_notes: JoinNotes | None = None, join: Join | None = None
@@ -127,11 +149,25 @@ class Run(Generic[File]):
         """
         if self._is_finished:
             return []
+        if self.remote is not None:
+            there = self.remote.parts()
+            left = [index for index in range(len(self.plan.parts)) if index not in there]
+            if left and not self.remote.take_finished():
+                return left
+            if not left:
+                self.remote.fetch(there)
         with turn(lock_path(self.plan.path)):
             # Another worker's join removes the parts.
             if not self.plan.folder.exists() and self._is_there():
                 return []
             return self._join(join or (lambda plan: _joined(plan, equal_by, join_notes)))
+
+    def n_failed(self, index: int) -> int:
+        """Failed rows of a part that is there, wherever it is. Raises StoreError."""
+        if self.remote is not None:
+            return self.remote.parts_seen[index].n_failed
+        with open_part(self.plan, index) as part:
+            return int(part.arrays["failures/row"][0][0])
 
     def _join(self, join: Join) -> list[int]:
         if self.worker is not None and (left := missing_parts(self.plan)):
@@ -168,14 +204,16 @@ def _joined(plan: Plan, equal_by: str, join_notes: JoinNotes | None) -> str:
 
 
 @contextmanager
-def claimed(plan: Plan, open_file: Open[File], worker: Worker | None = None) -> Iterator[Run[File]]:
+def claimed(
+    plan: Plan, open_file: Open[File], worker: Worker | None = None, remote: RemoteRun | None = None
+) -> Iterator[Run[File]]:
     """The run that makes a plan's file, alone or as one of several workers, while the body lasts.
 
     Raises BusyError if another run writes the file, or this worker is at work already.
     """
     lock = lock_path(plan.path)
     with write_lock(lock) if worker is None else worker_lock(lock, worker, digest_of_json(plan.described())):
-        yield Run(plan, open_file, worker)
+        yield Run(plan, open_file, worker, remote)
 
 
 def join_begun(

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.remotes import in_memory, s3, s3_server
 from tests.worlds import rated_world
 
-__all__ = ["rated_world"]
+__all__ = ["in_memory", "rated_world", "s3", "s3_server"]
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -55,7 +55,11 @@ def plot_map(plane: Float[np.ndarray, "n 2"], image_ids: Sequence[str]) -> Figur
             linewidths=0,
             rasterized=len(plane) > 500,
         )
-        for row in {int(f(plane[:, k])) for k in (0, 1) for f in (np.argmin, np.argmax)}:
+        named: list[int] = []
+        for row in dict.fromkeys(int(f(plane[:, k])) for k in (0, 1) for f in (np.argmin, np.argmax)):
+            if any(np.abs(plane[row] - plane[other]).max() < 0.1 for other in named):
+                continue  # one name would cover the other
+            named.append(row)
             axes.annotate(
                 str(image_ids[row])[:18],
                 plane[row],

@@ -11,6 +11,12 @@ from analysis.results.markup import visible
 from analysis.results.methods import is_any_report_run
 
 _KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".gif": "gif", ".webp": "webp"}
+_ALONE = (
+    "<style>.shots{display:grid;gap:.8em;grid-template-columns:repeat(auto-fill,minmax(150px,1fr))}"
+    ".shot img{width:100%;aspect-ratio:4/3;object-fit:contain}.shot span,.shot i{display:block}"
+    ".shot p{margin:.2em 0;overflow-wrap:anywhere}</style>"
+)
+"""How photographs stand in a notebook, where the pages' style is not."""
 _SIGNS = {"right": "✓", "wrong": "✗", "": ""}
 
 
@@ -70,7 +76,8 @@ class PhotoGrid:
             "files": {},
         }
         said = "; ".join(f"{shot.image_id}: {', '.join(shot.lines)}" for shot in self.shots)
-        return {"text/html": self.to_html(pictures), "text/plain": said}, {"iaa": about}
+        style = "" if is_any_report_run() else f"{_ALONE}<p>{html.escape(visible(self.caption))}</p>"
+        return {"text/html": style + self.to_html(pictures), "text/plain": said}, {"iaa": about}
 
 
 def placeholder(number: int) -> str:

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from analysis.figures.style import REFERENCE, colour, styled
 from analysis.probing.transfer import Transfer
+from analysis.results.markup import visible
+from analysis.results.names import name_output
 
 
 def plot_transfers(found: Sequence[Transfer]) -> Figure:
@@ -35,7 +37,11 @@ def plot_transfers(found: Sequence[Transfer]) -> Figure:
                 )
         axes.axvline(0, color=REFERENCE, linewidth=0.8)
         axes.set_yticks(
-            range(len(found)), [f"{t.source} → {t.target}\n{t.backbone}/{t.output}" for t in found]
+            range(len(found)),
+            [
+                visible(f"{t.source} → {t.target}") + "\n" + visible(name_output(t.backbone, t.output))
+                for t in found
+            ],
         )
         axes.set_ylim(len(found) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)

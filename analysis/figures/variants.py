@@ -1,13 +1,14 @@
 """Figures of altered photographs: each function draws one figure from plain values and returns it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.style import REFERENCE, colour, styled
+from analysis.figures.style import INK, REFERENCE, colour, styled
+from analysis.results.markup import visible
 from analysis.results.methods import Metric
 from analysis.variants.directions import Share
 from analysis.variants.moving import Move
@@ -27,18 +28,20 @@ def plot_readings(found: Mapping[str, Mapping[str, Metric]]) -> Figure:
             rows = np.array([changes.index(change) for change in of]) + offsets[index]
             shown = np.maximum([[m.value, m.low, m.high] for m in of.values()], 0.0)
             axes.hlines(rows, shown[:, 1], shown[:, 2], color=colour(index), linewidth=2, alpha=0.45)
-            axes.plot(shown[:, 0], rows, "o", color=colour(index), markersize=4.5, label=name)
+            axes.plot(shown[:, 0], rows, "o", color=colour(index), markersize=4.5, label=visible(name))
         _named_rows(axes, changes)
         axes.set_xlim(-0.02, 1.02)
         axes.set_xlabel("R² of the strength, photographs left out, 95 % interval")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+        _legend(figure, axes)
     return figure
 
 
-def plot_moves(moves: Sequence[Move], measure: str = "move") -> Figure:
+def plot_moves(
+    moves: Sequence[Move], measure: str = "move", called: Callable[[Move], str] = lambda move: move.method
+) -> Figure:
     """How strength moves the scores of each method: a panel per alteration, a line per method.
 
-    `measure` is move, places or order (analysis.variants.moving).
+    `measure` is move, places or order (analysis.variants.moving), `called` what a method is called.
     """
     titles = {
         "move": "change of the score\n(standard deviations)",
@@ -59,8 +62,9 @@ def plot_moves(moves: Sequence[Move], measure: str = "move") -> Figure:
             bounds = [m.low for m in values], [m.high for m in values]
             axes.fill_between(move.strengths, *bounds, color=tone, alpha=0.13, linewidth=0)
             axes.plot(
-                move.strengths, [m.value for m in values], "o-", color=tone, markersize=3, label=move.method
-            )
+                move.strengths, [m.value for m in values], "o-", color=tone, markersize=3,
+                label=visible(called(move)),
+            )  # fmt: skip
             axes.set_title(move.change)
         for change, axes in zip(changes, panels.flat, strict=False):
             rest = next(m.strengths[m.at_rest] for m in moves if m.change == change)
@@ -68,9 +72,7 @@ def plot_moves(moves: Sequence[Move], measure: str = "move") -> Figure:
             axes.axhline(1 if measure == "order" else 0, color=REFERENCE, linewidth=0.8)
         for row in panels:
             row[0].set_ylabel(titles[measure])
-        figure.legend(
-            *panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8
-        )
+        _legend(figure, panels[0][0])
     return figure
 
 
@@ -86,14 +88,14 @@ def plot_shares(found: Mapping[str, Sequence[Share]]) -> Figure:
         for index, ((name, shares), axes) in enumerate(zip(found.items(), panels[:, 0], strict=True)):
             for row, share in enumerate(shares):
                 axes.plot(
-                    [share.unlearned.low, share.unlearned.high], [row, row], color="#cfcfcf", linewidth=9,
-                    solid_capstyle="butt", zorder=1,
+                    [share.unlearned.low, share.unlearned.high], [row, row], color=REFERENCE, linewidth=9,
+                    alpha=0.3, solid_capstyle="butt", zorder=1,
                 )  # fmt: skip
-                axes.plot([share.random.value] * 2, [row - 0.3, row + 0.3], color="#555555", linewidth=1.2)
+                axes.plot([share.random.value] * 2, [row - 0.3, row + 0.3], color=INK, linewidth=1.2)
                 axes.plot([share.share.low, share.share.high], [row, row], color=colour(index), linewidth=2)
                 axes.plot(share.share.value, row, "o", color=colour(index), markersize=5)
             _named_rows(axes, [f"{s.what} ({s.n_directions})" for s in shares])
-            axes.set_title(name)
+            axes.set_title(visible(name), loc="left", color=colour(index))
             axes.set_xlim(left=0)
         panels[-1][0].set_xlabel("share of the probe's direction, 0 to 1")
     return figure
@@ -111,11 +113,11 @@ def plot_cosines(found: Mapping[str, Mapping[str, Metric]]) -> Figure:
             axes.hlines(
                 rows, [m.low for m in metrics], [m.high for m in metrics], color=tone, linewidth=2, alpha=0.45
             )
-            axes.plot([m.value for m in metrics], rows, "o", color=tone, markersize=4.5, label=name)
+            axes.plot([m.value for m in metrics], rows, "o", color=tone, markersize=4.5, label=visible(name))
         axes.axvline(0, color=REFERENCE, linewidth=0.8)
         _named_rows(axes, changes)
         axes.set_xlabel("cosine with the probe's direction, 95 % interval")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+        _legend(figure, axes)
     return figure
 
 
@@ -137,7 +139,7 @@ def plot_strip(
     n_columns = max(len(versions) for _, versions in rows)
     with styled():
         figure, grid = plt.subplots(
-            len(rows), n_columns, figsize=(1.72 * n_columns, 1.5 * len(rows)), squeeze=False
+            len(rows), n_columns, figsize=(1.3 * n_columns, 1.12 * len(rows)), squeeze=False
         )
         for (name, versions), line in zip(rows, grid, strict=True):
             for axes in line:
@@ -147,7 +149,7 @@ def plot_strip(
             for axes in line[len(versions) :]:
                 axes.set_visible(False)
             for (value, version), axes in zip(versions, line, strict=False):
-                axes.imshow(pixels[version])
+                axes.imshow(pixels[version], interpolation="none")
                 for spine in axes.spines.values():
                     spine.set(visible=version == unchanged, linewidth=2.5, edgecolor=colour(0))
                 told = "as it is" if version == unchanged else f"{value:+g}" if value < 0 else f"{value:g}"
@@ -161,7 +163,16 @@ def _offsets(n: int) -> Float[np.ndarray, " n"]:
     return (np.arange(n) - (n - 1) / 2) * min(0.2, 0.7 / max(n, 1))
 
 
+def _legend(figure: Figure, axes: Axes) -> None:
+    """What the colours are, below; a single one is named in the title."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
+    else:
+        figure.suptitle(labels[0], fontsize=9.5, color=colour(0))
+
+
 def _named_rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), list(names))
+    axes.set_yticks(range(len(names)), [visible(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)

@@ -19,7 +19,6 @@ from analysis.evidence.metrics import srcc
 from analysis.probing.distribution import noise_ceiling
 from analysis.probing.probes import JoinedRows, fit_probes, join_rows
 from analysis.results.methods import Metric
-from analysis.results.tables import format_metric
 from store import StoreError, open_features, open_targets
 from store.features import Features
 from store.rows import align
@@ -213,27 +212,3 @@ def _ceiling(target: Rated, used: np.ndarray, seed: int) -> Metric | None:
     assert levels is not None
     at = align(target.targets.image_id, target.features.image_id[used])
     return noise_ceiling(votes[at], levels, 20, np.random.default_rng(seed)).srcc
-
-
-def transfer_cells(found: Sequence[Transfer]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, a row per probe and data set it is applied to."""
-    headings = [
-        "probe of",
-        "applied to",
-        "features",
-        "SRCC",
-        "its own probe",
-        "difference",
-        "ceiling",
-        "n fitted",
-        "n applied",
-    ]
-    table = [
-        [
-            t.source, t.target, f"{t.backbone}/{t.output}",
-            *(format_metric(m, 3) for m in (t.srcc, t.own, t.difference, t.ceiling)),
-            f"{t.n_source:,}", f"{t.n_target:,}" + (f" ({t.n_shared:,} left out)" if t.n_shared else ""),
-        ]
-        for t in found
-    ]  # fmt: skip
-    return headings, table

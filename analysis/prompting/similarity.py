@@ -8,7 +8,7 @@ from analysis.parallel import map_threads, n_workers
 from analysis.prompting.scores import cosines, unit_directions
 from store.shapes import Float, Float32, Float64, Int
 
-_ROWS_AT_ONCE = 2048
+_ROWS_AT_ONCE = 8192
 
 
 def cosines_with(
@@ -62,7 +62,7 @@ class Searcher:
 
         def multiply(start: int) -> None:
             some = slice(start, start + _ROWS_AT_ONCE)
-            np.matmul(self._read(some), unit, out=rough[some])
+            np.einsum("ij,j->i", self._read(some), unit, out=rough[some])  # sgemv reads at 0.7 of its rate
 
         self._each(multiply)
         rough *= self._inverse

@@ -31,11 +31,14 @@ def facts(study: Study) -> Printed:
     targets = study.targets
     splits = Counter(targets.split.tolist())
     said = ", ".join(f"{n:,} {name or 'without'}" for name, n in sorted(splits.items()))
-    rows: list[list[Cell]] = [
-        ["photographs", f"{targets.n_images:,}"],
-        ["split", f"{targets.split_name}: {said}"],
-    ]
+    rows: list[list[Cell]] = [["photographs", f"{targets.n_images:,}"]]
+    lost = {name_backbone(name): len(features.failures) for name, features in study.features.items()}
+    if lost:
+        each = ", ".join(f"{n:,} ({name})" for name, n in lost.items())
+        is_same = len(set(lost.values())) == 1
+        rows.append(["failed: could not be read", f"{max(lost.values()):,}" if is_same else each])
     if targets.is_rated:
+        rows.append(["split", f"{targets.split_name}: {said}"])
         high = high_from_targets(targets)
         rows.append(["ratings", "votes" if targets.votes is not None else "scores"])
         if targets.votes is not None:
@@ -54,13 +57,9 @@ def facts(study: Study) -> Printed:
         rows.append(
             ["newest features", datetime.datetime.fromtimestamp(newest, datetime.UTC).strftime("%Y-%m-%d")]
         )
-    rows.append(
-        [
-            "seed, resamples",
-            f"{study.seed}, {study.n_boot:,} for intervals; comparisons take as many as their "
-            "correction needs",
-        ]
-    )
+    if targets.is_rated:
+        needed = "comparisons take as many as their correction needs"
+        rows.append(["seed, resamples", f"{study.seed}, {study.n_boot:,} for intervals; {needed}"])
     rows.append(["versions", ", ".join(f"{name} {_version(name)}" for name in PACKAGES)])
     return Printed("facts", ["data set", study.dataset], rows)
 
@@ -106,9 +105,9 @@ def store(study: Study) -> Iterator[Printed]:
     reasons: Counter[str] = Counter()
     for features in [*study.features.values(), *study.tuned.values()]:
         outputs = ", ".join(f"{name} {dim}" for name, dim in features.outputs.items())
-        prepared = features.identity["preprocessing"]  # of imported vectors only this word is known
+        prepared = features.identity.get("preprocessing", "")  # of imported vectors only a word is known
         decoder = prepared if isinstance(prepared, str) else prepared["decoder"]
-        weights = str(features.identity["weights_sha256"])[:12]
+        weights = str(features.identity.get("weights_sha256", ""))[:12]
         rows.append(
             [
                 name_backbone(features.backbone),
@@ -149,6 +148,12 @@ def best_and_last(study: Study, n_shown: int = 8) -> Iterator[PhotoGrid]:
         for head in find_heads(study.folder.parent / "heads", features)[0][:1]:
             shown += ends_of(study, name, _scores(head, features), f"the head {head.name}", n_shown)
     yield from shown
+
+
+def first_look(study: Study, n_shown: int = 4) -> Iterator[PhotoGrid]:
+    """The same for the first page: a few by one method, of photographs that nobody rated."""
+    if not study.targets.is_rated and any(features.ok.any() for features in study.features.values()):
+        yield from list(best_and_last(study, n_shown))[:2]
 
 
 def _scores(head: object, features: Features) -> np.ndarray:

@@ -421,7 +421,7 @@ def ends_of(study: Study, name: str, score: np.ndarray, by: str, n_shown: int) -
             Shot(
                 str(ids[i]),
                 str(file_of.get(ids[i], "")),
-                [f"{ranking.rank[i]} of {n:,}, score {ranking.score[i]:+.4f}"],
+                [f"{ranking.rank[i]} of {n:,}, score {ranking.score[i]:.3f}".replace("-", "−")],
             )
             for i in places
         ]

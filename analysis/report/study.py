@@ -110,11 +110,13 @@ class Study:
         self, ratings: bool = False, prompts: bool = False, backbones: int = 0, runs: bool = False
     ) -> None:
         """Raises NothingToShowError, with the command that helps, where something is missing."""
+        if ratings and not self.targets.is_rated:
+            raise NothingToShowError("for photographs that people rated; these are not")
         if ratings and not self.can_fit:
-            has = "ratings" if self.targets.is_rated else "no ratings"
             raise NothingToShowError(
-                f"needs ratings, a split and features; there are {has}, {self.n_train:,} training and "
-                f"{self.n_test:,} test photographs, and features of {len(self.features)}"
+                f"needs features and 10 photographs each to learn from and to test on; there are "
+                f"{self.n_train:,} training and {self.n_test:,} test photographs, and features of "
+                f"{len(self.features)}"
             )
         if prompts and not self.prompts:
             raise NothingToShowError("no backbone here has encoded prompts: iaa embed --prompts paper_fixed")

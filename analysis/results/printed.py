@@ -88,7 +88,7 @@ class Printed:
     def to_csv(self) -> str:
         """Comma-separated, one number per cell at full precision, safe to open in a spreadsheet."""
         stream = io.StringIO()
-        write_rows(stream, *(self.values or self._plain_lines()))
+        write_rows(stream, *(self.values or self.plain_lines()))
         return stream.getvalue()
 
     def to_latex(self) -> str:
@@ -181,7 +181,7 @@ class Printed:
         titles = [title for title, n in self.over for _ in range(n)] or [""] * len(self.headings)
         return [f"{t}, {h}" if t else h for t, h in zip(titles, self.headings, strict=True)]
 
-    def _plain_lines(self) -> Lines:
+    def plain_lines(self) -> Lines:
         """Each number in a cell of its own, its interval in two more, the group in front."""
         headings: list[str] = ["group"] if any(self.groups) else []
         full, columns = self._full_headings(), list(zip(*self.rows, strict=True)) or [()] * len(self.headings)

@@ -1,6 +1,5 @@
 """What a protocol found, as tables and as sentences that follow from its numbers."""
 
-import math
 from collections.abc import Sequence
 
 from analysis.results.methods import Metric
@@ -46,21 +45,6 @@ def difference_cells(result: PeopleResult) -> tuple[list[str], list[list[str]]]:
             cells.append(f"{_told(ahead)}, {n_ahead} of {n}")
         rows.append([f"{method} less {other}", *cells])
     return ["difference, people with more", *(f"{k} photographs" for k in result.shots)], rows
-
-
-def person_cells(result: PeopleResult, k: int) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: each person's SRCC by every method with k photographs; hers alone with interval."""
-    own = result.of_each(PERSONAL, k)
-    others = [result.per_person(method, k) for method in METHODS if method != PERSONAL]
-    rows = []
-    for at, name in enumerate(result.names):
-        if math.isnan(own[at].value):
-            continue
-        cells = [_told(own[at]), *(f"{values[at]:.3f}" for values in others)]
-        repeat = result.repeat[at]
-        rows.append([name, str(int(result.n_rated[at])), *cells, "" if repeat != repeat else f"{repeat:.3f}"])
-    names = [method for method in METHODS if method != PERSONAL]
-    return ["person", "photographs", PERSONAL, *names, REPEAT], rows
 
 
 def sentences(result: PeopleResult) -> list[str]:

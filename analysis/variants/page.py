@@ -10,7 +10,6 @@ import numpy as np
 
 from analysis.probing.heads import find_heads
 from analysis.probing.probes import ProbeFit, fit_probes, join_rows
-from analysis.results.markup import literal
 from analysis.results.methods import Metric
 from analysis.variants.directions import (
     N_PERMUTED,
@@ -182,27 +181,3 @@ def study_all(
         if own.exists() and (not backbones or open_features(path).backbone in backbones):
             found.append(study(folder, open_features(own), open_targets(folder / "targets.h5"), n_boot, seed))
     return found
-
-
-def described(found: Sequence[StyleResults]) -> str:
-    """How many photographs were altered and what the directions are compared in, in Markdown."""
-    told = [f"{found[0].n_photographs:,} photographs, each in {found[0].n_versions} versions."]
-    told += [
-        f"{each.n_failed:,} rows failed with {literal(each.backbone)} and take no part."
-        for each in found
-        if each.n_failed
-    ]
-    told += [
-        f"Of {literal(f'{each.backbone}/{output}')} {kept['rank']:.0f} of {kept['dim']:.0f} components are "
-        f"compared; they hold {kept['held']:.0%} of the variance of the probe's scores on train."
-        for each in found
-        for output, kept in each.kept.items()
-    ]
-    told += [
-        f"Of {literal(f'{each.backbone}/{output}')} no direction is compared: it has too few components, or "
-        "too few photographs are left that the probe did not learn from."
-        for each in found
-        for output in each.fitted
-        if output not in each.kept
-    ]
-    return " ".join(told)

@@ -69,6 +69,14 @@ def embed(
             help="all: one process per GPU. A number: of GPUs, or of CPU processes where there is none."
         ),
     ] = None,
+    remote: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="s3://BUCKET/FOLDER: put parts there and find those of workers that share no folder; "
+            "the file goes there, too. With --merge: join what is there. Needs the extra s3.",
+        ),
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -131,12 +139,17 @@ def embed(
 
     Several processes share the work with --devices, or with --worker 1/3, --worker 2/3 and --worker 3/3;
     the last one to finish joins the parts. One that was stopped is started again by its own command. With
-    --ray auto, a Ray cluster's machines do, which may come and go.
+    --ray auto, a Ray cluster's machines do, which may come and go. Machines that share no folder meet in an
+    object store: --remote s3://BUCKET/FOLDER.
 
     Example: iaa embed -d holiday -b vit_b32.openai; iaa embed -d holiday -b vit_b32.openai -p paper_fixed
     """
     if sum([merge, devices is not None, worker is not None, ray is not None]) > 1:
         raise UsageError("--worker, --devices, --ray and --merge exclude each other: give one of them")
+    if remote and devices is not None:
+        raise UsageError(
+            "--devices shares a folder: give each process its --worker I/N, or use iaa push after"
+        )
     if actors and ray is None:
         raise UsageError("--actors says how many actors of a Ray cluster work: give its address, --ray auto")
     if metrics and (prompts or merge):
@@ -145,7 +158,9 @@ def embed(
         raise UsageError("--update is for one process and keeps what is finished: give it alone")
     if merge and overwrite:
         raise UsageError("--merge finishes a run, --overwrite discards it: give one of them")
-    if prompts and (update or merge or devices is not None or worker is not None or ray is not None):
+    if prompts and (
+        update or merge or remote or devices is not None or worker is not None or ray is not None
+    ):
         raise UsageError("--prompts encodes texts in one process: leave --update, --merge and workers out")
     from iaa.library import backbones
 
@@ -160,9 +175,9 @@ def embed(
     check_engine(engine)
     layout = options.choose_layout(dataset, data)
     if merge:
-        joined = embedding.merge(layout, backbone)
+        joined = embedding.merge(layout, backbone, remote, shard_above)
         if not joined and not as_json:
-            note(f"Nothing to join: no run is unfinished in {layout.features}")
+            note(f"Nothing to join: no run is unfinished in {remote or layout.features}")
             return
         notes = next_steps.notes_on(layout, joined, [each.backbone for each in joined])
         answer(as_json, embedding.told(layout, joined), embedding.outcome_table(joined), notes=notes)
@@ -194,6 +209,7 @@ def embed(
         thumbnails=thumbnails,
         crash_folder=crash_folder(),
         worker=None if update or devices or ray else workers.parse_worker(worker, os.environ),
+        remote=remote,
         ray=ray,
         actors=actors,
         n_siblings=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if worker is None else 1,
@@ -211,7 +227,7 @@ def embed(
     done = embedding.embed(layout, ids, how, update, progress, note, _print_rows if progress_lines else None)
     told = done.to_dict(layout)
     write_metrics(metrics, told)
-    notes = next_steps.notes_on(layout, done.outcomes, ids, done.told(update), how.weights)
+    notes = next_steps.notes_on(layout, done.outcomes, ids, done.told(update), how.weights, remote)
     answer(as_json, told, *done.tables(), notes=notes)
 
 

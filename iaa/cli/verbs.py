@@ -13,6 +13,8 @@ embed: Embed every image of a data set, each decoded once for all backbones; or,
 finetune: Fine-tune backbones on the votes of the training images (the paper's section 4.3).
 export: Write a feature file as Parquet, CSV, safetensors, or npy and Parquet in clip-retrieval's layout.
 import: Take over vectors that another program has made; the file says that they are imported.
+push: Send a data set's finished files to an object store: features, targets, prompts, captions.
+pull: Fetch a data set's files from an object store, every byte checked against its digest.
 probe: Linear probes: OLS (the paper) and ridge on every output, measured on photographs they did not see.
 style: Style or content? Photographs altered step by step in memory: what features, scores and probes notice.
 rank: The photographs from best to worst: by a head, by words, or by a prompt set. Ratings are not needed.
@@ -39,7 +41,8 @@ xmp: Stars from other photo programs, and for them: sidecars. Photographs are ne
 """First word of verbs of two words: what the group's help says."""
 LINES = dict(line.split(": ", 1) for line in (COMMANDS + GROUPS).split("\n") if line)
 MODULES = {verb: verb for verb in LINES} | {
-    "serve": "open", "export": "exchange", "import": "exchange", "search": "rank", "info": "store",
+    "serve": "open", "export": "exchange", "import": "exchange", "push": "remotes", "pull": "remotes",
+    "search": "rank", "info": "store",
     "status": "store", "verify": "store", "dataset": "datasets", "caption": "captions",
     "backbone": "backbones", "head": "heads",
 }  # fmt: skip

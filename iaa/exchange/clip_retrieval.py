@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iaa.exchange.formats import ABOUT, Format, about, columns, write_new
-from iaa.exchange.npy import load_matrix, named
+from iaa.exchange.formats import ABOUT, Format, about, blocks, columns, dim, write_new
+from iaa.exchange.npy import load_matrix, named, write_matrix
 from store.errors import MissingFileError, SchemaError
 from store.features import Features
 from store.imports import Imported, gather
@@ -32,7 +32,8 @@ def write(
     """Write `img_emb/img_emb_0.npy`, ... and `metadata/metadata_0.parquet`, ...; returns the number of rows.
 
     Row i of a matrix is row i of its table: image_path, image_id, status, failure. Failed rows are NaN; with
-    `only_ok` they are left out, as clip-retrieval itself does and as its index needs.
+    `only_ok` they are left out, as clip-retrieval itself does and as its index needs. Memory holds a block
+    of vectors, and the text of one table.
 
     Raises ValueError for several outputs, SchemaError for an unknown one, StoreError where the folder exists,
     SpaceError.
@@ -53,9 +54,9 @@ def write(
         for number in range(n_files):
             rows = kept[number * rows_per_file : (number + 1) * rows_per_file]
             name = str(number).zfill(n_digits)
-            is_all = len(rows) == features.n_images
-            vectors = features.read(output, None if is_all else rows, unit_norm)
-            np.save(partial / "img_emb" / f"img_emb_{name}.npy", vectors)
+            vectors = blocks(features, output, rows, unit_norm)
+            matrix = partial / "img_emb" / f"img_emb_{name}.npy"
+            write_matrix(matrix, (len(rows), dim(features, output)), vectors)
             found = columns(features, paths, rows)
             names = ("image_path", "image_id", "status", "failure")
             table = pa.table({column: pa.array(found[column], pa.string()) for column in names})

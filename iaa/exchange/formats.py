@@ -3,13 +3,14 @@
 Every row goes out, in order; a failed row stays one. Rows are checked against their digests as they are read.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from store.digests import BLOCK_ROWS
 from store.durable import make_folder, space_error, whole_file, whole_folder
 from store.errors import StoreError
 from store.features import Features, Status
@@ -44,6 +45,16 @@ class Format:
 def dim(features: Features, output: str) -> int:
     """Width of an output."""
     return int(features.read(output, slice(0, 0)).shape[1])
+
+
+def blocks(
+    features: Features, output: str, rows: np.ndarray, unit_norm: bool = False
+) -> Iterator[np.ndarray]:
+    """Vectors of some rows, by ascending number, at most BLOCK_ROWS of them at once."""
+    for start in range(0, len(rows), BLOCK_ROWS):
+        some = rows[start : start + BLOCK_ROWS]
+        is_run = some[-1] - some[0] == len(some) - 1
+        yield features.read(output, slice(some[0], some[-1] + 1) if is_run else some, unit_norm)
 
 
 def columns(

@@ -1,6 +1,6 @@
 """One .npy matrix, with the ids of its rows in another file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tokenize import TokenError
 
@@ -27,6 +27,15 @@ def read(matrix: Path, ids: Path, id_column: str | None = None) -> Imported:
         raise SchemaError(f"{matrix} has {len(array):,} rows, {ids} has {len(names):,} ids; one each is due")
     reasons = [None] * len(names)
     return gather("npy", names, {"0": matrix}, ["0"], [array], reasons, named([matrix, ids]), id_column or "")
+
+
+def write_matrix(file: Path, shape: tuple[int, int], blocks: Iterable[np.ndarray]) -> None:
+    """Write blocks of float32 rows one after the other, as numpy.save writes the matrix. Raises OSError."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with file.open("wb") as opened:
+        np.lib.format.write_array_header_1_0(opened, header)
+        for block in blocks:
+            opened.write(np.ascontiguousarray(block, "<f4").data)
 
 
 def _load_npy(file: Path) -> np.ndarray:

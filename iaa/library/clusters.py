@@ -72,12 +72,14 @@ def choose_need(device: str, threads: int | None, nodes: Sequence[Mapping[str, f
 def cluster(address: str) -> Iterator[Any]:
     """The module `ray`, connected; a connection that was there is used and left as it is.
 
-    Raises ClusterError where no cluster answers, or one of another Ray or Python.
+    Raises ClusterError where no cluster answers, or one of another Ray or Python, where Ray does not come up
+    on this machine, and where the cluster is lost while it is used.
     """
     with naming_extras():
         import ray
     if ray.is_initialized():
-        yield ray
+        with _told_of_loss(ray):
+            yield ray
         return
     _check_address(address)
     dashboard = False if address == "local" else None
@@ -88,17 +90,42 @@ def cluster(address: str) -> Iterator[Any]:
             f"no Ray cluster at {address!r}: {str(error).rstrip('.')}. Start one (ray start --head), or use "
             f"this machine alone: --ray local. An address is {ADDRESSES}"
         ) from error
-    except RuntimeError as error:
-        if "ersion" not in str(error):
-            raise
+    except Exception as error:  # Ray has no kind of its own for a machine on which it does not come up
+        with suppress(Exception):
+            ray.shutdown()
+        if not isinstance(error, RuntimeError) or "ersion" not in str(error):
+            raise _not_up(address, error) from error
         raise ClusterError(
             f"the Ray cluster at {address!r} is of another version: {' '.join(str(error).split())}. "
             "Install the same Python and Ray here and there"
         ) from error
     try:
-        yield ray
+        with _told_of_loss(ray):
+            yield ray
     finally:
         ray.shutdown()
+
+
+def _not_up(address: str, error: Exception) -> ClusterError:
+    return ClusterError(
+        f"Ray does not come up for {address!r}: {_short(' '.join(str(error).split()))} Is this machine busy, "
+        "or short of memory or of /dev/shm? Finished parts are kept: run the same command again when it is "
+        "quieter, or do without Ray on one machine: leave --ray out"
+    )
+
+
+@contextmanager
+def _told_of_loss(ray: Any) -> Iterator[None]:
+    """What Ray raises when its own processes are gone, as a ClusterError."""
+    try:
+        yield
+    except ray.exceptions.RayTaskError:  # what an actor raised, and none foresaw
+        raise
+    except ray.exceptions.RayError as error:
+        raise ClusterError(
+            f"the Ray cluster was lost: {_short(' '.join(str(error).split()))} Does it run (ray status), and "
+            "has this machine memory left? Finished parts are kept: run the same command again to go on"
+        ) from error
 
 
 def _check_address(address: str) -> None:
@@ -160,7 +187,7 @@ class RayTeam:
 
     def first(self) -> Opened:
         """What the first actor would make. It is heard of as every other when parts are handed out."""
-        from embed.handing_out import MAX_IN_VAIN, MakersEndedError
+        from embed.handing_out import IN_VAIN, MAX_IN_VAIN, MakersEndedError
 
         for _ in range(MAX_IN_VAIN):
             name = self.start()
@@ -170,7 +197,7 @@ class RayTeam:
             if self._opened is not None:
                 self._spare.append(name)
                 return self._opened
-        raise MakersEndedError(f"{MAX_IN_VAIN} actors ended before they began, the last: {why}")
+        raise MakersEndedError(f"{MAX_IN_VAIN} actors ended before they began, the last: {why}. {IN_VAIN}")
 
     def give(self, maker: str, task: "Task") -> None:
         """Send a part to an actor."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from iaa.library.people import PeopleTaste
     from iaa.library.prompts import Evaluated
     from iaa.library.rating.ratings import DatasetRatings
+    from iaa.library.remotes import Moved
     from iaa.library.stored import Verdicts
     from iaa.library.taste import TasteFit
     from iaa.library.vote_probing import VoteProbed
@@ -90,8 +91,8 @@ class Dataset:
         ratings beside the rows; call it again to go on where it was stopped.
 
         `update` brings in photographs that came, went or changed since. `how`: weights (a mapping from
-        backbone to file), device, precision, engine, batch_size, threads, max_failed_share, max_pixels,
-        exact, overwrite, check_content (iaa.library.embedding.How).
+        backbone to file), device, remote, precision, engine, batch_size, threads, max_failed_share,
+        max_pixels, exact, overwrite, check_content (iaa.library.embedding.How).
         """
         return embedding.embed(self.layout, _names(backbones), How(**how), update, progress)
 
@@ -392,6 +393,22 @@ class Dataset:
 
         names = _names(outputs)
         return export(self.layout, Path(path), to, backbone, names, unit_norm, only_ok, overwrite)
+
+    def push(
+        self, url: str, backbones: Sequence[str] | str | None = None, overwrite: bool = False
+    ) -> "Moved":
+        """Send the finished files to an object store such as `s3://bucket/folder`; a row per file."""
+        from iaa.library.remotes import push
+
+        return push(self.layout, url, _names(backbones), overwrite)
+
+    def pull(
+        self, url: str, backbones: Sequence[str] | str | None = None, overwrite: bool = False
+    ) -> "Moved":
+        """Fetch this data set's files from an object store, checked against their digests."""
+        from iaa.library.remotes import pull
+
+        return pull(self.layout, url, _names(backbones), overwrite)
 
     def __repr__(self) -> str:
         return f"<data set {self.name!r} in {self.layout.root}>"

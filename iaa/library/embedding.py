@@ -14,9 +14,11 @@ from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import embedded_paths
 from iaa.library.progress import Bar, Progress, Say, log, show_progress
+from iaa.library.remotes import fetch_runs, hand_over, take_up
 from iaa.library.table import Table
 from store import SpaceError, Targets, open_features, write_targets
 from store.parts import begun_provenance, part_bounds
+from store.remote import open_remote
 from store.shards import SHARD_ABOVE
 from store.system import free_bytes, n_cores
 
@@ -61,6 +63,9 @@ class How:
     """Make a thumbnail of each photograph from the same pixels, for `iaa open`."""
     crash_folder: Path | None = None
     worker: tuple[int, int] | None = None
+    remote: str | None = None
+    """Where in an object store (`s3://bucket/folder`) workers that share no folder put their parts and find
+    those of the others; the finished file goes there, too."""
     ray: str | None = None
     """Address of a Ray cluster whose actors make the parts: `auto`, `local`, `ray://host:10001`."""
     actors: int | None = None
@@ -262,6 +267,12 @@ def embed(
     names = default_backbones(layout.dataset, backbones)
     if how.ray is not None:
         check_for_cluster(how, update)
+    if how.remote is not None and update:
+        raise UsageError(
+            "--update is for one machine: leave --remote out, then send it: iaa push --overwrite"
+        )
+    remote = None if how.remote is None else open_remote(how.remote, layout.dataset)
+    if how.ray is not None:
         layout = Layout(layout.root.absolute(), layout.dataset)  # other machines have other working folders
     config, table = prepare_table(layout, how.worker, progress, say)
     say(f"data set {layout.dataset}: {len(table):,} images in {table.location}")
@@ -281,7 +292,10 @@ def embed(
         looks=layout.looks if how.thumbnails else None,
         shard_above=how.shard_above,
         worker=how.worker,
+        remote=remote,
     )
+    if remote is not None:
+        take_up(remote, layout, names, table, how.overwrite, say)
     asked = (how.weights, options, how.precision)
     found = finished_already(layout.finished, table, names, layout.features, *asked, update, how.engine)
     if found is not None:
@@ -305,6 +319,8 @@ def embed(
             layout, table, names, options, how, update, progress or show_progress, say, on_rows
         )
         note_finished(layout.finished, table, embedded.outcomes, *asked)
+    if remote is not None:
+        hand_over(remote, layout, embedded.outcomes, how.overwrite, progress)
     entry = {"command": "embed", "backbones": names, "n_new": embedded.n_new, **embedded.how}
     worker = {"worker": "worker {}/{}".format(*how.worker)} if how.worker else {}
     log_run(layout, entry | {"seconds": embedded.seconds} | worker, say)
@@ -446,17 +462,25 @@ def rows_on(bar: Bar, n_all: int, told: str = "are done", say: Say = log) -> OnR
     return on_rows
 
 
-def merge(layout: Layout, backbones: Sequence[str] | None = None) -> "list[Outcome]":
+def merge(
+    layout: Layout,
+    backbones: Sequence[str] | None = None,
+    remote: str | None = None,
+    shard_above: int = SHARD_ABOVE,
+) -> "list[Outcome]":
     """Join the parts that workers have made, and the shards of large files, into one file per backbone: of
-    these, or of all that are in pieces.
+    these, or of all that are in pieces. With `remote`, of the runs whose parts are in that object store,
+    where the files go, too; those of more rows than `shard_above` in shards.
 
     Raises UsageError for a backbone that no worker has begun, StoreError where parts are missing.
     """
     from embed.pipeline import feature_path, merge_run, one_file, sharded_files, unfinished_runs
 
-    paths = [feature_path(layout.features, name) for name in dict.fromkeys(backbones or [])]
+    there = None if remote is None else open_remote(remote, layout.dataset)
+    fetched = [] if there is None else fetch_runs(there, layout, backbones)
+    paths = [feature_path(layout.features, name) for name in dict.fromkeys(backbones or [])] or fetched
     begun = unfinished_runs(layout.features)
-    paths = paths or sorted({*begun, *sharded_files(layout.features)})
+    paths = paths or ([] if there else sorted({*begun, *sharded_files(layout.features)}))
     if not paths:
         return []
     _, table = prepare_table(layout)
@@ -465,6 +489,10 @@ def merge(layout: Layout, backbones: Sequence[str] | None = None) -> "list[Outco
             f"nothing to join for {missing[0]}: no worker has begun it. "
             f"Start them: iaa embed --dataset {layout.dataset} --worker 1/2 ..."
         )
+    if there is not None:
+        outcomes = [merge_run(table, path, shard_above) for path in paths]
+        hand_over(there, layout, outcomes)
+        return outcomes
     outcomes = [merge_run(table, path) for path in paths]
     for path in paths:
         one_file(path)

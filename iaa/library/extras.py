@@ -27,6 +27,7 @@ EXTRAS = {
     "xmp": ["lxml"],
     "lance": ["lance"],
     "ray": ["ray"],
+    "s3": ["s3fs"],
     "web": ["fastapi", "orjson", "uvicorn"],
 }
 """Packages as they are imported, by the extra that brings them."""

@@ -4,7 +4,9 @@ import os
 import platform
 import shutil
 import socket
+import tempfile
 import uuid
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -14,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from iaa.library.embedding import How, load_for_run
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
+from iaa.library.remotes import note_plans
 
 if TYPE_CHECKING:
     from embed.handing_out import Made, Task
     from embed.images.table import ImageTable
     from embed.options import Options
     from store.parts import Plan
+    from store.remote_run import RemoteRun
 
 DECIDING = (
     "image-aesthetics-store", "torch", "torchvision", "timm", "open-clip-torch", "transformers",
@@ -112,7 +116,7 @@ class Maker:
     def open(self, job: Job, table: "ImageTable") -> Opened:
         """Load the backbones. Raises ClusterError where images cannot be read here as the driver reads them,
         and whatever loading raises."""
-        from embed.pipeline import feature_plans
+        from embed.pipeline import feature_path, feature_plans
 
         for row, (path, expected) in job.seen.items():
             if expected and (found := _sha256(table, row)) != expected:
@@ -122,10 +126,18 @@ class Maker:
                     f"All machines need the images at one path: mount {table.location} there"
                 )
         self._table = table
-        self._loaded, engines, n_batch = load_for_run(job.layout, job.names, job.how)
+        self._scratch: Path | None = None
+        features = job.layout.features
+        if job.options.remote is not None:  # no folder is shared: what is made here leaves at once
+            features = self._scratch = Path(tempfile.mkdtemp(prefix="iaa-parts-"))
+            weakref.finalize(self, shutil.rmtree, features, ignore_errors=True)
+            if not job.how.overwrite:
+                note_plans(job.options.remote, job.names, features)
+        begun = [] if self._scratch is None else [self._scratch]
+        self._loaded, engines, n_batch = load_for_run(job.layout, job.names, job.how, begun)
         # How many failed is for the driver to judge, who sees all parts.
         self._options = replace(job.options, batch_size=n_batch, max_failed_share=1.0)
-        plans = feature_plans(table, self._loaded, job.layout.features, self._options)
+        plans = feature_plans(table, self._loaded, features, self._options)
         tag = f".{uuid.uuid4().hex[:8]}"  # two that make one part write different temporary files
         self._plans = {name: replace(plan, tag=tag) for name, plan in plans.items()}
         used = {
@@ -135,12 +147,15 @@ class Maker:
             "device": sorted({str(b.device) for b in self._loaded}),
             "engine": engines,
         }
-        return Opened({name: replace(plan, ids={}, tag="") for name, plan in plans.items()}, n_batch, used)
+        paths = {name: feature_path(job.layout.features, name) for name in plans}
+        told = {name: replace(plan, path=paths[name], ids={}, tag="") for name, plan in plans.items()}
+        return Opened(told, n_batch, used)
 
     def make(self, task: "Task", crashes: Path) -> "Made":
-        """Make one part and leave it in the store; notes of crashes are kept in a folder that all see.
+        """Make one part and leave it in the store; notes of crashes are kept in a folder that all see, or
+        where none is shared for this process alone.
 
-        Raises ClusterError where the run's folder is not here what it is for the driver.
+        Raises ClusterError where the run's folder is not here what it is for the driver, RemoteError.
         """
         from embed.crashes import suspect
         from embed.encoding import embed_parts
@@ -148,13 +163,18 @@ class Maker:
         from embed.options import Timings
         from store import open_features
         from store.parts import open_part
+        from store.remote_run import RemoteRun
         from store.run import Run
 
         runs = {}
         for name in task.backbones:
-            self._check_begun(self._plans[name])
-            runs[name] = Run(self._plans[name], open_features)
+            plan, remote = self._plans[name], self._options.remote
+            there = None if remote is None else RemoteRun(remote, plan)
+            self._check_begun(plan, there)
+            runs[name] = Run(plan, open_features, None, there)
             runs[name].todo = [task.part]
+        if self._scratch is not None:
+            crashes = self._scratch / "crashes"
         if task.n_ended > 1:
             first, stop = runs[task.backbones[0]].plan.parts[task.part]
             suspect(crashes, range(first, stop))
@@ -167,15 +187,21 @@ class Maker:
         for run in runs.values():
             with open_part(run.plan, task.part) as part:
                 reasons = part.strings("failures/reason").tolist()
+            if self._scratch is not None:
+                run.plan.part_path(task.part).unlink()
             n_failed, reason = max(n_failed, len(reasons)), reasons[-1] if reasons else reason
         shutil.rmtree(crashes, ignore_errors=True)
         first, stop = run.plan.parts[task.part]
         return Made(task.part, stop - first, n_failed, reason, seconds)
 
-    def _check_begun(self, plan: "Plan") -> None:
+    def _check_begun(self, plan: "Plan", there: "RemoteRun | None") -> None:
         from store.digests import digest_of_json
         from store.parts import begun_plan
 
+        if there is not None:
+            if not there.is_begun():
+                raise ClusterError(f"{self.where} does not find the run that it is to share in {there}")
+            return
         begun = begun_plan(plan.path, plan.ids)
         if begun is None or digest_of_json(begun.described()) != digest_of_json(plan.described()):
             what = "nothing" if begun is None else "another run"

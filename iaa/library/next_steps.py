@@ -69,6 +69,7 @@ def notes_on(
     backbones: Sequence[str],
     told: str = "",
     weights: Mapping[str, Path] | None = None,
+    remote: str | None = None,
 ) -> Iterator[str]:
     """Failed rows by reason, what is left to other workers, what was there to do, and what is next."""
     for path, reasons in failure_reasons(outcomes).items():
@@ -78,7 +79,7 @@ def notes_on(
         yield (
             f"{n_left:,} rows are left to other workers, and the last one to finish joins the parts. Start "
             "one that was stopped again. Should the parts stay apart: "
-            f"iaa embed --dataset {layout.dataset} --merge"
+            f"iaa embed --dataset {layout.dataset} --merge{f' --remote {remote}' if remote else ''}"
         )
         return
     if told:

@@ -301,7 +301,7 @@ def test_notebook_runs_on_any_data_set(
     }
     results = report / "results" / "10_prompting.json"
     if kind != "full":
-        why = "no backbone here has encoded prompts" if kind == "no prompts" else "there are no ratings"
+        why = "no backbone here has encoded prompts" if kind == "no prompts" else "that people rated"
         with pytest.raises(NothingToShowError, match=why):
             execute(FOLDER / "10_prompting.ipynb", tmp_path / "out.ipynb", parameters)
         assert not results.exists()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.evidence.metrics import srcc
-from analysis.taste.findings import difference_cells, person_cells, sentences, srcc_cells
+from analysis.report.taste import people
+from analysis.taste.findings import difference_cells, sentences, srcc_cells
 from analysis.taste.fitting import ALPHAS, fit_taste
 from analysis.taste.generic import fit_generic
 from analysis.taste.gram import Gram, Scaling
@@ -117,7 +118,9 @@ def test_scores_given_again_are_averaged_and_tell_the_ceiling(features) -> None:
     assert person.n_repeated == N and person.repeat == pytest.approx(srcc(first, last))
     found = evaluate_people(features, say(planted(features, 1.0, 0.1)), PROTOCOL)
     assert np.isnan(found.metric(REPEAT, 10).value)
-    assert "own repeat" not in str(srcc_cells(found)) and len(person_cells(found, 60)[1]) == 6
+    assert "own repeat" not in str(srcc_cells(found))
+    drawn, table = people({"m": found})
+    assert len(table) == len(drawn.lines) == 6 and table.headings[2] == PERSONAL and len(table.rows[0]) == 7
 
 
 def test_the_same_people_at_every_k_and_who_is_left_out(features) -> None:

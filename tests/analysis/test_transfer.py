@@ -1,10 +1,16 @@
 """Probes on other data sets: worlds in which it is known whose taste travels."""
 
+import csv
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from analysis.evidence.labels import RatingsError
 from analysis.probing.transfer import Rated, both_ways, find_partners, has_partner, transfer, transfer_all
+from analysis.report import transfer as page
+from analysis.report.study import NothingToShowError, open_study
+from analysis.results.methods import Metric
 from store import Targets, open_features, open_targets, write_targets
 from store.features import FEATURES_SCHEMA
 from store.sealed import write_sealed
@@ -112,3 +118,33 @@ def test_all_photographs_in_common_leave_nothing_to_measure(root, tmp_path):
     here, there = make(tmp_path, "a", TASTE[0], 1, shared=N), make(tmp_path, "b", TASTE[0], 2, shared=N)
     with pytest.raises(RatingsError, match="at least 10 are needed"):
         transfer(here, there, "out")
+
+
+def test_the_page_says_what_the_numbers_say(root):
+    here = opened(root, "same")
+    found = {name: transfer(here, opened(root, name), "out", 200) for name in ("alike", "opposite")}
+    assert "the taste turns round" in page.tell(found["opposite"])
+    assert "travels" in page.tell(found["alike"]) and "turns" not in page.tell(found["alike"])
+    apart, ahead, level = Metric(-0.2, -0.3, -0.1), Metric(0.2, 0.1, 0.3), Metric(0.0, -0.1, 0.1)
+    known, unknown = Metric(0.3, 0.1, 0.5), Metric(0.1, -0.1, 0.3)
+
+    def told(srcc, difference):
+        return page.tell(replace(found["alike"], srcc=srcc, difference=difference))
+
+    assert "cannot be told from a probe that knows nothing" in told(unknown, apart)
+    assert "some of the taste travels" in told(known, apart)
+    assert "better than its own" in told(known, ahead)
+    assert "cannot be told from what its own probe knows" in told(known, level)
+
+
+def test_the_page_has_a_number_per_cell_and_says_when_it_has_nothing(root):
+    found = page.evaluate(open_study("same", str(root / "same"), ".", ".", n_boot=50))
+    assert {(t.source, t.target) for t in found} >= {("same", "alike"), ("alike", "same")}
+    lines = list(csv.DictReader(page.table(found).to_csv().splitlines()))
+    assert len(lines) == len(found) and float(lines[0]["SRCC"]) == found[0].srcc.value
+    assert float(lines[0]["difference, low"]) == found[0].difference.low
+    assert "3 photographs of same are in alike, too" in " ".join(page.table(found).notes)
+    drawn = page.figure(found)
+    assert len(drawn.lines) == len(found) and page.tell(found[0]) in drawn.alt
+    with pytest.raises(NothingToShowError, match="no other rated data set"):
+        page.evaluate(open_study("silent", str(root / "silent"), ".", ".", n_boot=50))

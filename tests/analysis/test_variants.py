@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from analysis.report import style as page
+from analysis.report.study import NothingToShowError, open_study
 from analysis.variants.directions import (
     along,
     clusters,
@@ -332,3 +334,33 @@ def test_an_unknown_alteration_names_the_known(loves_style):
     with pytest.raises(ValueError, match="there are: light, grain, unseen"):
         variants.family("exposure")
     assert replace(variants, unchanged_at={"light": 0.0}).changes == ["light"]
+
+
+def test_the_page_says_along_what_ratings_lie_and_it_turns_with_them(of_style, of_content):
+    for found, liked, other in ((of_style, "style", "content"), (of_content, "content", "style")):
+        drawn, table, said = page.along([found])
+        more, _, rest = (
+            said.text.partition("of its direction")[2].partition("that cannot be said")[0].partition("; of ")
+        )
+        assert f"({liked})" in more and f"({liked})" not in rest and f"({other})" in rest
+        assert len(table) == len(drawn.lines) and "Holm" in table.notes[0]
+    dealt = [(share, 0.3) for share in of_style.shares["out"]]
+    assert "lies along" not in page.tell_shares("it", dealt)
+
+
+def test_the_page_shows_all_that_was_measured(of_style):
+    drawn, table, said = page.readings([of_style])
+    assert "unseen cannot be read" in said.text and [row[0] for row in table.rows] == list(STRENGTHS)
+    assert len(drawn.lines) == len(STRENGTHS)
+    moved, kept = page.moves([of_style])
+    assert len(moved.lines) == len(kept.lines) == sum(len(m.strengths) for m in of_style.moves)
+    (table,) = page.move_tables([of_style])
+    assert len(table) == len(of_style.moves) and set(table.groups) == {"probe, out"}
+    figure, table = page.cosines([of_style])
+    assert len(table) == len(figure.lines) == len(of_style.cosines["out"])
+    assert f"{of_style.n_photographs:,} photographs" in page.about([of_style]).text
+
+
+def test_the_page_is_absent_where_nothing_was_altered(rated_world):
+    with pytest.raises(NothingToShowError, match="iaa style --dataset planted"):
+        page.evaluate(open_study("planted", str(rated_world), ".", ".", n_boot=20))

@@ -15,7 +15,11 @@ from PIL import Image
 from iaa.library import embedding
 from iaa.library.embedding import How
 from iaa.library.layout import Layout
-from store import open_features
+from store import open_features, verify_file
+from store.remote import open_remote
+from store.remote_run import begun_names
+from store.shards import ShardedFile
+from tests.remotes import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ray = pytest.importorskip("ray")
@@ -28,8 +32,8 @@ import json, sys
 from pathlib import Path
 from iaa.library.embedding import How, embed
 from iaa.library.layout import Layout
-root, address = sys.argv[1:]
-how = How(batch_size=4, threads=1, ray=address, actors=4)
+root, address, shard_above, remote = sys.argv[1:]
+how = How(batch_size=4, threads=1, ray=address, actors=4, shard_above=int(shard_above), remote=remote or None)
 done = embed(Layout(Path(root), "mine"), ["demo_vit"], how, say=lambda text: print(text, flush=True))
 print("DIGEST", done.outcomes[0].digest, flush=True)
 """
@@ -70,7 +74,7 @@ def one_process(photographs, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster(tmp_path_factory, s3_server):
     """A head without room for actors and nodes with two each; all see the crashing decoder's folder."""
     from ray.cluster_utils import Cluster
 
@@ -79,6 +83,8 @@ def cluster(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.getcwd()]))
         patch.setenv("OMP_NUM_THREADS", "1")
+        for name, value in environment(s3_server).items():
+            patch.setenv(name, value)
         memory = {"object_store_memory": 80 * 2**20}
         head = {"num_cpus": 0, "include_dashboard": False, **memory}
         made = Cluster(initialize_head=True, head_node_args=head)
@@ -98,11 +104,9 @@ def add_patiently(cluster, memory):
     raise last
 
 
-def start(root, cluster):
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(root), cluster.address], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+def start(root, cluster, shard_above=10**6, remote=""):
+    command = [sys.executable, "-c", DRIVER, str(root), cluster.address, str(shard_above), remote]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def n_parts(layout):
@@ -162,6 +166,30 @@ def test_whoever_is_killed_the_file_is_that_of_one_process(
     assert n_killed
     left = {path.name for path in layout.features.iterdir()}
     assert left == {f"{BACKBONE}.h5{end}" for end in ("", ".lock", ".seen")}
+
+
+def test_actors_end_in_shards(photographs, one_process, cluster, tmp_path):
+    layout = layout_in(tmp_path / "data", photographs)
+    assert digest_of(start(layout.root, cluster, shard_above=100)) == one_process.digest
+    with open_features(layout.features_of(BACKBONE)) as features:
+        assert isinstance(features.file, ShardedFile) and len(features.file.shards) > 10
+    assert verify_file(layout.features_of(BACKBONE)).is_intact
+
+
+def test_actors_that_share_no_folder_meet_in_an_object_store(photographs, one_process, cluster, tmp_path, s3):
+    """The driver is killed in the midst of it; the next one has another folder."""
+    driver = start(layout_in(tmp_path / "first", photographs).root, cluster, remote=s3)
+    remote = open_remote(s3, "mine")
+    while driver.poll() is None and len(remote.objects.sizes("objects")) < 20:
+        time.sleep(0.05)
+    driver.kill()
+    driver.communicate()
+    n_made = len(remote.objects.sizes("objects"))
+    layout = layout_in(tmp_path / "second", photographs)
+    driver = start(layout.root, cluster, remote=s3)
+    assert digest_of(driver) == one_process.digest and 20 <= n_made < 80
+    assert remote.noted(f"features/{BACKBONE}.h5").digest == one_process.digest
+    assert begun_names(remote) == [] and not n_parts(layout)
 
 
 def test_a_photograph_that_kills_its_actor_is_a_failed_row(photographs, one_process, cluster, tmp_path):

@@ -3,6 +3,7 @@ has the real cluster."""
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from PIL import Image
 import embed.crashes
 from embed.crashes import suspect
 from embed.encoding import TooManyFailuresError
-from embed.handing_out import Heard, MakersEndedError
-from embed.images.datasets import build_table, load_config
+from embed.handing_out import Heard, MakersEndedError, Task
+from embed.images.datasets import add_dataset, build_table, load_config
 from embed.options import Options
 from iaa.library import clusters, embedding
 from iaa.library.clusters import Need, choose_need, run_team
@@ -21,10 +22,13 @@ from iaa.library.engines import check_engine
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.makers import ClusterError, Job, Maker, check_versions, look_at_some, versions
+from iaa.library.remotes import pull, push
 from iaa.library.status import run_states
-from store import BusyError, open_features
+from store import BusyError, MissingFileError, open_features, open_targets
 from store.at_work import crash_folder, note_work, notes_folder
 from store.locks import lock_path, write_lock
+from store.remote import Remote, open_remote
+from store.remote_run import RemoteRun, begun_names
 
 N = 24
 BACKBONES = ["demo_vit", "demo_clip"]
@@ -129,6 +133,90 @@ def test_makers_give_the_file_of_one_process(job, one_process):
     assert done.n_new == N and done.how["batch_size"] == 4 and done.seconds["encode"] > 0
     left = {path.name for path in job[0].layout.features.iterdir()}
     assert left == {f"demo_vit.h5{end}" for end in ("", ".lock", ".seen")}
+
+
+def test_makers_that_share_no_folder_meet_in_an_object_store(job, one_process, in_memory, tmp_path):
+    remote = open_remote(in_memory, "mine")
+    job = replace(job[0], options=replace(job[0].options, remote=remote)), job[1]
+    elsewhere = Layout(
+        tmp_path / "not" / "here", "mine"
+    )  # for the makers: no folder of the driver's is theirs
+    theirs = replace(job[0], layout=elsewhere), job[1]
+
+    def dies(task, folder):
+        if task.part == 3:
+            raise KeyboardInterrupt
+        return ""
+
+    with pytest.raises(KeyboardInterrupt):
+        run(*job, TeamHere(*theirs, ends=dies))
+    # the batches of the run that was begun are theirs, though nobody tells them
+    job, theirs = (
+        (replace(each, how=replace(each.how, batch_size=None)), table) for each, table in (job, theirs)
+    )
+    team = TeamHere(*theirs, n=2, ends=lambda task, _: "killed" if task == Task(4, ("demo_vit",)) else "")
+    done = run(*job, team)
+    assert are_same(done.outcomes, one_process)
+    assert {task.part for task in team.given} == {3, 4, 5} and not elsewhere.root.exists()
+    assert done.outcomes[0].path.is_relative_to(job[0].layout.root)
+    with pytest.raises(ClusterError, match="does not find the run that it is to share in memory://"):
+        maker = Maker()
+        maker.open(
+            replace(theirs[0], options=replace(job[0].options, remote=Remote(f"{in_memory}/2", "mine"))),
+            job[1],
+        )
+        maker.make(Task(0, ("demo_vit",)), tmp_path / "crashes")
+
+
+def test_workers_that_share_no_folder_make_the_files_of_one_process(
+    photographs, one_process, in_memory, tmp_path
+):
+    def machine(name):
+        add_dataset(tmp_path / name, "mine", "folder", images=str(photographs))
+        return Layout(tmp_path / name, "mine")
+
+    said = []
+    for number in (1, 2, 3):
+        options = how(worker=(number, 3), remote=in_memory)
+        # the second knows nothing of the batches of the first, and takes them over
+        options = options if number == 1 else replace(options, batch_size=None)
+        done = embedding.embed(machine(f"m{number}"), BACKBONES, options, say=said.append)
+        n_left = 16 if number == 1 else 8 if number == 2 else 0
+        assert [o.n_left for o in done.outcomes] == [n_left] * 2
+    assert are_same(done.outcomes, one_process)
+    assert any("was begun at memory://" in each for each in said)
+    again = embedding.embed(machine("m1"), BACKBONES, how(worker=(1, 3), remote=in_memory), say=said.append)
+    assert are_same(again.outcomes, one_process) and again.n_new == 0
+    other = machine("m4")
+    moved = pull(other, in_memory, ["demo_vit"])
+    assert [each.name for each in moved] == ["features/demo_vit.h5", "targets.h5"] and moved[0].is_new
+    assert not pull(other, in_memory, ["demo_vit"])[0].is_new
+    assert "fetched 0 of 2 files" in pull(other, in_memory, ["demo_vit"]).notes()[0]
+    assert len(open_targets(other.targets).image_id) == N
+    with pytest.raises(UsageError, match="has no finished file of vit_b32.openai"):
+        pull(other, in_memory, ["vit_b32.openai"])
+    with pytest.raises(UsageError, match="has no finished file to send"):
+        push(machine("m5"), in_memory)
+    with pytest.raises(UsageError, match="--update is for one machine"):
+        embedding.embed(other, ["demo_vit"], how(remote=in_memory), update=True)
+
+
+def test_parts_of_workers_are_joined_by_hand_on_any_machine(
+    photographs, one_process, in_memory, tmp_path, monkeypatch
+):
+    for number in (1, 2):
+        add_dataset(tmp_path / f"m{number}", "mine", "folder", images=str(photographs))
+    first, second = (Layout(tmp_path / f"m{n}", "mine") for n in (1, 2))
+    embedding.embed(first, ["demo_vit"], how(worker=(1, 2), remote=in_memory))
+    with pytest.raises(MissingFileError, match="3 of 6 parts are still to be made"):
+        embedding.merge(second, None, in_memory)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RemoteRun, "fetch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        embedding.embed(first, ["demo_vit"], how(worker=(2, 2), remote=in_memory))
+    assert are_same(embedding.merge(second, ["demo_vit"], in_memory), one_process)
+    remote = open_remote(in_memory, "mine")
+    assert remote.noted("features/demo_vit.h5").digest == one_process[0].digest
+    assert begun_names(remote) == [] and embedding.merge(second, None, in_memory) == []
 
 
 def test_a_driver_that_ends_leaves_its_parts_to_the_next_one(job, one_process):
@@ -268,6 +356,76 @@ def test_what_an_actor_takes():
 def test_addresses_at_which_there_is_nothing(address, said):
     with pytest.raises(ClusterError, match=said):
         clusters._check_address(address)
+
+
+class FakeRay:
+    """As much of Ray as there is of it on a machine on which it does not come up, or is lost."""
+
+    def __init__(self, init_error=None):
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            pass
+
+        self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+        self.init_error, self.n_shut = init_error, 0
+
+    def is_initialized(self):
+        return False
+
+    def init(self, *_, **__):
+        if self.init_error:
+            raise self.init_error
+
+    def shutdown(self):
+        self.n_shut += 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception("The current node timed out during startup. The GCS has become overloaded."),
+        RuntimeError("Failed to start GCS."),
+        TimeoutError("Timed out while waiting for GCS address"),
+        ValueError("The object store needs 80 MB of /dev/shm"),
+    ],
+)
+def test_a_machine_on_which_ray_does_not_come_up(layout, monkeypatch, error):
+    monkeypatch.setitem(sys.modules, "ray", fake := FakeRay(error))
+    with pytest.raises(ClusterError, match=r"Ray does not come up for 'local': .*run the same command again"):
+        embedding.embed(layout, BACKBONES, how(ray="local"))
+    assert fake.n_shut == 1
+
+
+def test_a_cluster_that_is_lost_meanwhile(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", fake := FakeRay())
+    lost = pytest.raises(ClusterError, match=r"was lost: no raylet Does it run.*again to go on")
+    with lost, clusters.cluster("local"):
+        raise fake.exceptions.RayError("no raylet")
+    with pytest.raises(fake.exceptions.RayTaskError), clusters.cluster("local"):
+        raise fake.exceptions.RayTaskError("a bug")
+    assert fake.n_shut == 2
+
+
+def test_actors_that_cannot_start_end_the_run_with_what_to_do(monkeypatch):
+    team = clusters.RayTeam.__new__(clusters.RayTeam)
+    team._opened, team._actors = None, {}
+
+    def start():
+        team._actors["actor"] = None
+        return "actor"
+
+    def hear():
+        del team._actors["actor"]
+        return [Heard("actor", why="the worker did not register in time")]
+
+    monkeypatch.setattr(team, "start", start)
+    monkeypatch.setattr(team, "hear", hear)
+    with pytest.raises(
+        MakersEndedError, match=r"3 actors .*not register in time\. Is a machine busy.*--actors"
+    ):
+        team.first()
 
 
 def test_without_ray_the_extra_is_named(layout, monkeypatch):

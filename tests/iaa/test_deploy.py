@@ -5,6 +5,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from typer.main import get_command
@@ -16,19 +17,46 @@ from iaa.library.workers import parse_worker
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
-# Fields of ray.io/v1, as KubeRay's definition of the resource names them; those used and their neighbours.
-RAY_JOB = {
-    "activeDeadlineSeconds", "backoffLimit", "clusterSelector", "entrypoint", "entrypointNumCpus",
-    "entrypointNumGpus", "entrypointResources", "jobId", "metadata", "rayClusterSpec", "runtimeEnvYAML",
-    "shutdownAfterJobFinishes", "submissionMode", "submitterPodTemplate", "suspend",
-    "ttlSecondsAfterFinished",
-}  # fmt: skip
-RAY_CLUSTER = {
-    "autoscalerOptions", "enableInTreeAutoscaling", "headGroupSpec", "rayVersion", "suspend",
-    "workerGroupSpecs",
-}  # fmt: skip
-RAY_GROUP = {"rayStartParams", "template"}
-RAY_WORKERS = {"groupName", "replicas", "minReplicas", "maxReplicas", "numOfHosts", "scaleStrategy"}
+WORDS, FLAG, TEXT, WHOLE, NUMBER = (
+    {"type": "object", "additionalProperties": {"type": "string"}},
+    *({"type": kind} for kind in ("boolean", "string", "integer", "number")),
+)
+
+
+def fields(required="", **known):
+    """The schema of an object with these fields and no others."""
+    return {
+        "type": "object", "properties": known, "required": required.split(), "additionalProperties": False
+    }  # fmt: skip
+
+
+# What KubeRay's definition of ray.io/v1 says of the fields of a RayJob, in short. The templates of pods are
+# Kubernetes' own; that they are right was checked by its schema of a PodTemplate (docs/operations.md).
+POD = fields("spec", spec={"type": "object"}, metadata={"type": "object"})
+GROUP = {"rayStartParams": WORDS, "template": POD}
+WORKERS = fields(
+    "groupName maxReplicas minReplicas template", **GROUP, groupName=TEXT, replicas=WHOLE, minReplicas=WHOLE,
+    maxReplicas=WHOLE, numOfHosts=WHOLE, idleTimeoutSeconds=WHOLE, scaleStrategy={"type": "object"},
+)  # fmt: skip
+CLUSTER = fields(
+    "headGroupSpec", rayVersion=TEXT, enableInTreeAutoscaling=FLAG, suspend=FLAG,
+    autoscalerOptions={"type": "object"}, headServiceAnnotations=WORDS,
+    workerGroupSpecs={"type": "array", "items": WORKERS},
+    headGroupSpec=fields(
+        "template", **GROUP, serviceType=TEXT, headService={"type": "object"}, enableIngress=FLAG
+    ),
+)  # fmt: skip
+RAY_JOB = fields(
+    "apiVersion kind metadata spec", apiVersion={"const": "ray.io/v1"}, kind={"const": "RayJob"},
+    metadata={"type": "object"},
+    spec=fields(
+        "", activeDeadlineSeconds=WHOLE, backoffLimit=WHOLE, clusterSelector=WORDS, entrypoint=TEXT,
+        entrypointNumCpus=NUMBER, entrypointNumGpus=NUMBER, entrypointResources=TEXT, jobId=TEXT,
+        metadata=WORDS, rayClusterSpec=CLUSTER, runtimeEnvYAML=TEXT, shutdownAfterJobFinishes=FLAG,
+        submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode"]}, suspend=FLAG,
+        submitterPodTemplate=POD, ttlSecondsAfterFinished=WHOLE,
+    ),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -81,14 +109,12 @@ def test_the_kubernetes_job_starts_each_worker_once(fake_iaa):
 
 def test_the_ray_job_starts_a_driver_whose_actors_fit_its_machines():
     job = yaml.safe_load((DEPLOY / "kuberay.yaml").read_text("utf-8"))
-    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    assert set(job["spec"]) <= RAY_JOB and set(job["spec"]["rayClusterSpec"]) <= RAY_CLUSTER
+    jsonschema.validate(job, RAY_JOB)
     program, *words = shlex.split(job["spec"]["entrypoint"])
     options = parsed(words)
     assert program == "iaa" and options["ray"] == "auto"
     cluster = job["spec"]["rayClusterSpec"]
     (group,) = cluster["workerGroupSpecs"]
-    assert set(cluster["headGroupSpec"]) <= RAY_GROUP and set(group) <= RAY_GROUP | RAY_WORKERS
     pinned = (DEPLOY.parent / "constraints.txt").read_text("utf-8").splitlines()
     assert f"ray=={cluster['rayVersion']}" in pinned
     head, worker = (each["template"]["spec"] for each in (cluster["headGroupSpec"], group))

@@ -13,9 +13,10 @@ import pyarrow.dataset as pa_dataset
 import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from iaa.exchange import FORMATS
+from iaa.exchange import safetensors as safetensors_format
 from iaa.exchange.clip_retrieval import read as read_clip_retrieval
 from iaa.exchange.clip_retrieval import write as export_clip_retrieval
 from iaa.exchange.csv import write as export_csv
@@ -29,7 +30,8 @@ from iaa.library.errors import UsageError
 from iaa.library.exchange import _replacing, format_of
 from store import MissingFileError, SchemaError, Status, StoreError, open_features, unit_rows, verify_file
 from store.csv_files import safe_cell, unsafe_cell
-from store.features import FEATURES_SCHEMA
+from store.digests import BLOCK_ROWS
+from store.features import FEATURES_SCHEMA, Features
 from store.imports import join, measure_lengths, write_imported
 from store.sealed import write_sealed
 
@@ -173,6 +175,50 @@ def test_safetensors_hold_every_row_bit_for_bit(features, tmp_path):
         about = opened.metadata()
     assert json.loads(about["image_id"]) == features.image_id.tolist()
     assert json.loads(about["failures"]) == {str(k): v for k, v in FAILED.items()}
+
+
+@pytest.mark.parametrize("unit_norm", [False, True])
+def test_files_are_those_of_their_libraries_and_made_block_by_block(
+    features, tmp_path, monkeypatch, unit_norm
+):
+    wholes = {name: features.read(name, unit_norm=unit_norm) for name in features.outputs}
+    if unit_norm:  # lengths of blocks, whose sums may round otherwise
+        wholes = {name: np.concatenate([rows for _, rows in features.blocks(name, True)]) for name in wholes}
+    kept = np.concatenate([rows[features.ok[start : start + len(rows)]] for start, rows in
+                           features.blocks("embedding", unit_norm)])  # fmt: skip
+    asked = []
+    read = Features.read
+
+    def counted(self, *given):
+        asked.append(len(rows := read(self, *given)))
+        return rows
+
+    monkeypatch.setattr(Features, "read", counted)
+    export_safetensors(features, tmp_path / "v.safetensors", ["pre_projection", "embedding"], unit_norm)
+    export_clip_retrieval(features, tmp_path / "all", ["embedding"], unit_norm)
+    export_clip_retrieval(features, tmp_path / "ok", ["embedding"], unit_norm, only_ok=True)
+    assert max(asked) == BLOCK_ROWS < N
+    for folder, matrix in (("all", wholes["embedding"]), ("ok", kept)):
+        np.save(tmp_path / "as_numpy.npy", matrix)
+        (file,) = (tmp_path / folder / "img_emb").iterdir()
+        assert file.read_bytes() == (tmp_path / "as_numpy.npy").read_bytes()
+    with safe_open(tmp_path / "v.safetensors", "np") as opened:
+        said = opened.metadata()
+    save_file({**wholes, "status": features.status}, tmp_path / "theirs", said)
+    ours, theirs = ((tmp_path / name).read_bytes() for name in ("v.safetensors", "theirs"))
+    n = int.from_bytes(ours[:8], "little") + 8
+    assert ours[:8] == theirs[:8] and ours[n:] == theirs[n:]
+    headers = [json.loads(each[8:n]) for each in (ours, theirs)]  # the library shuffles what is said
+    assert headers[0] == headers[1] and list(headers[0]) == list(headers[1])
+
+
+def test_safetensors_say_what_their_header_cannot_hold(features, tmp_path, monkeypatch):
+    monkeypatch.setattr(safetensors_format, "MAX_HEADER_BYTES", 20_000)
+    with pytest.raises(StoreError, match=r"2,500 ids and failures take .* --to parquet"):
+        export_safetensors(features, tmp_path / "v.safetensors", ["embedding"])
+    with pytest.raises(SchemaError, match="an output called 'status'"):
+        export_safetensors(features, tmp_path / "v.safetensors", ["status"])
+    assert not list(tmp_path.glob("v.safetensors*"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no modes")

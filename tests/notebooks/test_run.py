@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from analysis.report.study import NothingToShowError
 from analysis.results.methods import REPORT_VARIABLE
 from notebooks.pages import spoken_cells
-from notebooks.run import ReportError, execute, known_parameters, report_notebooks, run_report
+from notebooks.run import FOLDER, ReportError, execute, known_parameters, report_notebooks, run_report
 
 NAMES = {"dataset", "dataset_dir", "images_dir", "report_dir", "backbones", "seed", "n_boot"}
 
@@ -109,6 +109,21 @@ def test_only_the_runner_writes_a_reports_results(tmp_path):
     NotebookClient(notebook, kernel_name="python3", resources=resources).execute()
     assert "kept False" in str(notebook.cells) and kept.read_text() == "what the report found"
     assert REPORT_VARIABLE not in os.environ
+
+
+@pytest.mark.slow
+@pytest.mark.notebook
+def test_the_notebook_that_explores_shows_a_photograph_its_votes_and_neighbours(rated_world, tmp_path):
+    where = {"dataset": "planted", "dataset_dir": str(rated_world), "images_dir": str(tmp_path)}
+    notebook = execute(FOLDER / "explore.ipynb", tmp_path / "out.ipynb", where | {"report_dir": ""})
+    (state,) = notebook.metadata["widgets"].values()
+    models = list(state["state"].values())
+    (choice,) = [m["state"] for m in models if m["model_name"] == "ComboboxModel"]
+    assert choice["value"] == "photo0000" and len(choice["options"]) == 700
+    (shown,) = [m["state"]["outputs"] for m in models if m["model_name"] == "OutputModel"]
+    votes, *near = (output["data"]["text/html"] for output in shown)
+    assert "photo0000: mean vote" in votes and votes.count("<tr>") == 11
+    assert len(near) == 2 and all(grid.count("cosine") == 7 and "this one" in grid for grid in near)
 
 
 @pytest.mark.parametrize("path", report_notebooks(), ids=lambda p: p.stem)

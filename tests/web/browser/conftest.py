@@ -103,6 +103,17 @@ SIGHTS = pytest.mark.parametrize(
 )
 
 
+def serious(page: Any, axe: str) -> dict[str, list[str]]:
+    """What axe finds serious or critical on a page: the first places by rule."""
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return {
+        violation["id"]: [n["html"][:150] + n["failureSummary"][:200] for n in violation["nodes"][:3]]
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+    }
+
+
 def assert_accessible(
     open_page: Open,
     library: Fake,
@@ -121,11 +132,7 @@ def assert_accessible(
         for key in keys:
             page.keyboard.press(key)
         page.wait_for_timeout(300)
-        page.evaluate(axe)
-        for violation in page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]:
-            if violation["impact"] in ("serious", "critical"):
-                nodes = violation["nodes"][:3]
-                found[name, violation["id"]] = [n["html"][:150] + n["failureSummary"][:200] for n in nodes]
+        found |= {(name, rule): nodes for rule, nodes in serious(page, axe).items()}
         page.context.close()
     assert not found, "\n".join(f"{where}: {what}" for where, what in found.items())
 
