@@ -2,8 +2,11 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from analysis.evidence.bootstrap import holm
 from analysis.figures.drawn import Drawn
 from analysis.figures.finetuning import plot_cost, plot_epochs
 from analysis.figures.probing import names_for_people
@@ -159,12 +162,15 @@ def differences(study: Study, tuned: Tuned) -> Printed:
     }
     rows = []
     for metric in ("srcc", "accuracy"):
+        family = []
         if files:
-            rows += compare_finetuned(frozen, files, study.targets, metric, seed=study.seed)
+            family += compare_finetuned(frozen, files, study.targets, metric, seed=study.seed)
         for r in tuned.stacked:
             if (of := (r.backbone, r.output)) in probes:
                 both = {name_result(r): tuned.said[result_name(r)], f"frozen {'/'.join(of)}": probes[of]}
-                rows += compare_methods(both, metric, seed=study.seed)
+                family += compare_methods(both, metric, seed=study.seed)
+        corrected = holm(np.array([d.p_value for d in family]))
+        rows += [replace(d, p_holm=p) for d, p in zip(family, corrected.tolist(), strict=True)]
     return print_differences(rows, "finetuned_differences", "", names_of(tuned))
 
 
