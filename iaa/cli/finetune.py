@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from finetune.settings import make_settings, meanings
+from finetune.settings import meanings
 from iaa.cli import options
 from iaa.cli.console import answer, note, progress
 
@@ -70,20 +70,17 @@ def finetune(
         )
     backbones.check_ids(backbone or [])
     options.run_apart(context)
-    from iaa.library import embedding, finetuning
+    from iaa.library.embedding import default_backbones
+    from iaa.library.finetuning import finetune_by_preset
     from iaa.library.supervision import crash_folder
 
-    parts: list[str | None] = list(dict.fromkeys(train)) if train else [None]
-    chosen = [make_settings(preset, {**settings, "train": part}) for part in parts]
     layout = options.choose_layout(dataset, data)
-    ids = embedding.default_backbones(layout.dataset, backbone)
-    files = backbones.weight_files(ids, weights)
-    with finetuning.watching(progress, note) as watch:
-        how = (output, pixels, threads, crash_folder(), n_boot, progress)
-        done = finetuning.finetune(layout, ids, chosen, files, device, watch, *how)
-    value = {"dataset": layout.dataset, "runs": [each.to_dict() for each in done]}
-    notes = finetuning.notes_on(layout.dataset, done, backbone)
-    answer(as_json, value, finetuning.runs_table(layout.dataset, done), notes=notes)
+    files = backbones.weight_files(default_backbones(layout.dataset, backbone), weights)
+    done = finetune_by_preset(
+        layout, backbone, preset, train, settings, files, device, output, pixels, threads, n_boot, progress,
+        note, crash_folder(),
+    )  # fmt: skip
+    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
 
 
 def _from_features(

@@ -64,12 +64,23 @@ def paint(
         typer.Option(help="Edge of a square, shorter edge of a photograph, or WIDTHxHEIGHT. Default: 256."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted from --seed.")] = 1,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures and their page.")] = Path(
-        "paintings"
-    ),
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", help="Keep them in DATA/DATASET/painted, as Figure 4 of its report."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the pictures and their page. Default: paintings."),
+    ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option("--backbone", "-b", help="Guides. Default: the head's, else vit_b32.openai."),
+        typer.Option(
+            "--backbone",
+            "-b",
+            help="Guides. Default: the head's, else the data set's only CLIP, else vit_b32.openai.",
+        ),
     ] = None,
     template: Annotated[str, typer.Option(help="How subject and adjective become a text.")] = (
         "a {adjective} picture of {subject}"
@@ -89,16 +100,19 @@ def paint(
     it at any time: the same command goes on with the pictures that are missing. preview.png shows the one in
     work. Settings lie inside each PNG: iaa info PICTURE.png. What pictures show and what not: docs/paint.md.
 
-    Example: iaa paint "a lighthouse" "a castle" --adjectives outstanding horrible
+    Example: iaa paint "a lighthouse" "a castle" --adjectives outstanding horrible; and, as Figure 4 of the
+    report of a data set: iaa paint "a lighthouse" "a castle" --adjectives outstanding horrible -d mine
     """
     from iaa.library import painting
     from iaa.library.backbones import one_weights_file
 
-    name = backbone or (painting.DEFAULT_BACKBONE if head is None else None)
+    folder = out or (Path("paintings") if dataset is None else None)
+    name = backbone or (painting.DEFAULT_BACKBONE if head is None and dataset is None else None)
     done = painting.paint(
         subjects or [], adjectives or [], backbone, head, photograph, decoder, encoder, size, seeds, template,
-        head_weight, out, one_weights_file(name, weights), device, data, progress, None, **settings,
+        head_weight, folder, one_weights_file(name, weights), device, data, dataset, progress,
+        None, **settings,
     )  # fmt: skip
     if done:
-        options.note_demo(done[0].about["backbone"], "")
+        options.note_demo(done[0].about["backbone"], dataset or "")
     answer(as_json, done.to_dict(), done.table(), notes=done.notes())

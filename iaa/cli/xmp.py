@@ -6,7 +6,6 @@ import typer
 
 from iaa.cli import options
 from iaa.cli.console import answer
-from iaa.library.errors import UsageError
 from iaa.library.extras import naming_extras
 from iaa.library.names import ME, STARS_FROM
 
@@ -86,18 +85,12 @@ def write(
 
     Example: iaa xmp write -d mine --head my-taste --label 5=Green --keyword best=keep --group
     """
-    from iaa.library import xmp, xmp_marks
+    from iaa.library.xmp import parse_percentiles, write_stars
 
-    layout = options.choose_layout(dataset, data)
-    if (head is None) == (rater is None):
-        raise UsageError("say whose stars: --head NAME (by its scores), or --rater NAME (a person's own)")
-    labels, words = xmp_marks.parse_rules("--label", label), xmp_marks.parse_rules("--keyword", keyword)
-    if head is not None:
-        stars = xmp.stars_of_head(layout, head, xmp.parse_percentiles(stars_from))
-    else:
-        stars = xmp.stars_of_rater(layout, str(rater))
-    marks = xmp_marks.marks_of(layout, stars, labels, words, group, head=head)
-    found = xmp.write_xmp(layout, stars, head is None, is_written, naming, marks)
+    found = write_stars(
+        options.choose_layout(dataset, data), head, rater, is_written, parse_percentiles(stars_from), label,
+        keyword, group, naming,
+    )  # fmt: skip
     shown = found.shown()
     answer(as_json, found.to_dict(), *([shown] if len(shown) else []), notes=found.notes())
     if found.counts["problem"]:
