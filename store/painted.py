@@ -1,9 +1,7 @@
-"""Where painted pictures lie in a data set's folder, and what in each says how it was made.
-
-The library writes them, the report reads them."""
+"""Where painted pictures lie in a data set's folder, and what the report knows of them."""
 
 FOLDER = "painted"
-KEY = "iaa paint"
-"""Keyword of the PNG's text chunk that holds all settings, one JSON object."""
+LIST = "painted.json"
+"""How each was made, by file, among what can be made again; made again with every report."""
 PREVIEW = "preview.png"
 """The picture that is in work."""

@@ -1,7 +1,6 @@
 """The first page: the paper's tables and figures in its own layout, ours beside what was published, and what
 goes beyond."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -35,6 +34,7 @@ from analysis.results.tables import (
     print_others,
 )
 from store import painted
+from store.json_files import parse_json
 
 _IMAGES = (".png", ".jpg", ".jpeg")
 
@@ -188,7 +188,7 @@ def figure_4(study: Study) -> Iterator[PhotoGrid]:
     subject, a row per adjective, seed by seed; then what does not say how it was made."""
     folder = study.folder / painted.FOLDER
     files = sorted(f for f in folder.glob("*") if f.suffix.lower() in _IMAGES and f.name != painted.PREVIEW)
-    told = {file: _settings_of(file) for file in files}
+    told = _settings_of(study.folder / "derived" / painted.LIST, files)
     ours = sorted((f for f in files if told[f]), key=lambda file: (*_place_of(told[file]), file.name))
     if ours:
         shots = [Shot(f.stem, f.name, _lines_of(told[f])) for f in ours]
@@ -202,17 +202,10 @@ def figure_4(study: Study) -> Iterator[PhotoGrid]:
         yield PhotoGrid("figure_4_others", shots, folder, said, 3, painted.FOLDER)
 
 
-def _settings_of(file: Path) -> dict[str, Any]:
-    """What a painted picture says about itself; nothing for any other file."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            about = json.loads(getattr(image, "text", {}).get(painted.KEY, "{}"))
-    except (OSError, ValueError, SyntaxError):
-        return {}
-    has_all = isinstance(about, dict) and {"subject", "adjective", "settings", "backbone"} <= set(about)
-    return about if has_all else {}
+def _settings_of(listed: Path, files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """What each picture says about itself; nothing for a file that was not painted here."""
+    found = parse_json(listed.read_text(encoding="utf-8")) if listed.exists() else {}
+    return {file: found.get(file.name, {}) for file in files}
 
 
 def _place_of(about: dict[str, Any]) -> tuple[Any, ...]:

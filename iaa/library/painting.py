@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from store import open_features
 from store.digests import digest_of_json
 from store.durable import make_folder, whole_file
 from store.painted import PREVIEW
+from store.sealed import write_json
 
 if TYPE_CHECKING:
     from analysis.probing.heads import Head
@@ -510,6 +512,18 @@ def describe_painting(path: Path | str) -> Described:
     from embed.painting.files import read_painting
 
     return Described(read_painting(Path(path))[1])
+
+
+def keep_painted(layout: Layout) -> None:
+    """Write down how each picture in a data set's folder was made: its report reads no pictures."""
+    from embed.painting.errors import PaintingError
+
+    found = {}
+    for path in sorted(layout.painted.glob("*.png")):
+        with suppress(PaintingError):
+            found[path.name] = describe_painting(path)
+    if found or layout.painted_list.exists():
+        write_json(layout.painted_list, found)
 
 
 def again(about: dict[str, Any]) -> str:

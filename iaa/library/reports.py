@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from iaa.library.layout import Layout
 from iaa.library.opening import embedded_backbones, open_embedded
+from iaa.library.painting import keep_painted
 from iaa.library.rating.raters import keep_raters
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def make_report(
 
     with open_embedded(layout, names[0]) as features:
         keep_raters(layout, features)
+    keep_painted(layout)
     return run_report(
         layout.report.resolve(),
         {

@@ -10,7 +10,7 @@ from PIL import Image
 import iaa
 from analysis.report.summary import figure_4
 from iaa.library.layout import Layout
-from iaa.library.painting import Painting
+from iaa.library.painting import Painting, keep_painted
 from iaa.library.reports import pictures
 
 FAST = ("--size", "48", "--steps", "3", "--cutouts", "2", "-b", "demo_clip")
@@ -147,6 +147,9 @@ def test_pictures_of_a_data_set_are_figure_4_of_its_report(run, tmp_path):
                 Painting(pixels, about).save(layout.painted / f"{word}-{subject}.png")
     Painting(pixels, made).save(layout.painted / "preview.png")
     Image.fromarray(pixels).save(layout.painted / "from-elsewhere.jpg")
+    (nobodys,) = figure_4(SimpleNamespace(folder=layout.folder))
+    assert len(nobodys.shots) == 7  # before a report nobody has looked into them
+    keep_painted(layout)
     ours, others = figure_4(SimpleNamespace(folder=layout.folder))
     assert (ours.columns, [shot.file for shot in others.shots]) == (3, ["from-elsewhere.jpg"])
     assert [shot.lines[0].split()[-1] for shot in ours.shots] == ["beacon", "castle", "volcano"] * 2
