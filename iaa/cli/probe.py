@@ -92,15 +92,12 @@ def probe(
 
     layout = options.choose_layout(dataset, data)
     if target or layers:
-        if save or unit_norm or joint or fit_on == "all":
-            raise UsageError(
-                "--target and --layers compare probes by the split: without --save, --unit-norm, --joint and "
-                "--fit-on all"
-            )
+        if save or unit_norm or joint:
+            raise UsageError("--target and --layers compare probes: without --save, --unit-norm and --joint")
         from iaa.library.vote_probing import fit_vote_probes
 
         wanted = [cast("VoteTarget", each.value) for each in target or ()]
-        found = fit_vote_probes(layout, wanted, backbone, output, layers, seed, n_boot, progress)
+        found = fit_vote_probes(layout, wanted, backbone, output, layers, seed, n_boot, fit_on, progress)
         answer(as_json, found.to_dict(), *found.tables(), notes=found.notes)
         return
     done = fit_probes(

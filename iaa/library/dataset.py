@@ -328,13 +328,14 @@ class Dataset(Kept):
         layers: bool = False,
         seed: int = 0,
         n_boot: int = 1000,
+        fit_on: Literal["all", "train"] | None = None,
     ) -> "VoteProbed":
         """Probes of the shares of votes beside ridge on the mean, on each output or also on all side by
-        side."""
+        side; `fit_on` as for `fit_probe`."""
         from iaa.library.vote_probing import fit_vote_probes
 
         wanted = [targets] if isinstance(targets, str) else list(targets)
-        return fit_vote_probes(self.layout, wanted, _names(backbones), output, layers, seed, n_boot)
+        return fit_vote_probes(self.layout, wanted, _names(backbones), output, layers, seed, n_boot, fit_on)
 
     def apply_probes(
         self,
