@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.style import REFERENCE, colour, styled
+from analysis.figures.style import COLOURS, REFERENCE, colour, styled
 from analysis.results.methods import Metric
 from analysis.variants.directions import Share
 from analysis.variants.moving import Move
@@ -58,8 +58,9 @@ def plot_moves(moves: Sequence[Move], measure: str = "move") -> Figure:
             tone, values = colour(methods.index(move.method)), getattr(move, measure)
             bounds = [m.low for m in values], [m.high for m in values]
             axes.fill_between(move.strengths, *bounds, color=tone, alpha=0.13, linewidth=0)
+            line = ("o-", "s--", "^:")[min(methods.index(move.method) // len(COLOURS), 2)]
             axes.plot(
-                move.strengths, [m.value for m in values], "o-", color=tone, markersize=3, label=move.method
+                move.strengths, [m.value for m in values], line, color=tone, markersize=3, label=move.method
             )
             axes.set_title(move.change)
         for change, axes in zip(changes, panels.flat, strict=False):

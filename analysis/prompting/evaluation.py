@@ -19,6 +19,7 @@ from analysis.prompting.scores import (
     cosines,
     ensemble_vectors,
     index_labels,
+    label_means,
     one_prompt_per_label,
     predict_is_high,
     score_clip_iqa,
@@ -157,6 +158,16 @@ def score_prompts(
     first_equal = first_equal_rows(partial(features.read, output), features.n_images)
     similarity = cosines(features.blocks(output), first_equal, vectors)
     return one_prompt_per_label(method, similarity, index)
+
+
+def score_context_continuous(features: Features, output: str, prompts: Prompts) -> LabelScores:
+    """Equation 1's score of context-aware prompting, without its decision: the mean of the cosines with all
+    prompts of a label is the cosine with their mean, so no image meets every prompt. Both arrays hold it."""
+    _check_backbone(features, prompts)
+    index = index_labels(prompts.label.tolist(), prompts.polarity)
+    means = label_means(prompts.read("embedding", unit_norm=True), index).astype(np.float32)
+    first_equal = first_equal_rows(partial(features.read, output), features.n_images)
+    return one_prompt_per_label("context", cosines(features.blocks(output), first_equal, means), index)
 
 
 def _check_backbone(features: Features, prompts: Prompts) -> None:
