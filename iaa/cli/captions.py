@@ -13,23 +13,18 @@ Name = Annotated[str, typer.Argument(help="Name of captions (see: iaa caption li
 
 
 @verbs.command("add")
+@options.explain(
+    column="Column of the captions (repeatable); without FILE, of the data set's own table. Default: those "
+    "called caption, text, description, caption_1 ...",
+    name="What to call them. Default: the file's or column's name.",
+    encoding="Of a file that is not UTF-8, such as cp1252.",
+    file=typer.Argument(help="CSV, Parquet, JSON or JSON lines: a column of ids or files, and texts."),
+)
 def add(
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="CSV, Parquet, JSON or JSON lines: a column of ids or files, and texts."),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--column",
-            help="Column of the captions (repeatable); without FILE, of the data set's own table. Default: "
-            "those called caption, text, description, caption_1 ...",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="What to call them. Default: the file's or column's name.")
-    ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of a file that is not UTF-8, such as cp1252.")] = None,
+    file: Path | None = None,
+    column: list[str] | None = None,
+    name: str | None = None,
+    encoding: str | None = None,
     overwrite: options.Overwrite = False,
     dataset: options.Dataset = None,
     data: options.Data = None,
@@ -47,18 +42,16 @@ def add(
 
 
 @verbs.command("write")
+@options.explain(
+    backbone=("-b", "A CoCa of open_clip: open_clip:coca_ViT-L-14/TAG, or your own."),
+    weights="Its weights file. Default: the hub's.",
+    name="What to call them.",
+)
 def write(
     context: typer.Context,
-    backbone: Annotated[
-        str,
-        typer.Option(
-            "--backbone", "-b", help="A CoCa of open_clip: open_clip:coca_ViT-L-14/TAG, or your own."
-        ),
-    ] = "open_clip:coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k",
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="Its weights file. Default: the hub's.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="What to call them.")] = "coca",
+    backbone: str = "open_clip:coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k",
+    weights: Path | None = None,
+    name: str = "coca",
     device: options.Device = "auto",
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
@@ -81,20 +74,19 @@ def write(
 
 
 @verbs.command("embed", no_args_is_help=True)
+@options.explain(
+    high="Label that praises (repeatable). Default: outstanding.",
+    low="Label that damns (repeatable). Default: horrible.",
+    all_labels="All 39 labels of the paper.",
+    template="Default: 'a {label} picture, of {content}', a caption in {content}.",
+)
 def embed(
     name: Name,
     backbone: options.Backbones = None,
-    high: Annotated[
-        list[str] | None,
-        typer.Option("--high", help="Label that praises (repeatable). Default: outstanding."),
-    ] = None,
-    low: Annotated[
-        list[str] | None, typer.Option("--low", help="Label that damns (repeatable). Default: horrible.")
-    ] = None,
-    all_labels: Annotated[bool, typer.Option("--all-labels", help="All 39 labels of the paper.")] = False,
-    template: Annotated[
-        str | None, typer.Option(help="Default: 'a {label} picture, of {content}', a caption in {content}.")
-    ] = None,
+    high: list[str] | None = None,
+    low: list[str] | None = None,
+    all_labels: bool = False,
+    template: str | None = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,

@@ -1,6 +1,6 @@
 """`iaa finetune`: a backbone trained end to end on the votes; its predictions go back into the store."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -16,35 +16,24 @@ verbs = typer.Typer()
 
 @verbs.command("finetune")
 @options.with_settings(meanings())
+@options.explain(
+    preset="paper, nima or demo: where every setting that is not given comes from.",
+    train="all; last:K for the last K blocks; head for the new layer on frozen features. Repeatable.",
+    output="Output the new layer is put on. Default: the backbone's first.",
+    pixels="cache: decode once, 150 KB an image at 224 pixels. stream: decode every epoch.",
+    from_features=typer.Option(metavar="BACKBONE.OUTPUT", help="Instead: MLSP's head of three layers on "
+        "stored features, such as mlsp.narrow; it predicts the mean vote. Of the settings --seed alone "
+        "applies."),
+)  # fmt: skip
 def finetune(
     context: typer.Context,
     dataset: options.Dataset = None,
     backbone: options.Backbones = None,
-    preset: Annotated[
-        str, typer.Option(help="paper, nima or demo: where every setting that is not given comes from.")
-    ] = "paper",
-    train: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="all; last:K for the last K blocks; head for the new layer on frozen features. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        str | None, typer.Option(help="Output the new layer is put on. Default: the backbone's first.")
-    ] = None,
-    pixels: Annotated[
-        Literal["cache", "stream"],
-        typer.Option(help="cache: decode once, 150 KB an image at 224 pixels. stream: decode every epoch."),
-    ] = "cache",
-    from_features: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BACKBONE.OUTPUT",
-            help="Instead: MLSP's head of three layers on stored features, such as mlsp.narrow; it predicts "
-            "the mean vote. Of the settings --seed alone applies.",
-        ),
-    ] = None,
+    preset: str = "paper",
+    train: list[str] | None = None,
+    output: str | None = None,
+    pixels: Literal["cache", "stream"] = "cache",
+    from_features: str | None = None,
     threads: options.Threads = None,
     n_boot: options.Boot = 1000,
     weights: options.Weights = None,

@@ -12,40 +12,25 @@ verbs = typer.Typer()
 
 
 @verbs.command("groups")
+@options.explain(
+    kind=("-k", "Look for these alone: copies, near, burst, bracket, panorama (repeatable). Default: all."),
+    output="Which of its outputs. Default: the embedding where there is one.",
+    threshold="The cosine from which on two photographs are near-duplicates, up to 1. Default: what was "
+    "measured for the backbone (docs/groups.md).",
+    seconds="Bursts and brackets are taken within so many. Default: 10.",
+    head="Suggest the best by this head, then by sharpness.",
+    csv_file=("--csv", "Write all groups here, a row per photograph."),
+)
 def groups(
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--kind",
-            "-k",
-            help="Look for these alone: copies, near, burst, bracket, panorama (repeatable). Default: all.",
-        ),
-    ] = None,
+    kind: list[str] | None = None,
     dataset: options.Dataset = None,
     backbone: options.OneEmbedded = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            help="Which of its outputs. Default: the embedding where there is one.", show_default=False
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="The cosine from which on two photographs are near-duplicates, up to 1. Default: what was "
-            "measured for the backbone (docs/groups.md)."
-        ),
-    ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(help="Bursts and brackets are taken within so many. Default: 10.")
-    ] = None,
-    head: Annotated[
-        str | None, typer.Option("--head", help="Suggest the best by this head, then by sharpness.")
-    ] = None,
+    output: str | None = None,
+    threshold: float | None = None,
+    seconds: float | None = None,
+    head: str | None = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many groups to show.")] = 10,
-    csv_file: Annotated[
-        Path | None, typer.Option("--csv", help="Write all groups here, a row per photograph.")
-    ] = None,
+    csv_file: Path | None = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:

@@ -1,7 +1,7 @@
 """`iaa probe`: fit on the stored arrays, in seconds."""
 
 import enum
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import typer
 
@@ -17,58 +17,34 @@ Target = enum.StrEnum("Target", ["mean", "levels", "distribution", "ordinal"])
 
 
 @verbs.command("probe")
+@options.explain(
+    output="One output of the backbone. Default: every output.",
+    unit_norm="Fit on features scaled to unit length, too.",
+    joint="Fit on one output of each backbone side by side, too: do they add up?",
+    target="Fit the votes otherwise, beside ridge on the mean, strength chosen alike: levels (ridge per "
+    "level), distribution (soft labels), ordinal (cumulative logits); repeatable.",
+    layers="Fit on all outputs side by side, too, each scaled by itself.",
+    fit_on="all: fit on every rated photograph, measure by folds that are left out in turn, those that "
+    "belong together in one. train: fit and measure by the split. Default: all below 500 ratings.",
+    save="Keep the probe (with --unit-norm, that on unit length) as a head for iaa rank: a name in "
+    "DATA/heads, or a path.",
+    save_fit="Which of the two --save keeps.",
+    apply_to=typer.Option("--apply-to", metavar="DATASET", help="Instead: apply the probe of all rated "
+        "photographs to this data set, and its probe to this one; all: to every one that shares a backbone "
+        "(repeatable)."),
+)  # fmt: skip
 def probe(
     dataset: options.Dataset = None,
     backbone: options.Embedded = None,
-    output: Annotated[
-        str | None, typer.Option(help="One output of the backbone. Default: every output.")
-    ] = None,
-    unit_norm: Annotated[
-        bool, typer.Option("--unit-norm", help="Fit on features scaled to unit length, too.")
-    ] = False,
-    joint: Annotated[
-        bool,
-        typer.Option("--joint", help="Fit on one output of each backbone side by side, too: do they add up?"),
-    ] = False,
-    target: Annotated[
-        list[Target] | None,
-        typer.Option(
-            "--target",
-            help="Fit the votes otherwise, beside ridge on the mean, strength chosen alike: levels (ridge "
-            "per level), distribution (soft labels), ordinal (cumulative logits); repeatable.",
-        ),
-    ] = None,
-    layers: Annotated[
-        bool,
-        typer.Option("--layers", help="Fit on all outputs side by side, too, each scaled by itself."),
-    ] = False,
-    fit_on: Annotated[
-        Literal["all", "train"] | None,
-        typer.Option(
-            "--fit-on",
-            help="all: fit on every rated photograph, measure by folds that are left out in turn, those that "
-            "belong together in one. train: fit and measure by the split. Default: all below 500 ratings.",
-        ),
-    ] = None,
-    save: Annotated[
-        str | None,
-        typer.Option(
-            help="Keep the probe (with --unit-norm, that on unit length) as a head for iaa rank: a name in "
-            "DATA/heads, or a path."
-        ),
-    ] = None,
-    save_fit: Annotated[
-        Literal["ridge", "ols"], typer.Option("--save-fit", help="Which of the two --save keeps.")
-    ] = "ridge",
-    apply_to: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--apply-to",
-            metavar="DATASET",
-            help="Instead: apply the probe of all rated photographs to this data set, and its probe to this "
-            "one; all: to every one that shares a backbone (repeatable).",
-        ),
-    ] = None,
+    output: str | None = None,
+    unit_norm: bool = False,
+    joint: bool = False,
+    target: list[Target] | None = None,
+    layers: bool = False,
+    fit_on: Literal["all", "train"] | None = None,
+    save: str | None = None,
+    save_fit: Literal["ridge", "ols"] = "ridge",
+    apply_to: list[str] | None = None,
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,

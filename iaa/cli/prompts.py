@@ -12,11 +12,12 @@ verbs = typer.Typer()
 
 
 @verbs.command("check", no_args_is_help=True)
+@options.explain(
+    backbone=("-b", "Whose tokenizer reads the texts; no weights are needed."),
+)
 def check(
     file: Annotated[str, typer.Argument(help="A prompt set by name, or a TOML file.")],
-    backbone: Annotated[
-        str, typer.Option("--backbone", "-b", help="Whose tokenizer reads the texts; no weights are needed.")
-    ] = "vit_b32.openai",
+    backbone: str = "vit_b32.openai",
     as_json: options.Json = False,
 ) -> None:
     """Show what a prompt file will encode and everything that is wrong with it (exit code 1).
@@ -44,22 +45,16 @@ def list_(dataset: options.Dataset = None, data: options.Data = None, as_json: o
 
 
 @verbs.command("evaluate")
+@options.explain(
+    prompts=("-p", "Measure this encoded set with contents beside ImageNet's 1,000, too: a name, a TOML "
+     "file, or captions-NAME (repeatable)."),
+    fall_back="Take in photographs without a caption, by the fixed prompt.",
+)  # fmt: skip
 def evaluate(
     dataset: options.Dataset = None,
     backbone: options.OneEmbedded = None,
-    prompts: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--prompts",
-            "-p",
-            help="Measure this encoded set with contents beside ImageNet's 1,000, too: a name, a TOML file, "
-            "or captions-NAME (repeatable).",
-        ),
-    ] = None,
-    fall_back: Annotated[
-        bool,
-        typer.Option("--fall-back", help="Take in photographs without a caption, by the fixed prompt."),
-    ] = False,
+    prompts: list[str] | None = None,
+    fall_back: bool = False,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,

@@ -16,6 +16,11 @@ verbs = typer.Typer()
 
 
 @verbs.command("import", no_args_is_help=True)
+@options.explain(
+    column="The column of stars; repeat for a column per rater. Default: by its name.",
+    scale=typer.Option(metavar="LOWEST HIGHEST", show_default=False, help="The scale of the ratings, if not "
+        "1 to 5."),
+)  # fmt: skip
 def import_(
     table: Annotated[Path, typer.Argument(help="CSV or Parquet file.", show_default=False)],
     dataset: options.Dataset = None,
@@ -25,20 +30,8 @@ def import_(
             "--rater", help=f"Who rated, where the table does not say. Default: {ME}.", show_default=False
         ),
     ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--column",
-            help="The column of stars; repeat for a column per rater. Default: by its name.",
-            show_default=False,
-        ),
-    ] = None,
-    scale: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="LOWEST HIGHEST", help="The scale of the ratings, if not 1 to 5.", show_default=False
-        ),
-    ] = None,
+    column: list[str] | None = None,
+    scale: tuple[float, float] | None = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
@@ -84,12 +77,14 @@ def show(
 
 
 @verbs.command("undo")
+@options.explain(
+    rater="Whose.",
+    act="What to take back. Default: the last.",
+)
 def undo(
     dataset: options.Dataset = None,
-    rater: Annotated[str, typer.Option("--rater", help="Whose.")] = ME,
-    act: Annotated[
-        int | None, typer.Option(help="What to take back. Default: the last.", show_default=False)
-    ] = None,
+    rater: str = ME,
+    act: int | None = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:

@@ -12,18 +12,15 @@ verbs = typer.Typer()
 
 
 @verbs.command("add", no_args_is_help=True)
+@options.explain(
+    split="Split the method was made on. Default: the data set's own; of another it is shown, never "
+    "compared.",
+    predictions=typer.Argument(help="CSV or Parquet: image_id (or file), and score, class, or p_1, p_2, ..."),
+)
 def add(
-    predictions: Annotated[
-        Path, typer.Argument(help="CSV or Parquet: image_id (or file), and score, class, or p_1, p_2, ...")
-    ],
+    predictions: Path,
     name: Annotated[str, typer.Option("--name", help="What the report calls the method.")],
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="Split the method was made on. Default: the data set's own; of another it is "
-            "shown, never compared."
-        ),
-    ] = None,
+    split: str | None = None,
     overwrite: options.Overwrite = False,
     dataset: options.Dataset = None,
     data: options.Data = None,

@@ -45,13 +45,13 @@ def status(
 
 
 @verbs.command("verify")
+@options.explain(
+    dataset=("-d", "Instead of paths: everything of a data set."),
+    paths=typer.Argument(help="Files or folders. Default: the whole data root."),
+)
 def verify(
-    paths: Annotated[
-        list[Path] | None, typer.Argument(help="Files or folders. Default: the whole data root.")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Instead of paths: everything of a data set.")
-    ] = None,
+    paths: list[Path] | None = None,
+    dataset: str | None = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:

@@ -1,6 +1,5 @@
 """`iaa style`: what graded alterations of photographs do to features and scores."""
 
-from typing import Annotated
 
 import typer
 
@@ -11,28 +10,23 @@ verbs = typer.Typer()
 
 
 @verbs.command("style")
+@options.explain(
+    change=("-c", "These alterations alone (repeatable): exposure, contrast, saturation, sharpness, noise, "
+     "jpeg, crop, tilt, cast. Default: all."),
+    overwrite="Replace variants of other photographs or alterations.",
+    photographs=typer.Option("--photographs", "-n", min=2, help="How many to alter: of the test images "
+        "first."),
+)  # fmt: skip
 def style(
     context: typer.Context,
     dataset: options.Dataset = None,
     backbone: options.Embedded = None,
-    photographs: Annotated[
-        int, typer.Option("--photographs", "-n", min=2, help="How many to alter: of the test images first.")
-    ] = 128,
-    change: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--change",
-            "-c",
-            help="These alterations alone (repeatable): exposure, contrast, saturation, sharpness, noise, "
-            "jpeg, crop, tilt, cast. Default: all.",
-        ),
-    ] = None,
+    photographs: int = 128,
+    change: list[str] | None = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace variants of other photographs or alterations.")
-    ] = False,
+    overwrite: bool = False,
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,
     data: options.Data = None,

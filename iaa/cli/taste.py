@@ -24,17 +24,18 @@ verbs = typer.Typer()
 
 
 @verbs.command("fit")
+@options.explain(
+    save="Keep it as a head of this name, for iaa rank and the page.",
+    overwrite="Replace a head of that name.",
+)
 def fit(
     dataset: options.Dataset = None,
     rater: Rater = ME,
     backbone: options.OneEmbedded = None,
     output: Output = None,
     head: General = None,
-    save: Annotated[
-        str | None,
-        typer.Option(help="Keep it as a head of this name, for iaa rank and the page.", show_default=False),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a head of that name.")] = False,
+    save: str | None = None,
+    overwrite: bool = False,
     top: Annotated[int, typer.Option("--top", min=1, help="How many of the best to show.")] = 20,
     seed: options.Seed = 0,
     data: options.Data = None,
@@ -58,39 +59,26 @@ def fit(
 
 
 @verbs.command("evaluate")
+@options.explain(
+    groups="Also within groups: is the best of a burst found?",
+    protocol="Many people instead of one: curve (10 to 100 photographs of everybody), flickr-aes (37 "
+    "people, 10 and 100), para (40 people, 10 and 100).",
+    ratings="With --protocol: CSV or Parquet, a row per photograph, rater and score. Default: the data "
+    "set's own.",
+    column="Of --ratings: the scores; repeat for a column per rater.",
+    people=("--person", "With --protocol: who is tested (repeatable)."),
+)
 def evaluate(
     dataset: options.Dataset = None,
     rater: Rater = ME,
     backbone: options.OneEmbedded = None,
     output: Output = None,
     head: General = None,
-    groups: Annotated[
-        bool, typer.Option("--groups", help="Also within groups: is the best of a burst found?")
-    ] = False,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="Many people instead of one: curve (10 to 100 photographs of everybody), flickr-aes (37 "
-            "people, 10 and 100), para (40 people, 10 and 100).",
-            show_default=False,
-        ),
-    ] = None,
-    ratings: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --protocol: CSV or Parquet, a row per photograph, rater and score. Default: the data "
-            "set's own.",
-            show_default=False,
-        ),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="Of --ratings: the scores; repeat for a column per rater.", show_default=False),
-    ] = None,
-    people: Annotated[
-        list[str] | None,
-        typer.Option("--person", help="With --protocol: who is tested (repeatable).", show_default=False),
-    ] = None,
+    groups: bool = False,
+    protocol: str | None = None,
+    ratings: Path | None = None,
+    column: list[str] | None = None,
+    people: list[str] | None = None,
     seed: options.Seed = 0,
     data: options.Data = None,
     as_json: options.Json = False,

@@ -1,6 +1,6 @@
 """`iaa xmp`: stars from other photo programs, and for them."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
@@ -14,13 +14,16 @@ verbs = typer.Typer()
 
 @verbs.command("read")
 @naming_extras()
+@options.explain(
+    rater="Whose ratings they are.",
+    newest="Where two places differ, the newest file wins.",
+    dry_run="Say what is there, and add nothing.",
+)
 def read(
     dataset: options.Dataset = None,
-    rater: Annotated[str, typer.Option("--rater", help="Whose ratings they are.")] = ME,
-    newest: Annotated[
-        bool, typer.Option("--newest", help="Where two places differ, the newest file wins.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is there, and add nothing.")] = False,
+    rater: str = ME,
+    newest: bool = False,
+    dry_run: bool = False,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
@@ -38,43 +41,28 @@ def read(
 
 @verbs.command("write")
 @naming_extras()
+@options.explain(
+    head="Stars by this head's percentiles.",
+    rater="The stars that this person gave.",
+    is_written=("--write", "Do it. Without, it is only said what would be done."),
+    stars_from="Percentiles from which on there are two, three, four, five stars.",
+    group="The group of each photograph, too, in our own namespace.",
+    naming=("--names", "New sidecars: name.jpg.xmp (full), or name.xmp (stem)."),
+    label=typer.Option("--label", metavar="KEY=TEXT", help="Colour labels, too (repeatable). KEY: 1 to 5 "
+        "stars, reject, best (of its group) or rest (of its group). A person's label stays."),
+    keyword=typer.Option("--keyword", metavar="KEY=TEXT", help="Keywords, too, by the same rules; others "
+        "stay."),
+)  # fmt: skip
 def write(
     dataset: options.Dataset = None,
-    head: Annotated[
-        str | None, typer.Option("--head", help="Stars by this head's percentiles.", show_default=False)
-    ] = None,
-    rater: Annotated[
-        str | None, typer.Option("--rater", help="The stars that this person gave.", show_default=False)
-    ] = None,
-    is_written: Annotated[
-        bool, typer.Option("--write", help="Do it. Without, it is only said what would be done.")
-    ] = False,
-    stars_from: Annotated[
-        str,
-        typer.Option(
-            "--stars-from", help="Percentiles from which on there are two, three, four, five stars."
-        ),
-    ] = ",".join(f"{x:g}" for x in STARS_FROM),
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--label",
-            metavar="KEY=TEXT",
-            help="Colour labels, too (repeatable). KEY: 1 to 5 stars, reject, best (of its group) or rest "
-            "(of its group). A person's label stays.",
-        ),
-    ] = None,
-    keyword: Annotated[
-        list[str] | None,
-        typer.Option("--keyword", metavar="KEY=TEXT", help="Keywords, too, by the same rules; others stay."),
-    ] = None,
-    group: Annotated[
-        bool, typer.Option("--group", help="The group of each photograph, too, in our own namespace.")
-    ] = False,
-    naming: Annotated[
-        Literal["full", "stem"],
-        typer.Option("--names", help="New sidecars: name.jpg.xmp (full), or name.xmp (stem)."),
-    ] = "full",
+    head: str | None = None,
+    rater: str | None = None,
+    is_written: bool = False,
+    stars_from: str = ",".join(f"{x:g}" for x in STARS_FROM),
+    label: list[str] | None = None,
+    keyword: list[str] | None = None,
+    group: bool = False,
+    naming: Literal["full", "stem"] = "full",
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
