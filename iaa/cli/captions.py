@@ -1,12 +1,15 @@
 """`iaa caption`: what is on each photograph, in words, and prompts that say it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer, note, progress
+from iaa.cli.console import Answer, answer, note, progress, removed, show
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset
 
 verbs = typer.Typer()
 Name = Annotated[str, typer.Argument(help="Name of captions (see: iaa caption list).")]
@@ -20,25 +23,20 @@ Name = Annotated[str, typer.Argument(help="Name of captions (see: iaa caption li
     encoding="Of a file that is not UTF-8, such as cp1252.",
     file=typer.Argument(help="CSV, Parquet, JSON or JSON lines: a column of ids or files, and texts."),
 )
+@options.of_dataset
 def add(
+    chosen: "Dataset",
     file: Path | None = None,
     column: list[str] | None = None,
     name: str | None = None,
     encoding: str | None = None,
     overwrite: options.Overwrite = False,
-    dataset: options.Dataset = None,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
+) -> Any:
     """Take over captions: one or more texts per photograph. What is missing or wrong is counted and named.
 
     Example: iaa caption add captions.csv -d mine; iaa caption add --column subject -d demo
     """
-    from iaa.library import captions
-
-    layout = options.choose_layout(dataset, data)
-    done = captions.add_captions(layout, file, column or (), name, encoding, overwrite)
-    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+    return chosen.add_captions(file, column, name, encoding, overwrite)
 
 
 @verbs.command("write")
@@ -70,7 +68,7 @@ def write(
     done = captions.caption_photographs(
         layout, backbone, weights, name, device, threads, overwrite, progress, note
     )
-    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+    show(done, as_json)
 
 
 @verbs.command("embed", no_args_is_help=True)
@@ -116,27 +114,17 @@ def embed(
 
 
 @verbs.command("list")
-def list_(dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False) -> None:
+@options.of_dataset
+def list_(chosen: "Dataset") -> Answer:
     """List the captions of a data set."""
-    from iaa.library import captions
-
-    layout = options.choose_layout(dataset, data)
-    found = captions.list_captions(layout)
-    first = f"None yet: iaa caption add FILE --dataset {layout.dataset}"
-    answer(
-        as_json,
-        {"dataset": layout.dataset, "captions": found.rows()},
-        found,
-        notes=[] if len(found) else [first],
-    )
+    found = chosen.list_captions()
+    first = f"None yet: iaa caption add FILE --dataset {chosen.name}"
+    value = {"dataset": chosen.name, "captions": found.rows()}
+    return Answer(value, [found], [] if len(found) else [first])
 
 
 @verbs.command("remove", no_args_is_help=True)
-def remove(
-    name: Name, dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False
-) -> None:
+@options.of_dataset
+def remove(chosen: "Dataset", name: Name) -> Answer:
     """Delete captions and the prompts that were encoded from them."""
-    from iaa.library import captions
-
-    removed = captions.remove_captions(options.choose_layout(dataset, data), name)
-    answer(as_json, {"removed": removed}, notes=[f"removed {path}" for path in removed])
+    return removed(chosen.remove_captions(name))

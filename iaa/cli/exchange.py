@@ -1,13 +1,16 @@
 """`iaa export` and `iaa import`: vectors out to other programs, and in from them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer, at_work
+from iaa.cli.console import Answer, at_work, show
 from iaa.exchange import written_formats
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset
 
 verbs = typer.Typer()
 
@@ -20,27 +23,23 @@ verbs = typer.Typer()
     to=typer.Option("--to", metavar=f"[{'|'.join(written_formats())}]", help="What to write. Default: what "
         "the file's ending says, else Parquet."),
 )  # fmt: skip
+@options.of_dataset
 def export(
+    chosen: "Dataset",
     out: Annotated[Path, typer.Argument(help="File to write, or folder for clip-retrieval.")],
-    dataset: options.Dataset = None,
     backbone: options.OneEmbedded = None,
     to: str | None = None,
     output: list[str] | None = None,
     unit: bool = False,
     only_ok: bool = False,
     overwrite: options.Overwrite = False,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
+) -> Any:
     """Write a feature file as Parquet, CSV, safetensors, or npy and Parquet in clip-retrieval's layout.
 
     Example: iaa export vectors.parquet --dataset mine --backbone efficientnet_lite0.in1k
     """
-    from iaa.library import exchange
-
-    layout = options.choose_layout(dataset, data)
-    done = exchange.export(layout, out, to, backbone, output, unit, only_ok, overwrite)
-    answer(as_json, done.to_dict(), notes=done.notes())
+    done = chosen.export(out, to, backbone, output, unit, only_ok, overwrite)
+    return Answer(done.to_dict(), notes=done.notes())
 
 
 @verbs.command("import", no_args_is_help=True)
@@ -76,4 +75,4 @@ def import_(
     layout = Layout(data_root(data), dataset)
     with at_work(f"reading {source}"):
         done = exchange.import_vectors(layout, source, backbone, ids, id_column, output, overwrite)
-    answer(as_json, done.to_dict(), done.table(), notes=done.notes)
+    show(done, as_json)

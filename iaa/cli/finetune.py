@@ -6,7 +6,7 @@ import typer
 
 from finetune.settings import meanings
 from iaa.cli import options
-from iaa.cli.console import answer, note, progress
+from iaa.cli.console import note, progress, show
 
 if TYPE_CHECKING:
     from iaa.library.layout import Layout
@@ -69,7 +69,7 @@ def finetune(
         layout, backbone, preset, train, settings, files, device, output, pixels, threads, n_boot, progress,
         note, crash_folder(),
     )  # fmt: skip
-    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+    show(done, as_json)
 
 
 def _from_features(
@@ -91,4 +91,4 @@ def _from_features(
         others = ["backbone"] * bool(backbone) + typed
         raise UsageError(f"--from-features takes its own settings: leave out --{', --'.join(others)}")
     done = train_from_features(layout, given, settings.get("seed") or 0, device, n_boot, note, progress)
-    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+    show(done, as_json)

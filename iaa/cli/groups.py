@@ -1,12 +1,15 @@
 """`iaa groups`: photographs that belong together, from the stored arrays."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer, note, progress
+from iaa.cli.console import Answer, note, progress
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset
 
 verbs = typer.Typer()
 
@@ -21,9 +24,10 @@ verbs = typer.Typer()
     head="Suggest the best by this head, then by sharpness.",
     csv_file=("--csv", "Write all groups here, a row per photograph."),
 )
+@options.of_dataset
 def groups(
+    chosen: "Dataset",
     kind: list[str] | None = None,
-    dataset: options.Dataset = None,
     backbone: options.OneEmbedded = None,
     output: str | None = None,
     threshold: float | None = None,
@@ -31,9 +35,7 @@ def groups(
     head: str | None = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many groups to show.")] = 10,
     csv_file: Path | None = None,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
+) -> Any:
     """Photographs that belong together: exact copies, near-duplicates, bursts, brackets, panoramas.
 
     The best of a group stands first, as a suggestion; brackets and panoramas are not ranked. Nothing is
@@ -46,9 +48,9 @@ def groups(
 
     check_file_place(csv_file)
     kinds = check_kinds(kind)
-    found = options.choose(dataset, data).groups(backbone, output, threshold, seconds, kinds, head, progress)
+    found = chosen.groups(backbone, output, threshold, seconds, kinds, head, progress)
     if csv_file is not None:
         found.to_csv(csv_file)
         note(f"wrote {len(found):,} photographs: {csv_file}")
     shown = found.shown(top)
-    answer(as_json, found.to_dict(), *([shown] if len(shown) else []), notes=found.remarks(top))
+    return Answer(found.to_dict(), [shown] if len(shown) else [], found.remarks(top))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from iaa.cli.console import note
+from iaa.cli.console import note, show
 from iaa.library.supervision import crash_folder, supervise
 
 if TYPE_CHECKING:
@@ -99,6 +99,23 @@ def explain(**told: Any) -> Callable[[Callable[..., None]], Callable[..., None]]
         return _annotated(command, hints)
 
     return add
+
+
+def of_dataset(command: Callable[..., Any]) -> Callable[..., None]:
+    """A command about a data set, which is its first parameter and is chosen by --dataset and --data; what it
+    returns is answered, with --json as one object."""
+
+    def run(
+        dataset: str | None = None, data: Path | None = None, as_json: bool = False, **given: Any
+    ) -> None:
+        show(command(choose(dataset, data), **given), as_json)
+
+    run.__doc__, run.__name__ = command.__doc__, command.__name__
+    own = list(inspect.signature(command).parameters.values())[1:]
+    shared = list(inspect.signature(run).parameters.values())[:-1]
+    both = [each.replace(kind=each.KEYWORD_ONLY) for each in own + shared]
+    hints = {each.name: each.annotation for each in own} | {"dataset": Dataset, "data": Data, "as_json": Json}
+    return _annotated(run, hints, both)
 
 
 def _option(name: str, told: Any) -> Any:

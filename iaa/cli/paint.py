@@ -8,7 +8,7 @@ from typer.core import TyperCommand
 
 from embed.painting.settings import meanings
 from iaa.cli import options
-from iaa.cli.console import answer, progress
+from iaa.cli.console import progress, show
 
 verbs = typer.Typer()
 
@@ -88,4 +88,4 @@ def paint(
     )  # fmt: skip
     if done:
         options.note_demo(done[0].about["backbone"], dataset or "")
-    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+    show(done, as_json)

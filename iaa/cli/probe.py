@@ -1,16 +1,17 @@
 """`iaa probe`: fit on the stored arrays, in seconds."""
 
 import enum
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
+from iaa.cli import options
+from iaa.cli.console import progress
+from iaa.library.errors import UsageError
+
 if TYPE_CHECKING:
     from analysis.probing.vote_probes import Target as VoteTarget
-
-from iaa.cli import options
-from iaa.cli.console import answer, progress
-from iaa.library.errors import UsageError
+    from iaa.library.dataset import Dataset
 
 verbs = typer.Typer()
 Target = enum.StrEnum("Target", ["mean", "levels", "distribution", "ordinal"])
@@ -33,8 +34,9 @@ Target = enum.StrEnum("Target", ["mean", "levels", "distribution", "ordinal"])
         "photographs to this data set, and its probe to this one; all: to every one that shares a backbone "
         "(repeatable)."),
 )  # fmt: skip
+@options.of_dataset
 def probe(
-    dataset: options.Dataset = None,
+    chosen: "Dataset",
     backbone: options.Embedded = None,
     output: str | None = None,
     unit_norm: bool = False,
@@ -48,9 +50,7 @@ def probe(
     overwrite: options.Overwrite = False,
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
+) -> Any:
     """Linear probes: OLS (the paper) and ridge on every output, measured on photographs they did not see.
 
     Those are the test split's; below 500 ratings each one, by a fit on the others (--fit-on).
@@ -58,26 +58,15 @@ def probe(
     Example: iaa probe -d mine --output pooled --save my-taste; iaa probe -d mine --apply-to theirs
     """
     if apply_to:
-        from iaa.library.transfer import apply_probes
-
-        layout = options.choose_layout(dataset, data)
-        applied = apply_probes(layout, apply_to, backbone, output, seed, n_boot)
-        answer(as_json, applied.to_dict(), applied.table(), notes=applied.notes)
-        return
-    from iaa.library.probing import fit_probes
-
-    layout = options.choose_layout(dataset, data)
+        return chosen.apply_probes(apply_to, backbone, output, seed, n_boot)
     if target or layers:
         if save or unit_norm or joint:
             raise UsageError("--target and --layers compare probes: without --save, --unit-norm and --joint")
-        from iaa.library.vote_probing import fit_vote_probes
-
         wanted = [cast("VoteTarget", each.value) for each in target or ()]
-        found = fit_vote_probes(layout, wanted, backbone, output, layers, seed, n_boot, fit_on, progress)
-        answer(as_json, found.to_dict(), *found.tables(), notes=found.notes)
-        return
-    done = fit_probes(
-        layout, backbone, output, unit_norm, joint, seed, n_boot, save, save_fit, overwrite, fit_on, progress
-    )
-    value = {"dataset": done.dataset, "head": done.head, **done.to_dict()}
-    answer(as_json, value, done.table(), notes=done.notes)
+        return chosen.fit_vote_probes(wanted, backbone, output, layers, seed, n_boot, fit_on, progress)
+    from iaa.library.probing import fit_probes
+
+    return fit_probes(
+        chosen.layout, backbone, output, unit_norm, joint, seed, n_boot, save, save_fit, overwrite, fit_on,
+        progress,
+    )  # fmt: skip

@@ -4,7 +4,7 @@
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer, note, progress
+from iaa.cli.console import note, progress, show
 
 verbs = typer.Typer()
 
@@ -55,4 +55,4 @@ def style(
     files = weight_files(embedded_backbones(layout, backbone), weights)
     how = How(files, device, threads=threads, overwrite=overwrite, crash_folder=crash_folder())
     done = study_style(layout, backbone, photographs, change, how, n_boot, seed, progress, note)
-    answer(as_json, done.to_dict(), *done.tables(), notes=done.notes)
+    show(done, as_json)

@@ -1,13 +1,16 @@
 """`iaa taste`: what somebody's ratings are worth, and photographs in that order."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer, progress
+from iaa.cli.console import Answer, answer, progress
 from iaa.library.names import ME, PROTOCOL
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset
 
 Rater = Annotated[str, typer.Option("--rater", help="Whose taste.")]
 Output = Annotated[
@@ -68,8 +71,9 @@ def fit(
     column="Of --ratings: the scores; repeat for a column per rater.",
     people=("--person", "With --protocol: who is tested (repeatable)."),
 )
+@options.of_dataset
 def evaluate(
-    dataset: options.Dataset = None,
+    chosen: "Dataset",
     rater: Rater = ME,
     backbone: options.OneEmbedded = None,
     output: Output = None,
@@ -80,25 +84,15 @@ def evaluate(
     column: list[str] | None = None,
     people: list[str] | None = None,
     seed: options.Seed = 0,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
+) -> Any:
     """Say what a rater's ratings are worth: how well held-back ones are predicted, beside the general head
     and chance. With --protocol, how well many people's are, as research on personal taste measures it.
 
     Example: iaa taste evaluate -d vessel --protocol curve --ratings ratings_by_rater.csv
     """
-    from iaa.library.taste import fit_taste
-
-    layout = options.choose_layout(dataset, data)
     if protocol or ratings or column or people:
-        from iaa.library.people import evaluate_people
-
-        many = evaluate_people(
-            layout, protocol or PROTOCOL, ratings, column or [], people, backbone, output, seed=seed,
-            progress=progress,
-        )  # fmt: skip
-        answer(as_json, many.to_dict(), *many.shown(), notes=many.notes())
-        return
-    found = fit_taste(layout, rater, backbone, output, head, groups, seed)
-    answer(as_json, found.to_dict(), *found.shown(), notes=found.notes())
+        asked = (protocol or PROTOCOL, ratings, column, people)
+        many = chosen.evaluate_people(*asked, backbone, output, seed=seed, progress=progress)
+        return Answer(many.to_dict(), many.shown(), many.notes())
+    found = chosen.fit_taste(rater, backbone, output, head, groups, seed)
+    return Answer(found.to_dict(), found.shown(), found.notes())

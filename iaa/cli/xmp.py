@@ -1,13 +1,17 @@
 """`iaa xmp`: stars from other photo programs, and for them."""
 
-from typing import Literal
+
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer
+from iaa.cli.console import Answer, answer
 from iaa.library.extras import naming_extras
 from iaa.library.names import ME, STARS_FROM
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset
 
 verbs = typer.Typer()
 
@@ -19,24 +23,19 @@ verbs = typer.Typer()
     newest="Where two places differ, the newest file wins.",
     dry_run="Say what is there, and add nothing.",
 )
+@options.of_dataset
 def read(
-    dataset: options.Dataset = None,
+    chosen: "Dataset",
     rater: str = ME,
     newest: bool = False,
     dry_run: bool = False,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
+) -> Any:
     """Take stars and rejects over from sidecars (name.jpg.xmp, name.xmp) and from inside photographs.
 
     Example: iaa xmp read -d mine
     """
-    from iaa.library.xmp import read_xmp
-
-    layout = options.choose_layout(dataset, data)
-    found = read_xmp(layout, rater, newest, not dry_run)
-    notes = found.notes(layout.dataset, rater, dry_run)
-    answer(as_json, {"dataset": layout.dataset, **vars(found)}, notes=notes)
+    found = chosen.read_xmp(rater, newest, dry_run)
+    return Answer({"dataset": chosen.name, **vars(found)}, notes=found.notes(chosen.name, rater, dry_run))
 
 
 @verbs.command("write")

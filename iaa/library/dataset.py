@@ -329,13 +329,16 @@ class Dataset(Kept):
         seed: int = 0,
         n_boot: int = 1000,
         fit_on: Literal["all", "train"] | None = None,
+        progress: Progress | None = None,
     ) -> "VoteProbed":
         """Probes of the shares of votes beside ridge on the mean, on each output or also on all side by
         side; `fit_on` as for `fit_probe`."""
         from iaa.library.vote_probing import fit_vote_probes
 
         wanted = [targets] if isinstance(targets, str) else list(targets)
-        return fit_vote_probes(self.layout, wanted, _names(backbones), output, layers, seed, n_boot, fit_on)
+        return fit_vote_probes(
+            self.layout, wanted, _names(backbones), output, layers, seed, n_boot, fit_on, progress
+        )
 
     def apply_probes(
         self,
@@ -413,13 +416,15 @@ class Dataset(Kept):
         backbone: str | None = None,
         output: str | None = None,
         head: str | None = None,
+        groups: bool = False,
         seed: int = 0,
     ) -> "TasteFit":
         """What a rater likes, learned from her stars, flags and comparisons, with what it is worth on ratings
-        that were held back. With a general `head` of the same features it starts from that one."""
+        that were held back (with `groups` also within bursts). With a general `head` of the same features it
+        starts from that one."""
         from iaa.library.taste import fit_taste
 
-        return fit_taste(self.layout, rater, backbone, output, head, seed=seed)
+        return fit_taste(self.layout, rater, backbone, output, head, groups, seed)
 
     @naming_extras()
     def evaluate_people(

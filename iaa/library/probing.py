@@ -40,6 +40,10 @@ class Probed(Results):
     notes: list[str]
     """Failed rows, which took no part; how to use the head; what is next."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"dataset": self.dataset, "head": self.head, **super().to_dict()}
+
 
 @dataclass(frozen=True)
 class ProbeFit:
