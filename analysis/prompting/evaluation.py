@@ -254,25 +254,44 @@ def evaluate_prompting(
     predictions["bottleneck"] = Prediction(predicted, predicted > rated.threshold)
     details["bottleneck"] = {"alpha": probe.alpha, "labels_of": base.method}
 
+    failed = {"n_failed_train": rated.n_failed_train, "n_failed_test": rated.n_failed_test}
     results = [
-        MethodResult(
-            key=f"prompting.{method}",
-            method=METHOD_NAMES.get(method, method),
-            backbone=backbone,
-            output=output,
-            dataset=rated.dataset,
-            split_name=rated.split_name,
-            n_train=int(np.count_nonzero(rated.train)),
-            n_test=int(np.count_nonzero(rated.test)),
-            seed=seed,
-            **bootstrap_metrics(y, high, prediction, n_boot, np.random.default_rng(seed), METRICS),
-            detail=details[method]
-            | {"n_failed_train": rated.n_failed_train, "n_failed_test": rated.n_failed_test},
-            digests=dict(digests or {}),
+        measured(
+            f"prompting.{method}", METHOD_NAMES.get(method, method), (backbone, output), rated, prediction,
+            details[method] | failed, digests or {}, seed, n_boot,
         )
         for method, prediction in predictions.items()
-    ]
+    ]  # fmt: skip
     return PromptingEvaluation(results, train_tables, test_tables, predictions, by_srcc, probe)
+
+
+def measured(
+    key: str,
+    method: str,
+    of: tuple[str, str],
+    rated: RatedImages,
+    prediction: Prediction,
+    detail: Mapping[str, Any],
+    digests: Mapping[str, str],
+    seed: int,
+    n_boot: int,
+) -> MethodResult:
+    """What predictions for the test images reach, with intervals; `of` names backbone and output."""
+    y, high, rng = rated.mos[rated.test], rated.is_high[rated.test], np.random.default_rng(seed)
+    return MethodResult(
+        key=key,
+        method=method,
+        backbone=of[0],
+        output=of[1],
+        dataset=rated.dataset,
+        split_name=rated.split_name,
+        n_train=int(np.count_nonzero(rated.train)),
+        n_test=int(np.count_nonzero(rated.test)),
+        seed=seed,
+        **bootstrap_metrics(y, high, prediction, n_boot, rng, METRICS),
+        detail=dict(detail),
+        digests=dict(digests),
+    )
 
 
 def require_split(rated: RatedImages) -> None:
