@@ -11,7 +11,6 @@ load of the machine stands beside each line, and in `end` the processor's second
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -31,7 +30,6 @@ from benchmarks.embedding.images import make_photographs, photograph_table  # no
 from benchmarks.embedding.models import load_random  # noqa: E402
 from embed.backbones.loading import Backbone, load_backbone  # noqa: E402
 from embed.backbones.spec import ENGINES, ONNXRUNTIME, TORCH  # noqa: E402
-from embed.images.datasets import ImageTable  # noqa: E402
 from embed.pipeline import Options, embed_images, feature_path  # noqa: E402
 from store import open_features  # noqa: E402
 from store.file_names import file_stem  # noqa: E402
@@ -137,15 +135,9 @@ def end_to_end(ids: list[str], scratch: Path, source: Path | None, n: int, turns
 
 def probe(oasis: Path, scratch: Path) -> None:
     """SRCC of a ridge probe on OASIS's test photographs by either engine, and where their ranks differ."""
-    from benchmarks.embedding.precision import _srcc
+    from benchmarks.embedding.precision import _srcc, rated_photographs
 
-    with (oasis / "ratings.csv").open(newline="") as handle:
-        rated = list(csv.DictReader(handle))
-    votes = np.array([[int(row[f"votes_{level}"]) for level in range(1, 8)] for row in rated])
-    mos = votes @ np.arange(1, 8) / votes.sum(axis=1)
-    is_train = np.array([row["split"] == "train" for row in rated])
-    files = np.array([row["file"] for row in rated])
-    table = ImageTable("oasis", oasis / "images", files, files)
+    table, mos, is_train = rated_photographs(oasis)
     rows, orders = {}, {}
     for engine in ENGINES:
         backbone = load_backbone(OFFLINE)
@@ -155,12 +147,12 @@ def probe(oasis: Path, scratch: Path) -> None:
             rows[engine] = np.array(features.read("pooled"), np.float64)
         unit = rows[engine] / np.linalg.norm(rows[engine], axis=1, keepdims=True)
         orders[engine] = np.argsort(-(unit @ unit.T), axis=1, kind="stable")[:, :11]
-        print(f"  {engine:<12} SRCC of a ridge probe, {len(files)} photographs: "
+        print(f"  {engine:<12} SRCC of a ridge probe, {len(table)} photographs: "
               f"{_srcc(rows[engine], mos, is_train):.6f}")  # fmt: skip
     apart = np.linalg.norm(rows[TORCH] - rows[ONNXRUNTIME], axis=1) / np.linalg.norm(rows[TORCH], axis=1)
     same = (orders[TORCH] == orders[ONNXRUNTIME]).all(axis=1)
     print(f"  largest difference {apart.max():.1e}; the ten most alike are the same, in the same order, for "
-          f"{same.sum()} of {len(files)}   {load_of_machine()}")  # fmt: skip
+          f"{same.sum()} of {len(table)}   {load_of_machine()}")  # fmt: skip
 
 
 def main() -> None:

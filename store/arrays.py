@@ -93,3 +93,19 @@ class Arrays(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Reader:
+    """What gives meaning to the arrays of an open file, and closes it."""
+
+    file: Arrays
+
+    def close(self) -> None:
+        """Forget the mapped file."""
+        self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from store.arrays import Reader
 from store.errors import MissingFileError, StoreError
 from store.features import FEATURES_SCHEMA
 from store.identity import check_identity
@@ -34,7 +35,7 @@ def note_list(plan: Plan, image_id: np.ndarray, path: np.ndarray) -> None:
 
 
 @dataclass(frozen=True)
-class BegunPart:
+class BegunPart(Reader):
     """The rows of one sealed part; `start` is its first row in the run's list."""
 
     file: SealedFile
@@ -53,16 +54,6 @@ class BegunPart:
     ) -> Float32[np.ndarray, "n_rows dim"]:
         """Rows of one output, counted from the part's start."""
         return read_rows(self.file, f"outputs/{output}", rows, unit_norm)
-
-    def close(self) -> None:
-        """Forget the mapped file."""
-        self.file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Begun:

@@ -4,11 +4,11 @@ import enum
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from store.arrays import Arrays
+from store.arrays import Arrays, Reader
 from store.digests import block_bounds
 from store.errors import IdentityError, SchemaError, did_you_mean, hinting
 from store.identity import check_identity
@@ -27,7 +27,7 @@ class Status(enum.IntEnum):
     FAILED = 2
 
 
-class Features:
+class Features(Reader):
     """An open feature file. Arrays are read-only; a failed row is NaN and has a reason in `failures`."""
 
     def __init__(self, file: Arrays) -> None:
@@ -130,16 +130,6 @@ class Features:
             near = did_you_mean(output, self.outputs)
             raise SchemaError(f"{self.path} has no output {output!r}; it has {known}" + (near and f".{near}"))
         return f"outputs/{output}"
-
-    def close(self) -> None:
-        """Forget the mapped file."""
-        self.file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def open_features(path: Path | str, expect: Mapping[str, Any] | None = None) -> Features:

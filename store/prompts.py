@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from store.arrays import Reader
 from store.identity import check_identity
 from store.rows import Selection, read_rows
 from store.sealed import SealedFile
@@ -14,7 +15,7 @@ from store.shapes import Float32, Int8
 PROMPTS_SCHEMA = "iaa/prompts"
 
 
-class Prompts:
+class Prompts(Reader):
     """An open prompt file; arrays are read-only, vectors are raw unless unit length is asked for."""
 
     def __init__(self, file: SealedFile) -> None:
@@ -48,16 +49,6 @@ class Prompts:
     ) -> Float32[np.ndarray, "n_rows dim"]:
         """Text vectors, as the text tower gave them or, if asked, scaled to unit length."""
         return read_rows(self.file, f"outputs/{output}", rows, unit_norm)
-
-    def close(self) -> None:
-        """Forget the mapped file."""
-        self.file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def open_prompts(path: Path | str, expect: Mapping[str, Any] | None = None) -> Prompts:

@@ -23,15 +23,14 @@ import numpy as np
 from analysis.evidence import labels, metrics
 from analysis.evidence.bootstrap import Prediction, bootstrap_metrics
 from analysis.evidence.folds import assign_folds
-from analysis.evidence.roots import accumulate_roots, merge_roots
+from analysis.evidence.roots import accumulate_roots, merge_roots, root_squared_error
 from analysis.parallel import map_threads, n_workers, one_blas_thread
 from analysis.probing.cache import CacheKey, array_digest, gather
-from analysis.probing.gram import Block, Source, merge
+from analysis.probing.gram import Block, Source, merge, squared_error
 from analysis.probing.spectrum import (
     IllConditionedError,
     RidgePath,
-    cv_error_gram,
-    cv_error_roots,
+    cv_error,
     gram_path,
     leave_one_out_error,
     leave_out_gram,
@@ -307,7 +306,7 @@ def solve(
                 if n_folds is not None:
                     left = leave_out_gram(found.folds, with_gram=False)
                     rest = [gram_path(basis, part) for basis, part in zip(found.rest, left, strict=True)]
-                    return path, cv_error_gram(found.folds, rest, alphas, target)
+                    return path, cv_error(found.folds, rest, alphas, target, squared_error)
         except IllConditionedError as error:
             path = None
             logger.warning("%s: %s; going on with QR over blocks of rows", name, error)
@@ -316,7 +315,7 @@ def solve(
         path = root_path(merge_roots(roots))
         if n_folds is not None:
             rest = [root_path(part) for part in leave_out_roots(roots)]
-            return path, cv_error_roots(roots, rest, alphas, target)
+            return path, cv_error(roots, rest, alphas, target, root_squared_error)
     return path, leave_one_out_error(source.part(0, 1), path, alphas, target)[None]
 
 

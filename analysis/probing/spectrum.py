@@ -10,20 +10,21 @@ eigendecomposition of D^-1 S_xx D^-1 (D = standard deviations) and U'y = S^-1 V'
 they are the decomposition of R D^-1. Everything that does not involve y is a `Basis`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
-from analysis.evidence.roots import Root, merge_roots, root_squared_error
-from analysis.probing.gram import Block, Moments, merge, squared_error
+from analysis.evidence.roots import Root, merge_roots
+from analysis.probing.gram import Block, Moments, merge
 from store.shapes import Float
 
 LARGEST_GRAM_CONDITION = 1e6
 """Condition number of the standardised features beyond which Gram matrices are not trusted."""
 
 Solver = Literal["gram", "qr"]
+Fold = TypeVar("Fold", Moments, Root)
 
 
 @dataclass(frozen=True)
@@ -148,26 +149,21 @@ def root_path(root: Root) -> RidgePath:
     return RidgePath(basis, root.mean_y, u[:, :rank].T @ y, (y**2).sum(axis=0))
 
 
-def cv_error_gram(
-    folds: Sequence[Moments], paths: Sequence[RidgePath], alphas: Float[np.ndarray, " n_alphas"], target: int
+def cv_error(
+    folds: Sequence[Fold],
+    paths: Sequence[RidgePath],
+    alphas: Float[np.ndarray, " n_alphas"],
+    target: int,
+    error: Callable[[Fold, np.ndarray, np.ndarray, int], Float[np.ndarray, " n_alphas"]],
 ) -> Float[np.ndarray, "n_folds n_alphas"]:
-    """Mean squared error on each fold of the fits on the other folds, for each alpha."""
-    errors = [
-        squared_error(fold, *path.solve(alphas, target), target) / fold.n
+    """Mean squared error on each fold of the fits on the other folds, for each alpha. `error` sums the
+    squared errors of fits over the rows of a fold: `squared_error` of moments, `root_squared_error` of
+    factors."""
+    found = [
+        error(fold, *path.solve(alphas, target), target) / fold.n
         for fold, path in zip(folds, paths, strict=True)
     ]
-    return np.stack(errors)
-
-
-def cv_error_roots(
-    folds: Sequence[Root], paths: Sequence[RidgePath], alphas: Float[np.ndarray, " n_alphas"], target: int
-) -> Float[np.ndarray, "n_folds n_alphas"]:
-    """Mean squared error on each fold of the fits on the other folds, for each alpha."""
-    errors = [
-        root_squared_error(fold, *path.solve(alphas, target), target) / fold.n
-        for fold, path in zip(folds, paths, strict=True)
-    ]
-    return np.stack(errors)
+    return np.stack(found)
 
 
 def leave_one_out_error(

@@ -20,8 +20,8 @@ from store import open_features
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
-def measure(oasis: Path, scratch: Path) -> None:
-    """Print both for the folder of OASIS (images/, ratings.csv)."""
+def rated_photographs(oasis: Path) -> tuple[ImageTable, np.ndarray, np.ndarray]:
+    """The photographs of the folder of OASIS, their mean ratings, and which are for training."""
     with (oasis / "ratings.csv").open(newline="") as handle:
         rated = list(csv.DictReader(handle))
     votes = np.array([[int(row[f"votes_{level}"]) for level in range(1, 8)] for row in rated])
@@ -29,10 +29,16 @@ def measure(oasis: Path, scratch: Path) -> None:
     is_train = np.array([row["split"] == "train" for row in rated])
     files = np.array([row["file"] for row in rated])
     table = ImageTable("oasis", oasis / "images", files, files)
+    return table, mos, is_train
+
+
+def measure(oasis: Path, scratch: Path) -> None:
+    """Print both for the folder of OASIS (images/, ratings.csv)."""
+    table, mos, is_train = rated_photographs(oasis)
     device = str(pick_device())
     print(f"\nprecision on {device}, {len(table)} photographs")
     for id, output, few in (("vit_b32.openai", "embedding", 64), ("efficientnet_lite0.in1k", "pooled", None)):
-        some = ImageTable("oasis", table.root, files[:few], files[:few])
+        some = ImageTable("oasis", table.root, table.image_id[:few], table.path[:few])
         rows = {}
         for precision in PRECISIONS:
             if id == "vit_b32.openai":

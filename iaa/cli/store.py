@@ -22,9 +22,11 @@ def info(
     as_json: options.Json = False,
 ) -> None:
     """Say what a stored file is: kind, arrays, identity, provenance, digest, failed rows."""
-    from iaa.library import layout, painting, stored
+    from iaa.library import layout, stored
 
     if file.suffix.lower() == ".png" and file.is_file():
+        from iaa.library import painting  # with all that painting takes
+
         return show(painting.describe_painting(file), as_json)
     show(stored.describe_file(file, layout.data_root(data)), as_json)
 

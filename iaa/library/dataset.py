@@ -316,9 +316,7 @@ class Dataset(Kept):
         1,000."""
         from iaa.library.prompts import evaluate_prompts
 
-        return evaluate_prompts(
-            self.layout, backbone, device, seed, n_boot, _names(prompts) or (), fall_back
-        )
+        return evaluate_prompts(self.layout, backbone, device, seed, n_boot, _names(prompts) or (), fall_back)
 
     def fit_vote_probes(
         self,

@@ -258,7 +258,13 @@ def evaluate_prompts(
             results = by_paper.results
         if more:
             contents = evaluate_contents(
-                [each.contents for each in more], scores, rated, features.backbone, "embedding", seed, n_boot,
+                [each.contents for each in more],
+                scores,
+                rated,
+                features.backbone,
+                "embedding",
+                seed,
+                n_boot,
                 digests,
             )
         is_high = rated.is_high[rated.test]
@@ -312,8 +318,9 @@ def score_contents(
         return ScoredContents(found, without, is_one_each)
     contents = set(stored.content.tolist())
     if contents == {""}:
-        raise UsageError(f"{stored.set_name} has no contents: there is nothing to compare with ImageNet's "
-        f"1,000")
+        raise UsageError(
+            f"{stored.set_name} has no contents: there is nothing to compare with ImageNet's 1,000"
+        )
     cache = layout.maxima(stored.set_name, features.backbone)
     prepare_maxima(features, stored, cache, device)
     scores = score_methods(features, "embedding", None, stored, cache)

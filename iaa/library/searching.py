@@ -18,6 +18,7 @@ from iaa.library.layout import Layout
 from iaa.library.opening import open_clip_features, open_embedded, open_photographs
 from iaa.library.ranking import Asked, Ranking
 from iaa.library.table import Table
+from iaa.library.words import Maker, kept_words
 from store import Features, IdentityError, StoreError, open_targets
 from store.digests import decode_strings
 from store.identity import complete
@@ -33,20 +34,12 @@ _WEIGHTS = ("weights_sha256", "weights_entry")
 """Keys of a feature file's identity that tell weights from others."""
 
 
-class Origin(Protocol):
-    """What made vectors: what a feature file says about itself."""
+class Origin(Maker, Protocol):
+    """What made vectors, and where that is written."""
 
     @property
     def path(self) -> Path:
         """The feature file."""
-
-    @property
-    def backbone(self) -> str:
-        """Backbone id."""
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """The combination it was made from."""
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -153,7 +146,7 @@ def encode_words(
     template: str = "{label}",
 ) -> np.ndarray:
     """The vectors of words put into a template, raw (n_words, dim), by the very weights that made the
-    features.
+    features; of words that were asked before the kept ones, without loading anything.
 
     Raises IdentityError for other weights, UsageError for a backbone without a text tower, PromptTooLong,
     SamePrompts for two words that are one text to the tokenizer.
@@ -161,7 +154,11 @@ def encode_words(
     name = features.backbone
     if features.identity.get("weights_sha256") != "imported" and not has_text(name):
         raise UsageError(f"{name} has no text tower that goes with its images; {_by_picture(layout)}")
-    return words_by(same_weights(layout, features, weights, device), words, template)
+
+    def encode() -> np.ndarray:
+        return words_by(same_weights(layout, features, weights, device), words, template)
+
+    return kept_words(layout, features, words, template, encode, weights, device)
 
 
 def words_by(loaded: "Backbone", words: list[str], template: str = "{label}") -> np.ndarray:

@@ -19,6 +19,8 @@ import pytest
 from PIL import Image
 
 import iaa.library.photographs
+import iaa.library.searching
+import iaa.library.words
 from analysis.probing.heads import Head, save_head
 from analysis.prompting.scores import rank_images
 from embed.prompts.text import encode_part
@@ -282,19 +284,83 @@ def test_a_text_is_refused_by_vectors_of_other_weights(run, tmp_path, made_by, m
     assert run("search", "--like", "turned", "-d", "mine", "-b", "demo_clip", "--json")[0] == 0
 
 
-def test_likeness_loads_no_torch(world, tmp_path):
-    sheet = tmp_path / "like.html"
-    arguments = ["search", "--like", "turned", "-d", "mine", "-b", "plain", "--sheet", str(sheet)]
+def search_alone(world, *arguments):
+    """`iaa search` in a process of its own: what it printed, and which libraries of models it had loaded."""
     code = (
-        "import sys\nfrom iaa.cli.app import main\n"
-        f"try: main({arguments!r})\n"
-        "except SystemExit as stop: assert stop.code == 0\n"
-        "loaded = {'torch', 'open_clip', 'timm'}.intersection(sys.modules)\n"
-        "assert not loaded, loaded"
+        "import atexit, sys\n"
+        "from iaa.cli.app import main\n"
+        "models = {'torch', 'open_clip', 'timm'}\n"
+        "atexit.register(lambda: print(*sorted(models.intersection(sys.modules)), file=sys.stderr))\n"
+        f"main({['search', *map(str, arguments), '-d', 'mine']!r})"
     )
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "IAA_DATA": str(world / "data")}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdout=subprocess.DEVNULL)
-    assert len(read_page(sheet).cards) == 9
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True
+    )
+    return done.stdout, done.stderr.splitlines()[-1].split()
+
+
+def test_likeness_loads_no_torch(world, tmp_path):
+    sheet = tmp_path / "like.html"
+    _, loaded = search_alone(world, "--like", "turned", "-b", "plain", "--sheet", sheet)
+    assert loaded == [] and len(read_page(sheet).cards) == 9
+
+
+def test_words_that_were_asked_before_load_no_torch(world):
+    text = "a boat that nobody else asks for"
+    (first, loaded), (again, loaded_again) = (search_alone(world, text, "--json") for _ in range(2))
+    assert "torch" in loaded and loaded_again == []
+    assert again == first and len(json.loads(first)["shown"]) == 8
+
+
+def test_words_are_asked_anew_where_what_is_kept_does_not_fit(run, tmp_path, monkeypatch):
+    """Of other words, another torch, another weights file; and a damaged file is left aside."""
+    asked = []
+
+    def encoded(layout, features, weights, device):
+        asked.append(weights)
+        return load_backbones(["demo_clip"], {}, "cpu")[0]
+
+    monkeypatch.setattr(iaa.library.searching, "same_weights", encoded)
+
+    def n_asked(*more):
+        asked.clear()
+        code, out, err = run("search", "a boat", "-d", "mine", "--json", *more)
+        assert code == 0, err
+        answers.append([(row["image_id"], row["cosine"]) for row in json.loads(out)["shown"]])
+        return len(asked)
+
+    answers = []
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(b"some")
+    assert [n_asked(), n_asked()] == [1, 0]
+    assert [n_asked("--weights", file), n_asked("--weights", file)] == [1, 0]
+    file.write_bytes(b"others")
+    assert n_asked("--weights", file) == 1
+    monkeypatch.setattr(iaa.library.words, "version", lambda name: "0.1")
+    assert [n_asked(), n_asked()] == [1, 0]
+    for kept in (tmp_path / "data/mine/derived/words").glob("*.h5"):
+        content = bytearray(kept.read_bytes())
+        content[-1] ^= 1
+        kept.write_bytes(content)
+    assert [n_asked(), n_asked()] == [1, 0]
+    assert all(answer == answers[0] for answer in answers)
+
+
+def test_a_wrong_weights_file_is_refused_for_words_that_were_asked_before(run, tmp_path):
+    assert run("search", TEXT, "-d", "mine")[0] == 0
+    code, out, err = run("search", TEXT, "-d", "mine", "--weights", tmp_path / "nowhere.safetensors")
+    assert code == 1 and out == "" and "nowhere.safetensors" in err
+
+
+def test_only_the_newest_questions_are_kept(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(iaa.library.words, "N_KEPT", 3)
+    words = ["a", "b", "c", "d", "e"]
+    assert all(run("search", word, "-d", "mine")[0] == 0 for word in words)
+    folder = tmp_path / "data/mine/derived/words"
+    assert len(list(folder.glob("*.h5"))) == 3
+    monkeypatch.setattr(iaa.library.searching, "same_weights", None)
+    assert all(run("search", word, "-d", "mine")[0] == 0 for word in words[2:])
 
 
 def test_a_sheet_shows_what_was_found(run, tmp_path):

@@ -6,7 +6,7 @@ The backbone is the one whose weights made the gallery's vectors; other weights 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,7 @@ import numpy as np
 from iaa.library.errors import UsageError
 from iaa.library.gallery.processes import Helpers
 from iaa.library.layout import Layout
-from store import load_derived, save_derived
-from store.digests import digest_of_strings
-from store.file_names import cache_stem, file_stem
+from iaa.library.words import kept_words
 
 if TYPE_CHECKING:
     from embed.backbones.loading import Backbone
@@ -74,18 +72,11 @@ def encode_picture(made_by: MadeBy, output: str, data: bytes) -> np.ndarray:
         return picture_by(_loaded(made_by), made_by.identity, output, Sent(data), "the picture")
 
 
-def kept_words(helpers: Helpers, made_by: MadeBy, stem: str, words: list[str], template: str) -> np.ndarray:
-    """As encode_words, by a helper, and kept as a derived file: what every page asks is encoded once."""
+def words_of(helpers: Helpers, made_by: MadeBy, words: list[str], template: str) -> np.ndarray:
+    """As encode_words, by a helper, and kept: what was asked before needs no model."""
     layout = Layout(made_by.root, made_by.dataset)
-    weights = {name: value for name, value in made_by.identity.items() if name.startswith("weights")}
-    key = {"words": digest_of_strings(np.array(words)), "template": template, **weights}
-    path = layout.derived / f"{cache_stem(stem, file_stem(made_by.backbone))}.h5"
-    kept = load_derived(path, key)
-    if kept is not None and "vectors" in kept:
-        return kept["vectors"]
-    vectors = helpers.call(encode_words, made_by, words, template)
-    save_derived(path, {"vectors": vectors}, key)
-    return vectors
+    encode = partial(helpers.call, encode_words, made_by, words, template)
+    return kept_words(layout, made_by, words, template, encode, made_by.weights, made_by.device)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from iaa.library.errors import UsageError
-from iaa.library.gallery.encoding import MadeBy, encode_picture, encode_words, kept_words
+from iaa.library.gallery.encoding import MadeBy, encode_picture, words_of
 from iaa.library.gallery.gallery import Gallery, GalleryError
 from iaa.library.gallery.orders import Order, mean_z, order_by
 from iaa.library.gallery.processes import HelperDied
@@ -208,9 +208,7 @@ class Questions:
 
     def _encode(self, made_by: MadeBy, words: list[str], template: str) -> np.ndarray:
         with _asking():
-            if words == [PRAISE, BLAME]:  # what every page asks when it is opened
-                return kept_words(self.gallery.encoder, made_by, "words", words, template)
-            return self.gallery.encoder.call(encode_words, made_by, words, template)
+            return words_of(self.gallery.encoder, made_by, words, template)
 
     def _heads(self) -> dict[str, "Head"]:
         """The heads of the data root that are for these vectors, by name."""

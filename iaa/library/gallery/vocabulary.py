@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from iaa.library.gallery.encoding import kept_words
+from iaa.library.gallery.encoding import words_of
 from iaa.library.gallery.gallery import Gallery
 from iaa.library.gallery.jobs import Job, Key
 from store.rows import unit_rows
@@ -19,7 +19,7 @@ _PARTS_PER_ANSWER = 16
 
 
 class Vocabulary:
-    """The words of one gallery: encoded once (and kept as a derived file), compared when they are asked
+    """The words of one gallery: encoded once (and kept), compared when they are asked
     for."""
 
     def __init__(self, gallery: Gallery) -> None:
@@ -64,7 +64,7 @@ class Vocabulary:
         made_by = self.gallery.made_by
         assert made_by is not None
         words = list(dict.fromkeys(resolve_contents(get_prompt_set("paper_context"))))
-        vectors = unit_rows(kept_words(self.gallery.encoder, made_by, "vocabulary", words, TEMPLATE))
+        vectors = unit_rows(words_of(self.gallery.encoder, made_by, words, TEMPLATE))
         matrix = self.gallery.matrix("embedding")
         rows, has = matrix.rows, matrix.has
         total, squares, n = np.zeros(len(words)), np.zeros(len(words)), int(has.sum())
