@@ -40,6 +40,7 @@ embed: $(READY) ## images and prompts of DATASET through BACKBONES into DATA
 
 finetune: embed ## fine-tune BACKBONES on DATASET with preset FINETUNE (default paper): long on real photographs
 	$(BIN)/iaa finetune $(ARGS) --preset $(or $(FINETUNE),paper) $(foreach t,$(TRAIN),--train $(t))
+	$(if $(and $(filter demo,$(DATASET)),$(filter all,$(TRAIN))),$(BIN)/iaa finetune --data "$(DATA)" --dataset demo --backbone demo_vit --preset nima)
 
 report: embed $(if $(FINETUNE),finetune) ## embed what is missing, then write DATA/DATASET/report/index.html
 	$(BIN)/iaa report $(ARGS)

@@ -129,7 +129,9 @@ class Part:
         self.smaller_batches: dict[str, list[list[int]]] = {b.id: [] for b in backbones}
         self.other_decoders: Counter[str] = Counter()
         self.outputs = {
-            b.id: {name: np.full((n_rows, dim), np.nan, np.float32) for name, dim in b.outputs.items()}
+            b.id: {
+                name: np.full((n_rows, dim), np.nan, b.dtype_of(name)) for name, dim in b.outputs.items()
+            }
             for b in backbones
         }
 
@@ -146,9 +148,14 @@ class Part:
     def add_vectors(self, backbone_id: str, first: int, outputs: dict[str, np.ndarray]) -> None:
         """Keep a batch's outputs; a row that is not finite everywhere is a failed row."""
         for name, values in outputs.items():
-            self.outputs[backbone_id][name][first : first + len(values)] = values
-            for position in (first + np.flatnonzero(~np.isfinite(values).all(axis=1))).tolist():
+            kept = self.outputs[backbone_id][name]
+            with np.errstate(over="ignore"):  # becomes infinite, which is looked for
+                kept[first : first + len(values)] = values
+            is_finite = np.isfinite(kept[first : first + len(values)]).all(axis=1)
+            for position in (first + np.flatnonzero(~is_finite)).tolist():
                 reason = f"the backbone gave non-finite values in {name}"
+                if kept.dtype == np.float16 and np.isfinite(values[position - first]).all():
+                    reason = f"the backbone gave values beyond 65,504 in {name}, which is kept as float16"
                 self.broken[backbone_id].setdefault(position, reason)
 
     def arrays(self, backbone_id: str) -> dict[str, np.ndarray]:

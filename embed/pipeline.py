@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from embed.backbones.loading import Backbone
+from embed.backbones.loading import Backbone, row_bytes
 from embed.encoding import TooManyFailuresError, embed_parts, join_notes
 from embed.finished import feature_path
 from embed.images.changes import Changes
@@ -27,14 +27,22 @@ from embed.images.datasets import ImageTable
 from embed.options import Options, Outcome, Timings
 from store import BusyError, IdentityError, StoreError, open_features
 from store.begun import note_list
-from store.digests import BLOCK_ROWS
+from store.digests import BLOCK_ROWS, PIECE_BYTES
 from store.features import FEATURES_SCHEMA, Features
 from store.identity import complete, differences
 from store.locks import lock_path, write_lock
-from store.parts import MAX_PART_ROWS, Plan, begun_part_rows, begun_plan, open_part, unfinished_runs
+from store.parts import (
+    MAX_PART_ROWS,
+    Plan,
+    begun_part_rows,
+    begun_plan,
+    begun_provenance,
+    open_part,
+    unfinished_runs,
+)
 from store.remote_run import RemoteRun
 from store.run import Run, claimed, join_begun
-from store.shards import SHARD_ABOVE, merge_shards
+from store.shards import SHARD_ABOVE, SHARD_BYTES, merge_shards
 
 __all__ = [
     "Options",
@@ -92,16 +100,26 @@ def feature_plan(table: ImageTable, backbone: Backbone, path: Path, options: Opt
     ids = {"image_id": table.image_id}
     tag = "" if options.worker is None else ".{}-of-{}".format(*options.worker)
     n, above = len(table), options.shard_above
-    n_part = part_rows(n, options.batch_size, above)
+    n_part = part_rows(n, options.batch_size, above, backbone.row_bytes)
     plan = Plan(path, FEATURES_SCHEMA, identity, provenance, n, ids, tag, n_part)
-    return replace(plan, is_sharded=n > above)
+    return replace(plan, is_sharded=stays_in_shards(n, backbone.row_bytes, above))
 
 
-def part_rows(n_images: int, batch_size: int, shard_above: int = SHARD_ABOVE) -> int:
+def stays_in_shards(n_images: int, n_bytes: int, shard_above: int = SHARD_ABOVE) -> bool:
+    """Whether a file is kept in shards: it has many rows, or rows of so many bytes that joining them would
+    take as much of the disk again."""
+    return n_images > shard_above or n_images * n_bytes > SHARD_BYTES
+
+
+def part_rows(n_images: int, batch_size: int, shard_above: int = SHARD_ABOVE, n_bytes: int = 0) -> int:
     """Images per part of a run over so many: about an N_PARTS-th in whole batches, at most BLOCK_ROWS. Parts
-    that stay as shards have whole blocks above that, at most MAX_PART_ROWS."""
+    that stay as shards have whole blocks above that, at most MAX_PART_ROWS. Of rows of many bytes a part has
+    as many whole batches as PIECE_BYTES hold: memory holds a part, and a GPU's run two."""
     n_batches = max(1, -(-n_images // (N_PARTS * batch_size)))
     wanted = n_batches * batch_size
+    held = PIECE_BYTES // max(1, n_bytes)
+    if held < BLOCK_ROWS:
+        return min(wanted, max(1, held // batch_size) * batch_size, BLOCK_ROWS)
     if wanted <= BLOCK_ROWS or n_images <= shard_above:
         return min(wanted, BLOCK_ROWS)
     return min(-(-wanted // BLOCK_ROWS) * BLOCK_ROWS, MAX_PART_ROWS)
@@ -113,11 +131,12 @@ def rows_per_part(
     n_images: int,
     batch_size: int,
     shard_above: int = SHARD_ABOVE,
+    n_bytes: int = 0,
 ) -> dict[str, int]:
     """Images per part for each backbone: as a run was begun, so that it goes on; the others follow it, so
     that each image is decoded once for all."""
     begun = {name: begun_part_rows(feature_path(folder, name)) for name in backbone_ids}
-    own = part_rows(n_images, batch_size, shard_above)
+    own = part_rows(n_images, batch_size, shard_above, n_bytes)
     # Any other size would cut batches, and so move vectors in their last bits.
     usable = {name: n for name, n in begun.items() if n and (n % BLOCK_ROWS == 0 or n % batch_size == 0)}
     common = next(iter(usable.values()), own)
@@ -158,7 +177,8 @@ def feature_plans(
 ) -> dict[str, Plan]:
     """The plan of each backbone's file, its parts as a begun run has them."""
     ids = [b.id for b in backbones]
-    n_part = rows_per_part(folder, ids, len(table), options.batch_size, options.shard_above)
+    longest = max(b.row_bytes for b in backbones)
+    n_part = rows_per_part(folder, ids, len(table), options.batch_size, options.shard_above, longest)
     return {
         b.id: replace(feature_plan(table, b, feature_path(folder, b.id), options), part_rows=n_part[b.id])
         for b in backbones
@@ -229,7 +249,9 @@ def merge_run(table: ImageTable, path: Path, shard_above: int | None = None) -> 
             )
 
     ids = {"image_id": table.image_id}
-    is_sharded = shard_above is not None and len(table) > shard_above
+    made = begun_provenance(path)
+    n_bytes = row_bytes(made.get("outputs", {}), made.get("cells", {}))
+    is_sharded = shard_above is not None and stays_in_shards(len(table), n_bytes, shard_above)
     joined = join_begun(path, ids, open_features, EQUAL_BY, _is_of_one_run, check, join_notes, is_sharded)
     if joined is None:
         with open_features(path, {"images": table.digest}) as features:

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 BLOCK_ROWS = 2048
 """Rows per digest block, equal to the rows of a part, so that a part's digests survive the merge."""
+PIECE_BYTES = 2**28
+"""What is held of an array at once where it is larger."""
 
 
 def canonical_json(value: Any) -> str:
@@ -39,6 +41,15 @@ def block_bounds(n_rows: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + BLOCK_ROWS, n_rows)
 
 
+def piece_bounds(n_rows: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+    """The (start, stop) row bounds of pieces to be held in memory: blocks, or less of rows so long that a
+    block of them has more than PIECE_BYTES."""
+    most = min(BLOCK_ROWS, max(1, PIECE_BYTES // max(1, row_bytes)))
+    for start, stop in block_bounds(n_rows):
+        for first in range(start, stop, most):
+            yield first, min(first + most, stop)
+
+
 def digest_block(rows: np.ndarray) -> bytes:
     """SHA-256 (32 bytes) of a C-contiguous block of rows, as stored on disk."""
     return hashlib.sha256(np.ascontiguousarray(rows).view(np.uint8).data).digest()
@@ -47,6 +58,24 @@ def digest_block(rows: np.ndarray) -> bytes:
 def digest_blocks(array: np.ndarray) -> np.ndarray:
     """SHA-256 of every block of rows: uint8 (n_blocks, 32)."""
     digests = [digest_block(array[start:stop]) for start, stop in block_bounds(len(array))]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+
+
+def digest_pieces(pieces: Iterable[np.ndarray]) -> np.ndarray:
+    """The same of an array that comes in consecutive pieces of any numbers of rows; memory holds a piece."""
+    digests, hasher, n_hashed = [], hashlib.sha256(), 0
+    for piece in pieces:
+        start = 0
+        while start < len(piece):
+            rows = piece[start : start + BLOCK_ROWS - n_hashed]
+            hasher.update(np.ascontiguousarray(rows).view(np.uint8).data)
+            start += len(rows)
+            n_hashed += len(rows)
+            if n_hashed == BLOCK_ROWS:
+                digests.append(hasher.digest())
+                hasher, n_hashed = hashlib.sha256(), 0
+    if n_hashed:
+        digests.append(hasher.digest())
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from store.arrays import Arrays, Reader
-from store.digests import block_bounds
+from store.digests import piece_bounds
 from store.errors import IdentityError, SchemaError, did_you_mean, hinting
 from store.identity import check_identity
 from store.rows import Selection, read_rows
@@ -120,8 +120,9 @@ class Features(Reader):
     def blocks(
         self, output: str, unit_norm: bool = False
     ) -> Iterator[tuple[int, Float32[np.ndarray, "n_rows dim"]]]:
-        """(first row, rows) of each block in order, for passes in bounded memory."""
-        for start, stop in block_bounds(self.n_images):
+        """(first row, rows) of consecutive blocks, or of less where rows are long, for passes in bounded
+        memory."""
+        for start, stop in piece_bounds(self.n_images, 4 * self.outputs.get(output, 1)):
             yield start, self.read(output, slice(start, stop), unit_norm)
 
     def _array(self, output: str) -> str:

@@ -1,12 +1,13 @@
 """A finished file made anew from rows of its last version and rows of another file."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from store.arrays import Arrays
-from store.digests import block_bounds, digest_block
+from store.digests import digest_pieces, piece_bounds
 from store.errors import SchemaError
 from store.parts import Plan
 from store.sealed import Streamed, write_sealed
@@ -55,13 +56,14 @@ def write_joined(
     arrays |= _failures(new, new_row)
     for name in names:
 
-        def blocks(name: str = name) -> Iterator[np.ndarray]:
-            for start, stop in block_bounds(plan.n_rows):
+        shape, dtype = old.arrays[name]
+        bounds = list(piece_bounds(plan.n_rows, dtype.itemsize * math.prod(shape[1:])))
+
+        def pieces(name: str = name, bounds: Sequence[tuple[int, int]] = bounds) -> Iterator[np.ndarray]:
+            for start, stop in bounds:
                 yield _rows(name, old, new, old_row[start:stop], new_row[start:stop])
 
-        shape, dtype = old.arrays[name]
-        digests = np.frombuffer(b"".join(digest_block(block) for block in blocks()), np.uint8)
-        arrays[name] = Streamed((plan.n_rows, *shape[1:]), dtype, digests.reshape(-1, 32), blocks())
+        arrays[name] = Streamed((plan.n_rows, *shape[1:]), dtype, digest_pieces(pieces()), pieces())
 
     digest = write_sealed(plan.path, plan.schema, plan.identity, provenance, arrays, plan.tag, release)
     remove_unnamed(plan.path)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from store.digests import BLOCK_ROWS, block_bounds, digest_block, digest_of_json
+from store.digests import BLOCK_ROWS, block_bounds, digest_of_json, digest_pieces
 from store.durable import remove_folder, space_error, write_json
 from store.errors import IntegrityError, MissingFileError, StoreError
 from store.features import Status
@@ -284,7 +284,7 @@ def open_part(plan: Plan, index: int) -> SealedFile:
 def merge_parts(plan: Plan, equal_by: str = "", join_notes: JoinNotes | None = None) -> str:
     """Join all parts into the final file, remove them, and return the content digest.
 
-    Matrices (`outputs/...`) are streamed block by block and checked on the way; where a part is a block and
+    Matrices (`outputs/...`) are streamed part by part and checked on the way; where a part is a block and
     keeps its rows, its digest is the part's own, so a bit that flips between part and file is found. Raises
     StoreError if a part is missing.
 
@@ -353,21 +353,20 @@ def first_of_equal_parts(name: str, parts: Sequence[SealedFile], plan: Plan) -> 
 def _stream(name: str, rows: Joined, first: np.ndarray) -> Streamed:
     if bool((first == np.arange(rows.n_rows)).all()):
         return rows.streamed(name)
-    found = b"".join(digest_block(block) for block in _shared(rows.blocks(name), first))
-    digests = np.frombuffer(found, np.uint8).reshape(-1, 32)
+    digests = digest_pieces(_shared(rows.pieces(name), first))
     (_, *rest), dtype = rows.file(0).arrays[name]
-    return Streamed((rows.n_rows, *rest), dtype, digests, _shared(rows.blocks(name), first))
+    return Streamed((rows.n_rows, *rest), dtype, digests, _shared(rows.pieces(name), first))
 
 
-def _shared(blocks: Iterable[np.ndarray], first: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows of consecutive blocks, row r replaced by row `first[r]`, which comes before it.
+def _shared(pieces: Iterable[np.ndarray], first: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows of consecutive pieces, row r replaced by row `first[r]`, which comes before it.
 
     Rows that will be asked for again are kept as they pass.
     """
     leaders = np.unique(first[first != np.arange(len(first))])
     kept: np.ndarray | None = None
     start = 0
-    for rows in blocks:
+    for rows in pieces:
         if kept is None:
             kept = np.empty((len(leaders), *rows.shape[1:]), rows.dtype)
         stop = start + len(rows)

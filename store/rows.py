@@ -14,10 +14,10 @@ Selection = slice | np.ndarray | None
 def read_rows(
     file: Arrays, name: str, rows: Selection = None, unit_norm: bool = False
 ) -> Float32[np.ndarray, "n_rows dim"]:
-    """Rows of a float32 matrix, read-only, their blocks checked; with `unit_norm`, scaled to length 1.
+    """Rows of a matrix as float32, read-only, their blocks checked; with `unit_norm`, scaled to length 1.
 
-    A slice of step 1 without `unit_norm` is a view of the file and costs no memory. A zero row cannot be
-    scaled and becomes NaN.
+    A slice of step 1 without `unit_norm` is a view of the file and costs no memory, unless it is kept as
+    float16. A zero row cannot be scaled and becomes NaN.
     """
     if rows is None:
         rows = slice(None)
@@ -29,6 +29,8 @@ def read_rows(
         picked = file.take(name, rows)
     if unit_norm:
         picked = unit_rows(picked)
+    elif picked.dtype == np.float16:
+        picked = picked.astype(np.float32)  # sums of float16 would be wrong in the third digit
     picked.flags.writeable = False
     return picked
 

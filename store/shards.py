@@ -15,13 +15,14 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from store.arrays import Arrays
-from store.digests import BLOCK_ROWS, block_bounds, digest_block
+from store.digests import BLOCK_ROWS, block_bounds, digest_pieces
 from store.durable import make_folder, share_file, space_error
 from store.errors import IntegrityError, MissingFileError, ReplacedError, SchemaError, StoreError
 from store.sealed import SealedFile, Streamed, prepare, write_sealed
@@ -33,7 +34,8 @@ logger = logging.getLogger(__name__)
 SHARDS_SCHEMA = "iaa/shards"
 FEATURES_SCHEMA = "iaa/features"
 SHARD_ABOVE = 1_000_000
-"""Rows above which a finished run keeps its parts as shards."""
+SHARD_BYTES = 2**36
+"""Rows, and bytes of rows, above which a finished run keeps its parts as shards."""
 _TABLES = ("shard/", "array/", "features_sha256")
 
 
@@ -108,23 +110,23 @@ class Joined:
             found[here] = self.file(index).take(name, rows[here] - self.starts[index])
         return found
 
-    def blocks(self, name: str) -> Iterator[np.ndarray]:
-        """The rows by digest blocks, in order."""
-        for start, stop in block_bounds(self.n_rows):
-            yield self.view(name, start, stop)
+    def pieces(self, name: str) -> Iterator[np.ndarray]:
+        """The rows in order, a view of at most a block after the other: memory holds none of them."""
+        for index, (first, last) in enumerate(pairwise(self.starts)):
+            for start, stop in block_bounds(last - first):
+                yield self.file(index).view(name, start, stop)
 
     def block_digests(self, name: str) -> np.ndarray:
         """SHA-256 of each block of the joined rows: uint8 (n_blocks, 32). Nothing is read where all files but
         the last hold whole blocks, for then they are the files' own; else every row is."""
         if all(start % BLOCK_ROWS == 0 for start in self.starts[:-1]):
             return np.concatenate([self.file(i).block_digests(name) for i in range(len(self._openers))])
-        found = b"".join(digest_block(block) for block in self.blocks(name))
-        return np.frombuffer(found, np.uint8).reshape(-1, 32)
+        return digest_pieces(self.pieces(name))
 
     def streamed(self, name: str) -> Streamed:
         """An array of the joined rows, to be written."""
         (_, *rest), dtype = self.file(0).arrays[name]
-        return Streamed((self.n_rows, *rest), dtype, self.block_digests(name), self.blocks(name))
+        return Streamed((self.n_rows, *rest), dtype, self.block_digests(name), self.pieces(name))
 
     def close(self) -> None:
         """Forget the files."""

@@ -1,6 +1,7 @@
 """A rated data set with two backbones, drawn around a planted quality axis, for tests of probes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,13 @@ N_IMAGES = 700
 FAILED = (3, 650)
 
 
-def write_features(path: Path, backbone: str, image_id: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
+def write_features(
+    path: Path,
+    backbone: str,
+    image_id: np.ndarray,
+    outputs: dict[str, np.ndarray],
+    provenance: dict[str, Any] | None = None,
+) -> None:
     """A feature file in which the FAILED rows are failed."""
     status = np.ones(len(image_id), np.uint8)
     status[list(FAILED)] = 2
@@ -23,7 +30,7 @@ def write_features(path: Path, backbone: str, image_id: np.ndarray, outputs: dic
         path,
         FEATURES_SCHEMA,
         {"backbone": backbone},
-        {},
+        provenance or {},
         {
             "image_id": image_id,
             "status": status,

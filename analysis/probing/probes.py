@@ -53,6 +53,10 @@ N_FOLDS = 5
 LEAVE_ONE_OUT_UP_TO = 5_000
 """Training images up to which alpha is chosen by exact leave-one-out, beyond by 5 folds: on few images the
 choice by folds depends on the folds, on many it is as good and saves a pass over the rows."""
+MAX_WIDTH = 50_000
+"""Numbers per image up to which an output is fitted that nobody named: a Gram matrix of more has 20 GB."""
+MAX_NUMBERS = 2**28
+"""Numbers of all training images up to which a wider output is fitted."""
 _ROWS_PREDICTED_AT_ONCE = 2048
 _METHODS = {"ols": "OLS", "ridge": "ridge"}
 
@@ -265,6 +269,23 @@ def fit_probes(
     )
 
 
+def probed_outputs(features: Features) -> list[str]:
+    """The outputs that are fitted where none is named: not those of 5 x 5 cells and the like."""
+    return [name for name, dim in features.outputs.items() if dim <= MAX_WIDTH]
+
+
+def too_wide(features: Features, output: str, n_train: int) -> str:
+    """Why an output cannot be fitted on so many images; '' where it can."""
+    dim = features.outputs.get(output, 0)
+    if dim <= MAX_WIDTH or n_train * dim <= MAX_NUMBERS:
+        return ""
+    return (
+        f"{features.backbone}.{output} has {dim:,} numbers per image: a probe on {n_train:,} training "
+        f"images needs {3 * 8e-9 * n_train * dim:,.0f} GB of memory. Up to "
+        f"{MAX_NUMBERS // dim:,} can be fitted"
+    )
+
+
 def fit_all(
     features: Sequence[Features],
     targets: Targets,
@@ -277,7 +298,7 @@ def fit_all(
     return [
         fit_probes(file, targets, output, unit, seed=seed, cache=cache, rows=rows)
         for file, rows in joined
-        for output in file.outputs
+        for output in probed_outputs(file)
         for unit in unit_norm
     ]
 

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from analysis.figures.drawn import Drawn
 from analysis.figures.finetuning import plot_cost, plot_epochs
 from analysis.figures.probing import names_for_people
-from analysis.probing.probes import ProbeFit, evaluate_probe, fit_probes
+from analysis.probing.probes import ProbeFit, evaluate_probe, fit_probes, too_wide
 from analysis.report.study import Study
 from analysis.results.finetuning import (
     Cost,
@@ -19,21 +19,37 @@ from analysis.results.finetuning import (
     print_runs,
 )
 from analysis.results.methods import MethodResult, Metric
-from analysis.results.names import name_backbone, name_method
-from analysis.results.predictions import Predicted, result_name
+from analysis.results.names import name_backbone, name_method, name_result
+from analysis.results.predictions import Predicted, compare_methods, result_name
 from analysis.results.printed import Cell, Number, Printed
+from analysis.results.stacked import Stack, evaluate_stack, print_stacks, read_stacks
 from analysis.results.tables import print_differences
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """The runs with their results on test, and the frozen ridge probes beside them."""
+    """The runs with their results on test, heads trained on stored features, and the frozen ridge probes
+    beside them."""
 
     runs: list[TrainingRun]
     results: list[MethodResult]
-    fits: dict[str, ProbeFit]
+    """Of the runs, in their order."""
+    fits: dict[tuple[str, str], ProbeFit]
+    """By backbone and output, as `seconds`."""
     probes: list[MethodResult]
-    seconds: dict[str, float]
+    seconds: dict[tuple[str, str], float]
+    stacks: list[Stack] = field(default_factory=list)
+    stacked: list[MethodResult] = field(default_factory=list)
+    """Of the heads, in their order."""
+    said: dict[str, Predicted] = field(default_factory=dict)
+    """What the heads predicted, by the names of their results."""
+    stale: list[str] = field(default_factory=list)
+    """Why heads were left out."""
+
+    @property
+    def measured(self) -> list[MethodResult]:
+        """All that was trained."""
+        return [*self.results, *self.stacked]
 
     def costs(self) -> list[Cost]:
         """What each method costs beyond the frozen backbone, and what it reaches."""
@@ -41,37 +57,60 @@ class Tuned:
         for run, r in zip(self.runs, self.results, strict=True):
             if r.srcc is not None:
                 costs.append(Cost(name_method(r), run.backbone, run.n_trainable, run.seconds, r.srcc))
+        for r in self.stacked:
+            if r.srcc is not None:
+                detail = r.detail
+                costs.append(
+                    Cost(name_method(r), r.backbone, detail["n_trainable"], detail["seconds"], r.srcc)
+                )
         for r in self.probes:
             if r.srcc is not None:
-                n = len(self.fits[r.backbone].ridge.weights) + 1
-                costs.append(Cost("linear probe, ridge", r.backbone, n, self.seconds[r.backbone], r.srcc))
+                of = r.backbone, r.output
+                n = len(self.fits[of].ridge.weights) + 1
+                costs.append(Cost("linear probe, ridge", r.backbone, n, self.seconds[of], r.srcc))
         return costs
 
 
 def evaluate(study: Study) -> Tuned:
-    """The fine-tuned backbones on test, and ridge probes of what they started from. Raises NothingToShowError
-    where nothing was fine-tuned or nothing can be measured."""
-    study.need(runs=True)
+    """The fine-tuned backbones and the trained heads on test, and ridge probes of what they started from.
+    Raises NothingToShowError where nothing was trained or nothing can be measured."""
     study.need(ratings=True)
-    fits: dict[str, ProbeFit] = {}
-    results, probes, seconds = [], [], {}
+    stacks, stale = read_stacks(study.folder / "finetuned", study.features, study.targets)
+    study.need(runs=not stacks)
+    tuned = Tuned(study.runs, [], {}, [], {}, stacks, stale=stale)
     for run in study.runs:
         result = evaluate_finetuned(study.tuned[run.id], study.targets, study.n_boot, study.seed)
-        results.append(result)
-        if run.backbone not in fits:
-            started = time.perf_counter()
-            fits[run.backbone] = fit_probes(
-                study.features[run.backbone], study.targets, result.output, seed=study.seed
-            )
-            seconds[run.backbone] = time.perf_counter() - started
-            probes += [r for r in evaluate_probe(fits[run.backbone], study.n_boot) if r.key == "probe.ridge"]
-    return Tuned(study.runs, results, fits, probes, seconds)
+        tuned.results.append(result)
+        if run.backbone not in {backbone for backbone, _ in tuned.fits}:
+            _probe(study, tuned, run.backbone, result.output)
+    for stack in stacks:
+        backbone, output = stack.source
+        features = study.features[backbone]
+        result, said = evaluate_stack(stack, features, study.targets, study.n_boot, study.seed)
+        tuned.stacked.append(result)
+        tuned.said.setdefault(result_name(result), said)
+        if (backbone, output) not in tuned.fits and not too_wide(features, output, study.n_train):
+            _probe(study, tuned, backbone, output)
+    return tuned
 
 
-def settings(study: Study) -> Printed:
-    """What each run trained, with which settings, and how it ended."""
-    study.need(runs=True)
-    return print_runs(study.runs)
+def _probe(study: Study, tuned: Tuned, backbone: str, output: str) -> None:
+    """The ridge probe of an output, beside what was trained on it."""
+    started = time.perf_counter()
+    fit = fit_probes(
+        study.features[backbone], study.targets, output, seed=study.seed, cache=study.folder / "derived"
+    )
+    tuned.fits[backbone, output] = fit
+    tuned.seconds[backbone, output] = time.perf_counter() - started
+    tuned.probes.extend(r for r in evaluate_probe(fit, study.n_boot) if r.key == "probe.ridge")
+
+
+def settings(study: Study, tuned: Tuned) -> Iterator[Printed]:
+    """What each run trained, with which settings, and how it ended; and the same of heads."""
+    if study.runs:
+        yield print_runs(study.runs)
+    if tuned.stacks:
+        yield print_stacks(tuned.stacks, tuned.stale)
 
 
 def epochs(study: Study) -> Iterator[Drawn | Printed]:
@@ -98,7 +137,7 @@ def epochs(study: Study) -> Iterator[Drawn | Printed]:
 def scores(tuned: Tuned) -> Printed:
     """Accuracy, correlations and emd_r2 on test, with the frozen probe of the same output."""
     rows: list[list[Cell]] = []
-    listed = sorted([*tuned.results, *tuned.probes], key=lambda r: (r.backbone, name_method(r)))
+    listed = sorted([*tuned.measured, *tuned.probes], key=lambda r: (r.backbone, name_method(r)))
     for r in listed:
         emd = r.detail.get("emd_r2")
         rows.append([name_method(r), r.accuracy, r.srcc, r.plcc, Metric(*emd) if emd else None])
@@ -109,13 +148,23 @@ def scores(tuned: Tuned) -> Printed:
 
 
 def differences(study: Study, tuned: Tuned) -> Printed:
-    """Each fine-tuned backbone against its frozen probe, and fully fine-tuned ones against each other."""
-    files = [study.tuned[run.id] for run in tuned.runs if run.backbone in tuned.fits]
-    rows = [
-        d
-        for metric in ("srcc", "accuracy")
-        for d in compare_finetuned(list(tuned.fits.values()), files, study.targets, metric, seed=study.seed)
-    ]
+    """Each fine-tuned backbone and each head against its frozen probe, and fully fine-tuned ones against each
+    other."""
+    started_from = {run.backbone for run in tuned.runs}
+    frozen = [fit for (backbone, _), fit in tuned.fits.items() if backbone in started_from]
+    files = [study.tuned[run.id] for run in tuned.runs]
+    probes = {
+        of: Predicted(fit.test_id, fit.y_test, fit.is_high_test, fit.prediction("ridge"))
+        for of, fit in tuned.fits.items()
+    }
+    rows = []
+    for metric in ("srcc", "accuracy"):
+        if files:
+            rows += compare_finetuned(frozen, files, study.targets, metric, seed=study.seed)
+        for r in tuned.stacked:
+            if (of := (r.backbone, r.output)) in probes:
+                both = {name_result(r): tuned.said[result_name(r)], f"frozen {'/'.join(of)}": probes[of]}
+                rows += compare_methods(both, metric, seed=study.seed)
     return print_differences(rows, "finetuned_differences", "", names_of(tuned))
 
 
@@ -165,4 +214,5 @@ def cost(tuned: Tuned) -> Sequence[Drawn | Printed]:
 def predictions(study: Study, tuned: Tuned) -> dict[str, Predicted]:
     """What each run's result said of each test image; of equal names the first run's."""
     paired = reversed(list(zip(tuned.runs, tuned.results, strict=True)))
-    return {result_name(r): predict_finetuned(study.tuned[run.id], study.targets) for run, r in paired}
+    found = {result_name(r): predict_finetuned(study.tuned[run.id], study.targets) for run, r in paired}
+    return found | tuned.said

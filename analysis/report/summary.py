@@ -75,7 +75,7 @@ def gather(study: Study) -> Findings:
     )
 
 
-_ORDER = ("Prompting", "Linear probes", "Fine-tuning", "Heads made elsewhere", "Baseline")
+_ORDER = ("Prompting", "Linear probes", "Fine-tuning", "Heads trained", "Heads made elsewhere", "Baseline")
 
 
 def _place(row: Row) -> int:

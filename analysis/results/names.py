@@ -12,6 +12,10 @@ BACKBONES = {
     "rn50.cc12m": "CLIP RN50 (CC12M)",
     "rn50.yfcc15m": "CLIP RN50 (YFCC15M)",
     "efficientnet_lite0.in1k": "EfficientNet-Lite0 (ImageNet)",
+    "mlsp": "Inception-ResNet-v2 (ImageNet)",
+    "mlsp_v3": "Inception-v3 (ImageNet)",
+    "mlsp_wide": "Inception-ResNet-v2 (ImageNet), wide",
+    "mlsp_v3_wide": "Inception-v3 (ImageNet), wide",
     "demo_clip": "demo CLIP",
     "demo_vit": "demo ViT",
 }
@@ -20,6 +24,8 @@ OUTPUTS = {
     "embedding": "joint space",
     "pre_logits": "last layer",
     "pooled": "pooled",
+    "narrow": "all levels",
+    "wide": "all levels, 5 x 5 cells",
 }
 METHODS = {
     "majority": "always the commoner class",
@@ -38,6 +44,9 @@ METHODS = {
     "tuned.head": "a new last layer trained",
     "tuned.last:1": "last block trained",
     "nima": "NIMA's recipe",
+    "stacked.narrow": "MLSP's head of three layers",
+    "stacked.wide": "MLSP's wide head, a block and three layers",
+    "stacked.other": "head of several layers",
 }
 
 

@@ -56,6 +56,13 @@ BIBTEX = {
   journal = {IEEE Transactions on Image Processing},
   year    = {2018}
 }""",
+    "mlsp": """@inproceedings{hosu2019effective,
+  author    = {Hosu, Vlad and Goldl{\\"u}cke, Bastian and Saupe, Dietmar},
+  title     = {Effective Aesthetics Prediction with Multi-level Spatially Pooled Features},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  pages     = {9375--9383},
+  year      = {2019}
+}""",
 }
 """Whom to cite, by what was used."""
 
@@ -72,6 +79,7 @@ def write_methods(
     first = next(r for r in results if r.n_test)
     backbones = list(dict.fromkeys(name_backbone(r.backbone) for r in results if r.backbone))
     keys = {r.key.partition(".")[0] for r in results}
+    any_wide = any(r.key == "stacked.wide" for r in results)
     parts = [
         f"We used the photographs of {first.dataset} with the split *{first.split_name}* "
         f"({first.n_train:,} for training, "
@@ -98,6 +106,12 @@ def write_methods(
             "Backbones were fine-tuned with the EMD loss (r = 2); a tenth of the training "
             "photographs decided when to stop."
         )
+    if "stacked" in keys:
+        parts.append(
+            "Heads of several layers were trained on stored features as in Hosu et al. (2019); a tenth of "
+            "the training photographs decided when to stop."
+            + (" Features of 5 x 5 cells were stored as float16." if any_wide else "")
+        )
     parts.append(
         f"Intervals are 95 % percentile intervals over {n_boot:,} bootstrap resamples of the "
         f"test photographs (seed {seed}). "
@@ -109,6 +123,7 @@ def write_methods(
     used = ["paper", "software"]
     used += ["clip"] if any("CLIP" in b and "demo" not in b for b in backbones) else []
     used += ["ava"] if first.dataset == "ava" else []
+    used += ["mlsp"] if "stacked" in keys else []
     used += ["nima"] if keys & {"finetune", "tuned", "nima"} else []
     bib = "\n\n".join(BIBTEX[name].replace("VERSION", version) for name in used) + "\n"
     return Prose("methods", paragraph, {".md": " ".join(parts) + "\n", ".bib": bib})

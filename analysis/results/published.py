@@ -68,14 +68,21 @@ _ROWS: tuple[Published, ...] = (
     ),
     Published(
         "NIMA, re-implementation (idealo)", {"srcc": 0.609, "plcc": 0.626}, "nima", _MOBILENET,
-        command=f"iaa finetune --dataset ava --backbone {_MOBILENET} --preset nima",
+        stand_in="demo_vit", command=f"iaa finetune --dataset ava --backbone {_MOBILENET} --preset nima",
         split=PAPER_SPLIT, source="its repository",
     ),
     Published(
         "MLSP", {"accuracy": 0.8172, "srcc": 0.756, "plcc": 0.757}, note=_OTHER_SPLIT,
         split="official", source=f"{_OWN}, two {_QUOTED}",
     ),
-    Published("MLSP, trained on the paper's split", note="trained anew, says section 4"),
+    *(
+        Published(
+            f"MLSP, trained on the paper's split: {name} features", {}, f"stacked.{name}", backbone, (name,),
+            command=f"iaa finetune --dataset ava --from-features {backbone}.{name}",
+            note="trained anew by its authors' code, says section 4, and not on which of its features",
+        )
+        for name, backbone in (("narrow", "mlsp"), ("wide", "mlsp_wide"))
+    ),
     Published(
         "MPada", {"srcc": 0.727, "plcc": 0.731}, note=_SAME_SPLIT,
         split="paper, by its authors' list", source=_QUOTED,

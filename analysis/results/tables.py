@@ -406,6 +406,8 @@ def own_group(result: MethodResult) -> str:
         return f"{ADDED} (iaa results add)"
     if result.key.startswith("head"):
         return "Heads made elsewhere"
+    if result.key.startswith("stacked"):
+        return "Heads trained on stored features"
     for start, group in (("prompting", "Prompting"), ("probe", "Linear probes"), ("majority", "Baseline")):
         if result.key.startswith(start):
             return group

@@ -6,11 +6,12 @@ tensor accounted for. What provenance says is read off the loaded objects.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -117,6 +118,15 @@ class Backbone:
         """What tells these weights from others: the file's digest, and which set of it where averaged."""
         entry = {"weights_entry": self.weights_entry} if self.weights_are_averaged else {}
         return {"weights_sha256": self.weights_sha256, **entry}
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that an image's outputs take in the store."""
+        return row_bytes(self.outputs, self.spec.cells)
+
+    def dtype_of(self, output: str) -> type[np.floating[Any]]:
+        """The type in which an output is kept."""
+        return np.float16 if output in self.spec.cells else np.float32
 
     @property
     def engine_identity(self) -> dict[str, str]:
@@ -235,6 +245,7 @@ class Backbone:
             },
             "preprocessing": self.recipe.to_json(),
             "outputs": dict(self.outputs),
+            **({"cells": {name: list(n) for name, n in self.spec.cells.items()}} if self.spec.cells else {}),
             "precision": self.precision,
             "memory_format": str(self.memory_format).removeprefix("torch."),
         }
@@ -287,6 +298,11 @@ class Backbone:
         if self._tokenizer is None:
             self._tokenizer = build_tokenizer(self.spec)
         return tokenize_uncut(self._tokenizer, texts, length)
+
+
+def row_bytes(outputs: Mapping[str, int], cells: Iterable[str] = ()) -> int:
+    """Bytes of a row of these outputs in the store; those that are `cells` are kept as float16."""
+    return sum((2 if name in cells else 4) * dim for name, dim in outputs.items())
 
 
 def tokenize_uncut(

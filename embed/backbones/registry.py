@@ -62,12 +62,14 @@ def _miil(id: str, preprocessing: str, note: str) -> BackboneSpec:
     )  # fmt: skip
 
 
-def _mlsp(id: str, architecture: str, dim: int) -> BackboneSpec:
+def _mlsp(id: str, architecture: str, dim: int, is_wide: bool = False) -> BackboneSpec:
+    how = "all levels averaged over space"
     return BackboneSpec(
-        id, "mlsp", architecture, "tf_in1k", {"narrow": dim}, has_text=False,
-        source="ImageNet-1k; levels as of Hosu et al. 2019 (MLSP)", licence="Apache-2.0",
-        note="all levels averaged over space, of images at their own size",
+        id, "mlsp", architecture, "tf_in1k", {"narrow": dim} | ({"wide": 25 * dim} if is_wide else {}),
+        has_text=False, source="ImageNet-1k; levels as of Hosu et al. 2019 (MLSP)", licence="Apache-2.0",
+        note=f"{how}, and over each of 5 x 5 cells" if is_wide else f"{how}, of images at their own size",
         hub_repo=f"timm/{architecture}.tf_in1k", hub_file=TIMM_HUB_FILE,
+        cells={"wide": (5, 5)} if is_wide else {},
     )  # fmt: skip
 
 
@@ -122,6 +124,8 @@ BACKBONES: dict[str, BackboneSpec] = registry(
               "transformers and the tokenizer files of the hub repository"),
         _mlsp("mlsp", "inception_resnet_v2", 16_928),
         _mlsp("mlsp_v3", "inception_v3", 10_048),
+        _mlsp("mlsp_wide", "inception_resnet_v2", 16_928, is_wide=True),
+        _mlsp("mlsp_v3_wide", "inception_v3", 10_048, is_wide=True),
         _timm("dinov2_s14.lvd142m", "vit_small_patch14_dinov2", "lvd142m", {"pre_logits": 384},
               "DINOv2 (Oquab et al. 2023), LVD-142M",
               note="the class token after the last norm, at 518 pixels"),

@@ -30,7 +30,8 @@ class BackboneSpec:
     model whose transform is used, where that is not the architecture's own. `key_order` says that the
     weights file of `package` names its tensors differently but lists them in the architecture's order.
     With `preprocessing` set, the library knows the architecture but not these weights.
-    `sha256` pins the file that `package` or `config` brings.
+    `sha256` pins the file that `package` or `config` brings. `cells` has the rows and columns of outputs that
+    are a grid of vectors, one cell after the other; they are long, and kept as float16.
     """
 
     id: str
@@ -54,6 +55,7 @@ class BackboneSpec:
     key_order: bool = False
     activation: str = ""
     registered: bool = field(default=True, repr=False)
+    cells: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", MappingProxyType(dict(self.outputs)))

@@ -160,6 +160,14 @@ def _annotated(
     return command
 
 
+def typed(context: typer.Context, *names: str) -> list[str]:
+    """Those of these options that were typed, as they are typed."""
+    given = [
+        name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    return [name.replace("_", "-") for name in given]
+
+
 def choose_layout(dataset: str | None, data: Path | None) -> "Layout":
     """The files of the data set asked for, or of the only one there is. Raises UsageError."""
     from iaa.library.layout import Layout, data_root

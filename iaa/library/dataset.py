@@ -381,12 +381,15 @@ class Dataset(Kept):
     @naming_extras()
     def train_from_features(
         self, features: str, seed: int = 0, device: str = "auto", n_boot: int = 1000,
-        progress: Progress | None = None,
+        progress: Progress | None = None, preset: str | None = None,
     ) -> "Stacked":  # fmt: skip
-        """MLSP's head of three layers on stored features, named BACKBONE.OUTPUT, such as mlsp.narrow."""
+        """One of MLSP's heads on stored features, named BACKBONE.OUTPUT, such as mlsp.narrow; `preset` is
+        narrow or wide, by default what fits the features."""
         from iaa.library.stacked import train_from_features
 
-        return train_from_features(self.layout, features, seed, device, n_boot, progress=progress)
+        return train_from_features(
+            self.layout, features, seed, device, n_boot, progress=progress, preset=preset
+        )
 
     def features(self, backbone: str | None = None) -> Features:
         """The open feature file of a backbone, or of the only one; `.read(output)` gives the matrix."""

@@ -16,11 +16,11 @@ from iaa.library.opening import embedded_paths
 from iaa.library.progress import Bar, Progress, Say, log, show_progress
 from iaa.library.remotes import fetch_runs, hand_over, take_up
 from iaa.library.table import Table
-from store import Targets, open_features, write_targets
+from store import SpaceError, Targets, open_features, write_targets
 from store.parts import begun_provenance, part_bounds
 from store.remote import open_remote
 from store.shards import SHARD_ABOVE
-from store.system import n_cores
+from store.system import free_bytes, n_cores
 
 if TYPE_CHECKING:
     from embed.backbones.loading import Backbone
@@ -32,6 +32,8 @@ OnRows = Callable[[int, int, bool], None]
 OFFLINE_BACKBONES = ("efficientnet_lite0.in1k",)
 """What runs offline on any machine: what embeds a data set where no backbone is named."""
 NOTHING_TO_DO = "Nothing to do: every file is finished for exactly this combination."
+SAID_FROM = 10**9
+"""Bytes of a file from which on its size is said before it is begun."""
 DEFAULT_SETS = ("paper_fixed", "paper_context")
 
 
@@ -358,7 +360,11 @@ def run_pipeline(
     if on_loaded is not None:
         on_loaded(loaded)
     options = replace(options, batch_size=n_batch)
-    n_part = rows_per_part(layout.features, names, len(table), n_batch, how.shard_above)[names[0]]
+    if not options.overwrite and not update:
+        for backbone in loaded:
+            check_room(layout.features_of(backbone.id), backbone, len(table), how.shard_above, say)
+    longest = max(backbone.row_bytes for backbone in loaded)
+    n_part = rows_per_part(layout.features, names, len(table), n_batch, how.shard_above, longest)[names[0]]
     parts = part_bounds(len(table), n_part)
     share = [parts[i] for i in options.share(len(parts))]
     n_here = sum(stop - start for start, stop in share)
@@ -382,6 +388,36 @@ def run_pipeline(
         "engine": engines,
     }
     return Embedded(outcomes, used, asdict(timings))
+
+
+def check_room(path: Path, backbone: "Backbone", n_images: int, shard_above: int, say: Say) -> None:
+    """Say how much of the disk a file will take before it is begun, where that is more than SAID_FROM.
+
+    Raises SpaceError where there is not room for it.
+    """
+    from embed.pipeline import stays_in_shards
+
+    n_bytes = n_images * backbone.row_bytes
+    if path.exists() or n_bytes < SAID_FROM:
+        return
+    in_shards = stays_in_shards(n_images, backbone.row_bytes, shard_above)
+    there = sum(part.stat().st_size for part in path.with_name(path.name + ".parts").glob("part-*.h5"))
+    needed = n_bytes * (1 if in_shards else 2) - there
+    free = free_bytes(next(folder for folder in path.parents if folder.is_dir()))
+    widths = ", ".join(f"{name} {dim:,}" for name, dim in backbone.outputs.items())
+    say(
+        f"{backbone.id}: {widths} numbers, {backbone.row_bytes / 1000:,.1f} kB a photograph, "
+        f"{n_bytes / 1e9:,.1f} GB for {n_images:,}"
+        + (", kept in shards" if in_shards else ", and as much again while the parts are joined")
+        + (f" ({there / 1e9:,.1f} GB are there)" if there else "")
+        + f"; {free / 1e9:,.1f} GB are free"
+    )
+    if needed > free:
+        raise SpaceError(
+            f"{path} needs {needed / 1e9:,.1f} GB more, {free / 1e9:,.1f} GB are free. Free some space, or "
+            "choose another place with --data"
+            + ("" if in_shards else f"; in shards it is half of that: --shard-above {n_images - 1}")
+        )
 
 
 def load_for_run(

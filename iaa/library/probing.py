@@ -164,15 +164,20 @@ def fit_all(
     from analysis.evidence.labels import require_ratings
     from analysis.probing.crossing import N_FOLDS, fit_on_all, join_all
     from analysis.probing.joint import Joint
-    from analysis.probing.probes import fit_probes, join_rows
+    from analysis.probing.probes import fit_probes, join_rows, probed_outputs, too_wide
 
     if joint and len(opened) < 2:
         raise UsageError("a joint probe needs two backbones or more")
     targets = open_targets(layout.targets)
     require_ratings(targets)
     asked: list[tuple[Any, str]] = [
-        (file, name) for file in opened for name in ([output] if output else file.outputs)
+        (file, name) for file in opened for name in ([output] if output else probed_outputs(file))
     ]
+    n_train = int(np.count_nonzero(targets.split == "train"))
+    for file, name in asked:
+        if why := too_wide(file, name, n_train):
+            others = ", ".join(probed_outputs(file))
+            raise UsageError(why + (f". The same without cells: --output {others}" if others else ""))
     if joint:
         side_by_side = Joint([(file, output or before_projection(file)) for file in opened])
         asked.append((side_by_side, side_by_side.output))

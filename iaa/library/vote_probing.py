@@ -73,6 +73,7 @@ def fit_vote_probes(
     """
     from analysis.evidence.labels import require_ratings
     from analysis.probing.crossing import N_FOLDS, fit_votes_on_all
+    from analysis.probing.probes import probed_outputs
     from analysis.probing.vote_probes import TARGETS, compare_votes, evaluate_votes, fit_votes
 
     if unknown := [target for target in targets if target not in TARGETS]:
@@ -83,7 +84,7 @@ def fit_vote_probes(
     for file in opened:
         if output is not None and output not in file.outputs:
             raise UsageError(f"{file.backbone} has no output {output!r}; it has {', '.join(file.outputs)}")
-    entries = [[(file, name)] for file in opened for name in ([output] if output else file.outputs)]
+    entries = [[(file, name)] for file in opened for name in ([output] if output else probed_outputs(file))]
     if layers:
         if len(entries) < 2:
             raise UsageError(

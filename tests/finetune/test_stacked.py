@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from finetune.errors import FinetuneError
-from finetune.stacked import StackSettings, build_stack, predict_stack, stage_of, train_stack
+from finetune.stacked import STACKS, Block, StackSettings, build_stack, predict_stack, stage_of, train_stack
 
 SMALL = StackSettings(widths=(32, 16), dropouts=(0.1, 0.1), rates=(1e-2, 1e-3), epochs=4, batch_size=64)
 
@@ -40,13 +40,67 @@ def test_it_learns_what_no_line_tells(world, tmp_path):
 
 def test_the_published_shape():
     kinds = [type(layer).__name__ for layer in build_stack(20, StackSettings())]
-    assert kinds == ["Linear", "BatchNorm1d", "ReLU", "Dropout"] * 3 + ["Linear"]
+    assert kinds == ["Linear", "ReLU", "BatchNorm1d", "Dropout"] * 3 + ["Linear"]
     widths = [
         layer.out_features for layer in build_stack(20, StackSettings()) if isinstance(layer, torch.nn.Linear)
     ]
     assert widths == [2048, 1024, 256, 1]
     rates = [layer.p for layer in build_stack(20, StackSettings()) if isinstance(layer, torch.nn.Dropout)]
     assert rates == [0.25, 0.25, 0.5]
+
+
+def test_the_wide_head_has_the_published_branches():
+    """The block on a grid, branch by branch by hand; 3,072 numbers go into the layers at full size."""
+    block = Block(6, 4).eval()
+    cells = torch.randn(2, 5 * 5 * 6, generator=torch.Generator().manual_seed(0))
+    grid = cells.view(2, 5, 5, 6).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        for module in block.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.bias.uniform_(-0.1, 0.5)
+        found = block(cells)
+
+        def convolve(x, layers):
+            kernel = layers[0].weight
+            padding = (kernel.shape[2] // 2, kernel.shape[3] // 2)
+            y = torch.nn.functional.conv2d(x, kernel, padding=padding) / (1 + 1e-3) ** 0.5
+            return (y + layers[1].bias[:, None, None]).clamp(min=0)
+
+        around = torch.nn.functional.pad(grid, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1).sum((4, 5))
+        there = torch.nn.functional.pad(torch.ones(5, 5), (1, 1, 1, 1)).unfold(0, 3, 1).unfold(1, 3, 1)
+        reduced = convolve(grid, block.reduce)
+        branches = [
+            convolve(grid, block.point),
+            convolve(reduced, block.across),
+            convolve(reduced, block.down),
+            convolve(around / there.sum((2, 3)), block.smooth[1]),
+        ]
+        by_hand = torch.cat([each.mean(dim=(2, 3)) for each in branches], dim=1)
+    assert [each.shape[1] for each in branches] == [4, 2, 2, 4]
+    torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-5)
+    wide = STACKS["wide"]
+    assert (wide.block, wide.rates, wide.decides) == (1024, (1e-4, 1e-5, 1e-6), "plcc")
+    assert build_stack(25, wide)[1].in_features == 3072
+    with pytest.raises(FinetuneError, match="26 numbers are no grid of 5 x 5"):
+        build_stack(26, wide)
+
+
+def test_the_wide_head_reads_where(rng, tmp_path):
+    """The score follows from neighbours in the grid: the mean over the cells says little of it."""
+    grid = rng.normal(size=(500, 5, 5, 2)).astype(np.float32)
+    y = 5 + (np.maximum(grid[:, :, :, 0], 0) * np.sign(np.roll(grid[:, :, :, 0], 1, axis=2))).mean((1, 2)) * 9
+    settings = StackSettings(
+        block=16, widths=(16,), dropouts=(0.0,), rates=(1e-2, 1e-3), epochs=12, batch_size=50, decides="plcc"
+    )
+    X = grid.reshape(500, -1)
+    model, state = train_stack(
+        lambda rows: X[rows], np.arange(350), np.arange(350, 420), y, 50, settings, tmp_path
+    )
+    test = np.arange(420, 500)
+    found = predict_stack(model, lambda rows: X[rows], test)
+    assert np.corrcoef(found, y[test])[0, 1] > 0.6
+    best = max(state.history, key=lambda entry: entry["held_out_plcc"])
+    assert state.best_epoch == best["epoch"]
 
 
 def test_stages_end_by_number_or_without_gain():

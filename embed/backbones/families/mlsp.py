@@ -2,7 +2,8 @@
 
 Of Inception-ResNet-v2 43 layers are averaged over space: the three reductions and, of each of its 40 residual
 blocks, what its branches give together, before the 1x1 convolution that the block ends with. Of Inception-v3
-the outputs of its 11 mixed blocks. The networks and their weights are timm's.
+the outputs of its 11 mixed blocks. Wide features have a mean for each of 5 x 5 cells of the image beside.
+The networks and their weights are timm's.
 """
 
 from dataclasses import replace
@@ -43,11 +44,12 @@ def _build(spec: BackboneSpec, device: "torch.device") -> "tuple[nn.Module, Tran
     transform: Any = built
     tv = library("torchvision.transforms")
     (normalise,) = [step for step in transform.transforms if isinstance(step, tv.Normalize)]
-    return Levels(net), tv.Compose([OwnSize(), tv.ToTensor(), normalise])
+    return Levels(net, is_wide=bool(spec.cells)), tv.Compose([OwnSize(), tv.ToTensor(), normalise])
 
 
 def _image_outputs(model: Model, images: "Tensor") -> "dict[str, Tensor]":
-    return {OUTPUT: model(images)}
+    found: dict[str, Tensor] = model(images)
+    return found
 
 
 def _to_layout(state: "dict[str, Tensor]", model: Model) -> "dict[str, Tensor]":
