@@ -41,6 +41,8 @@ class PhotoGrid:
     images: Path
     caption: str = ""
     columns: int = 4
+    place: str = ""
+    """Folder of the data set in which the files lie; '' for its photographs."""
 
     def to_html(self, pictures: Mapping[int, str]) -> str:
         """The grid with a picture's address for each number."""
@@ -61,7 +63,8 @@ class PhotoGrid:
         return f'<div class="shots" style="--columns:{self.columns}">{"".join(parts)}</div>'
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        listed = [{"image_id": shot.image_id, "file": shot.file} for shot in self.shots]
+        place = {"place": self.place} if self.place else {}
+        listed = [{"image_id": shot.image_id, "file": shot.file, **place} for shot in self.shots]
         marks = {i: placeholder(i) for i in range(len(listed))}
         pictures = (
             marks

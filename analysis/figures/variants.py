@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.style import INK, REFERENCE, colour, styled
+from analysis.figures.style import COLOURS, INK, REFERENCE, colour, styled
 from analysis.results.markup import visible
 from analysis.results.methods import Metric
 from analysis.variants.directions import Share
@@ -61,8 +61,9 @@ def plot_moves(
             tone, values = colour(methods.index(move.method)), getattr(move, measure)
             bounds = [m.low for m in values], [m.high for m in values]
             axes.fill_between(move.strengths, *bounds, color=tone, alpha=0.13, linewidth=0)
+            line = ("o-", "s--", "^:")[min(methods.index(move.method) // len(COLOURS), 2)]
             axes.plot(
-                move.strengths, [m.value for m in values], "o-", color=tone, markersize=3,
+                move.strengths, [m.value for m in values], line, color=tone, markersize=3,
                 label=visible(called(move)),
             )  # fmt: skip
             axes.set_title(move.change)

@@ -6,7 +6,7 @@ by the same procedure (standardisation and choice of alpha included) on the othe
 that belong together (a burst, copies) are left out together: one of them would give away the others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy as np
 from analysis.evidence.folds import hash_strings
 from analysis.evidence.labels import RatingsError
 from analysis.probing.probes import Features, JoinedRows, ProbeFit, fit_probes, join_rows
-from store.shapes import Int
+from analysis.probing.vote_probes import Named, Target, VoteProbes, common_rows, files_of, fit_votes
+from store.shapes import Bool, Int
 from store.targets import Targets
 
 FEW = 500
@@ -75,20 +76,61 @@ def fit_on_all(
     """
     rows = join_all(features, targets) if rows is None else rows
     ids = features.image_id[rows.train]
-    known = together or {}
-    n_units = len({known.get(name, name) for name in ids.tolist()})
-    n_folds = max(2, min(n_folds, n_units))
-    fold = deal_folds(ids, known, n_folds, seed)
+    fold, is_grouped = _deal(ids, together or {}, n_folds, seed)
     seen = replace(rows, is_crossed=False)
     whole = fit_probes(features, targets, output, unit_norm, seed=seed, rows=seen)
     return replace(
         whole,
         rows=rows,
-        split_name=f"all, {n_folds} folds",
+        split_name=_split_name(fold),
         test_id=ids,
         predictions=cross_predict(features, targets, output, seen, fold, unit_norm, seed, on_fold),
-        n_folds=n_folds,
-        is_grouped=n_units < len(ids),
+        n_folds=len(np.unique(fold)),
+        is_grouped=is_grouped,
+    )
+
+
+def fit_votes_on_all(
+    outputs: Sequence[Sequence[Named]],
+    targets: Targets,
+    wanted: Sequence[Target],
+    together: Mapping[str, str] | None = None,
+    n_folds: int = N_FOLDS,
+    seed: int = 0,
+    on_fit: Callable[[int], object] = lambda n: None,
+) -> VoteProbes:
+    """Probes of whole votes (`vote_probes.fit_votes`) on all rated photographs; predictions are of each by
+    the same procedure, choice of strength and shares included, on the other folds. `on_fit(1)` is called
+    n_folds + 1 times for each. Raises RatingsError."""
+    files = files_of(outputs)
+    rows = replace(common_rows(files, [join_all(file, targets) for file in files]), is_crossed=False)
+    ids = files[0].image_id[rows.train]
+    fold, is_grouped = _deal(ids, together or {}, n_folds, seed)
+    whole = fit_votes(outputs, targets, wanted, seed, on_fit, rows)
+    mean = [np.full(len(ids), np.nan) for _ in whole.fits]
+    shares = [np.full((len(ids), len(whole.levels)), np.nan) for _ in whole.fits]
+    constant, observed = np.full_like(shares[0], np.nan), np.full_like(shares[0], np.nan)
+    for left_out, split in _each_fold(rows, fold):
+        found = fit_votes(outputs, targets, wanted, seed, on_fit, split)
+        constant[left_out], observed[left_out] = found.constant, found.observed
+        for at, fit in enumerate(found.fits):
+            mean[at][left_out] = fit.mean
+            if fit.predicted is not None:
+                shares[at][left_out] = fit.predicted
+    fits = [
+        replace(fit, mean=mean[at], predicted=None if fit.predicted is None else shares[at])
+        for at, fit in enumerate(whole.fits)
+    ]
+    return replace(
+        whole,
+        fits=fits,
+        rows=replace(rows, is_crossed=True),
+        test_id=ids,
+        split_name=_split_name(fold),
+        observed=observed,
+        constant=constant,
+        n_folds=len(np.unique(fold)),
+        is_grouped=is_grouped,
     )
 
 
@@ -104,13 +146,34 @@ def cross_predict(
 ) -> dict[str, np.ndarray]:
     """Predictions of `rows.train` by 'ols' and 'ridge', of each row by the fit on the other folds."""
     predicted = {name: np.full(len(rows.train), np.nan) for name in ("ols", "ridge")}
-    for each in np.unique(fold):
-        left_out = fold == each
-        split = rows.split.copy()
-        split[rows.train[left_out]] = "test"
-        fit = fit_probes(features, targets, output, unit_norm, seed=seed, rows=replace(rows, split=split))
+    for left_out, split in _each_fold(rows, fold):
+        fit = fit_probes(features, targets, output, unit_norm, seed=seed, rows=split)
         for name, values in fit.predictions.items():
             predicted[name][left_out] = values
         if on_fold is not None:
             on_fold(1)
     return predicted
+
+
+def _deal(
+    ids: np.ndarray, together: Mapping[str, str], n_folds: int, seed: int
+) -> tuple[Int[np.ndarray, " n_images"], bool]:
+    """`deal_folds` into `n_folds`, or as many as there are photographs (those that belong together counted
+    once), and whether some belong together."""
+    n_units = len({together.get(name, name) for name in ids.tolist()})
+    return deal_folds(ids, together, max(2, min(n_folds, n_units)), seed), n_units < len(ids)
+
+
+def _each_fold(
+    rows: JoinedRows, fold: Int[np.ndarray, " n_train"]
+) -> Iterator[tuple[Bool[np.ndarray, " n_train"], JoinedRows]]:
+    """Which of `rows.train` are in each fold, and the rows with these as test images."""
+    for each in np.unique(fold):
+        left_out = fold == each
+        split = rows.split.copy()
+        split[rows.train[left_out]] = "test"
+        yield left_out, replace(rows, split=split)
+
+
+def _split_name(fold: Int[np.ndarray, " n_images"]) -> str:
+    return f"all, {len(np.unique(fold))} folds"

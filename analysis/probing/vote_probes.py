@@ -99,9 +99,14 @@ class VoteProbes:
     levels: Int[np.ndarray, " n_levels"]
     observed: Float[np.ndarray, "n_test n_levels"]
     """Shares of the test images' votes."""
-    train_shares: Float[np.ndarray, " n_levels"]
+    constant: Float[np.ndarray, "n_test n_levels"]
+    """For each test image the mean shares of the images that the fits which predict it have seen."""
     seed: int
     digests: dict[str, str]
+    n_folds: int = 0
+    """Folds that were left out in turn for the predictions; 0 where the test images are a split's."""
+    is_grouped: bool = False
+    """Some photographs belong together and were left out together."""
 
 
 def fit_votes(
@@ -110,22 +115,23 @@ def fit_votes(
     wanted: Sequence[Target],
     seed: int = 0,
     on_fit: Callable[[int], object] = lambda n: None,
+    rows: JoinedRows | None = None,
 ) -> VoteProbes:
     """Every target on every entry of `outputs`: one (features, output), or several to be put side by side.
 
     All entries are of feature files of the same images; images that failed in any take part in none, so that
-    every fit sees the same. Memory: the training and test rows of one entry in float64.
+    every fit sees the same; `rows` gives what takes part where it is known (`common_rows`). Memory: the
+    training and test rows of one entry in float64.
 
     Raises RatingsError for a data set without votes, where more than `mean` is wanted.
     """
-    files = list({id(file): file for entry in outputs for file, _ in entry}.values())
-    joined = [join_rows(file, targets) for file in files]
+    files = files_of(outputs)
+    rows = common_rows(files, [join_rows(file, targets) for file in files]) if rows is None else rows
     if set(wanted) != {"mean"} and targets.votes is None:
         raise RatingsError(
             f"data set {targets.dataset!r} has scores and no votes: a probe of {', '.join(wanted)} needs the "
             "number of votes on each level. Only the target mean is left"
         )
-    rows = _common(files, joined)
     columns = [i for i, name in enumerate(rows.target_names) if name.startswith("share_")]
     levels = np.array([int(rows.target_names[i].removeprefix("share_")) for i in columns], dtype=np.int64)
     y = rows.y[:, [0, *columns]]
@@ -142,7 +148,8 @@ def fit_votes(
                 on_fit(1)
     return VoteProbes(
         fits, rows, files[0].image_id[rows.test], targets.dataset, targets.split_name,
-        targets.threshold, levels, y[rows.test, 1:], y[rows.train, 1:].mean(axis=0), seed,
+        targets.threshold, levels, y[rows.test, 1:],
+        np.tile(y[rows.train, 1:].mean(axis=0), (len(rows.test), 1)), seed,
         {"targets": targets.digest} | {f"features {file.backbone}": file.digest for file in files},
     )  # fmt: skip
 
@@ -165,11 +172,12 @@ def evaluate_votes(probes: VoteProbes, n_boot: int = 1000) -> list[MethodResult]
             "n_failed_train": probes.rows.n_failed["train"],
             "n_failed_test": probes.rows.n_failed["test"],
         }
+        if probes.n_folds:
+            detail |= {"n_folds": probes.n_folds, "is_grouped": probes.is_grouped}
         if fit.shares:
             detail["shares"] = list(fit.shares)
         if fit.predicted is not None:
-            constant = np.broadcast_to(probes.train_shares, probes.observed.shape)
-            for name, shares in (("emd_r2", fit.predicted), ("emd_r2_train_mean", constant)):
+            for name, shares in (("emd_r2", fit.predicted), ("emd_r2_train_mean", probes.constant)):
                 found = mean_with_interval(emd_r2(probes.observed, shares), n_boot, _rng(probes))
                 detail[name] = [found.value, found.low, found.high]
         results.append(
@@ -258,7 +266,12 @@ def _rng(probes: VoteProbes) -> np.random.Generator:
     return np.random.default_rng(probes.seed)
 
 
-def _common(files: Sequence[Features], joined: Sequence[JoinedRows]) -> JoinedRows:
+def files_of(outputs: Sequence[Sequence[Named]]) -> list[Features]:
+    """The feature files of some entries, each once."""
+    return list({id(file): file for entry in outputs for file, _ in entry}.values())
+
+
+def common_rows(files: Sequence[Features], joined: Sequence[JoinedRows]) -> JoinedRows:
     """The rows of the first file with what takes part in all of them."""
     first = joined[0]
     split = first.split.copy()

@@ -10,15 +10,20 @@ import numpy as np
 from analysis.evidence.bootstrap import (
     Difference,
     Prediction,
-    bootstrap_metrics,
     holm,
     resamples_needed,
     smallest_corrected_p,
 )
-from analysis.prompting.evaluation import METHOD_NAMES, RatedImages, choose_pairs, require_split
+from analysis.prompting.evaluation import (
+    METHOD_NAMES,
+    RatedImages,
+    choose_pairs,
+    measured,
+    require_split,
+)
 from analysis.prompting.pairs import search_pairs
 from analysis.prompting.scores import LabelScores
-from analysis.results.methods import METRICS, MethodResult
+from analysis.results.methods import MethodResult
 from analysis.results.predictions import Predicted, compare_methods
 
 IMAGENET = "ImageNet's 1,000"
@@ -88,25 +93,12 @@ def evaluate_contents(
             )
             about = {"contents": of, "images_of": contents.name, "n_left_out": left_out[contents.name]}
             own = {"prompts": contents.digest} if of == contents.name else {}
+            key = f"prompting.{method}.{contents.name}{'' if own else '.beside'}"
+            told = detail | about | ({"n_contents": contents.n_contents} if own else {})
+            made_of = {**(digests or {}), **own}
             results.append(
-                MethodResult(
-                    key=f"prompting.{method}.{contents.name}{'' if own else '.beside'}",
-                    method=name,
-                    backbone=backbone,
-                    output=output,
-                    dataset=here.dataset,
-                    split_name=here.split_name,
-                    n_train=int(np.count_nonzero(here.train)),
-                    n_test=int(np.count_nonzero(here.test)),
-                    seed=seed,
-                    **bootstrap_metrics(
-                        here.mos[here.test], here.is_high[here.test], prediction, n_boot,
-                        np.random.default_rng(seed), METRICS,
-                    ),
-                    detail=detail | about | ({"n_contents": contents.n_contents} if own else {}),
-                    digests={**(digests or {}), **own},
-                )
-            )  # fmt: skip
+                measured(key, name, (backbone, output), here, prediction, told, made_of, seed, n_boot)
+            )
         pairs = [
             (_named(method, contents.name), _named(other, IMAGENET))
             for method in contents.scores

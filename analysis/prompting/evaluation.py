@@ -19,6 +19,7 @@ from analysis.prompting.scores import (
     cosines,
     ensemble_vectors,
     index_labels,
+    label_means,
     one_prompt_per_label,
     predict_is_high,
     score_clip_iqa,
@@ -159,6 +160,16 @@ def score_prompts(
     return one_prompt_per_label(method, similarity, index)
 
 
+def score_context_continuous(features: Features, output: str, prompts: Prompts) -> LabelScores:
+    """Equation 1's score of context-aware prompting, without its decision: the mean of the cosines with all
+    prompts of a label is the cosine with their mean, so no image meets every prompt. Both arrays hold it."""
+    _check_backbone(features, prompts)
+    index = index_labels(prompts.label.tolist(), prompts.polarity)
+    means = label_means(prompts.read("embedding", unit_norm=True), index).astype(np.float32)
+    first_equal = first_equal_rows(partial(features.read, output), features.n_images)
+    return one_prompt_per_label("context", cosines(features.blocks(output), first_equal, means), index)
+
+
 def _check_backbone(features: Features, prompts: Prompts) -> None:
     if prompts.backbone != features.backbone:
         raise ValueError(
@@ -243,25 +254,44 @@ def evaluate_prompting(
     predictions["bottleneck"] = Prediction(predicted, predicted > rated.threshold)
     details["bottleneck"] = {"alpha": probe.alpha, "labels_of": base.method}
 
+    failed = {"n_failed_train": rated.n_failed_train, "n_failed_test": rated.n_failed_test}
     results = [
-        MethodResult(
-            key=f"prompting.{method}",
-            method=METHOD_NAMES.get(method, method),
-            backbone=backbone,
-            output=output,
-            dataset=rated.dataset,
-            split_name=rated.split_name,
-            n_train=int(np.count_nonzero(rated.train)),
-            n_test=int(np.count_nonzero(rated.test)),
-            seed=seed,
-            **bootstrap_metrics(y, high, prediction, n_boot, np.random.default_rng(seed), METRICS),
-            detail=details[method]
-            | {"n_failed_train": rated.n_failed_train, "n_failed_test": rated.n_failed_test},
-            digests=dict(digests or {}),
+        measured(
+            f"prompting.{method}", METHOD_NAMES.get(method, method), (backbone, output), rated, prediction,
+            details[method] | failed, digests or {}, seed, n_boot,
         )
         for method, prediction in predictions.items()
-    ]
+    ]  # fmt: skip
     return PromptingEvaluation(results, train_tables, test_tables, predictions, by_srcc, probe)
+
+
+def measured(
+    key: str,
+    method: str,
+    of: tuple[str, str],
+    rated: RatedImages,
+    prediction: Prediction,
+    detail: Mapping[str, Any],
+    digests: Mapping[str, str],
+    seed: int,
+    n_boot: int,
+) -> MethodResult:
+    """What predictions for the test images reach, with intervals; `of` names backbone and output."""
+    y, high, rng = rated.mos[rated.test], rated.is_high[rated.test], np.random.default_rng(seed)
+    return MethodResult(
+        key=key,
+        method=method,
+        backbone=of[0],
+        output=of[1],
+        dataset=rated.dataset,
+        split_name=rated.split_name,
+        n_train=int(np.count_nonzero(rated.train)),
+        n_test=int(np.count_nonzero(rated.test)),
+        seed=seed,
+        **bootstrap_metrics(y, high, prediction, n_boot, rng, METRICS),
+        detail=dict(detail),
+        digests=dict(digests),
+    )
 
 
 def require_split(rated: RatedImages) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from analysis.figures.drawn import Drawn
 from analysis.figures.photographs import PhotoGrid, Shot
@@ -32,8 +33,9 @@ from analysis.results.tables import (
     print_notes,
     print_others,
 )
+from store import painted
+from store.json_files import parse_json
 
-PAINTED = "painted"
 _IMAGES = (".png", ".jpg", ".jpeg")
 
 
@@ -182,12 +184,40 @@ def figure_3(study: Study) -> Iterator[Drawn | Printed]:
 
 
 def figure_4(study: Study) -> Iterator[PhotoGrid]:
-    """Figure 4, pictures made from prompts, where some lie in the data set's folder `painted`."""
-    folder = study.folder / PAINTED
-    files = sorted(f for f in folder.glob("*") if f.suffix.lower() in _IMAGES)
-    if files:
-        shots = [Shot(f.stem, str(Path("..") / PAINTED / f.name), []) for f in files]
-        yield PhotoGrid("figure_4", shots, folder.parent / PAINTED, "Pictures made from prompts.", 3)
+    """Figure 4, pictures made from prompts, where some lie in the data set's folder `painted`: a column per
+    subject, a row per adjective, seed by seed; then what does not say how it was made."""
+    folder = study.folder / painted.FOLDER
+    files = sorted(f for f in folder.glob("*") if f.suffix.lower() in _IMAGES and f.name != painted.PREVIEW)
+    told = _settings_of(study.folder / "derived" / painted.LIST, files)
+    ours = sorted((f for f in files if told[f]), key=lambda file: (*_place_of(told[file]), file.name))
+    if ours:
+        shots = [Shot(f.stem, f.name, _lines_of(told[f])) for f in ours]
+        guides = ", ".join(name_backbone(g) for g in sorted({told[f]["backbone"] for f in ours}))
+        caption = f"Pictures made from prompts; {guides} guides. Rows: adjectives. How: docs/paint.md."
+        columns = len({told[f]["subject"] for f in ours})
+        yield PhotoGrid("figure_4", shots, folder, caption, columns, painted.FOLDER)
+    if others := [file for file in files if not told[file]]:
+        shots = [Shot(f.stem, f.name, []) for f in others]
+        said = "Pictures that do not say how they were made."
+        yield PhotoGrid("figure_4_others", shots, folder, said, 3, painted.FOLDER)
+
+
+def _settings_of(listed: Path, files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """What each picture says about itself; nothing for a file that was not painted here."""
+    found = parse_json(listed.read_text(encoding="utf-8")) if listed.exists() else {}
+    return {file: found.get(file.name, {}) for file in files}
+
+
+def _place_of(about: dict[str, Any]) -> tuple[Any, ...]:
+    """Seed, then adjective in the order in which they were asked for, then subject."""
+    asked, word = list(about.get("adjectives", ())), about["adjective"]
+    at = asked.index(word) if word in asked else len(asked)
+    return about["settings"]["seed"], at, word, about["subject"]
+
+
+def _lines_of(about: dict[str, Any]) -> list[str]:
+    what = about.get("text") or f"{about['adjective']} score of {about.get('head', {}).get('name', 'a head')}"
+    return [what, f"seed {about['settings']['seed']}"]
 
 
 def methods(study: Study, found: Findings) -> Iterator[Prose]:

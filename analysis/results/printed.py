@@ -7,7 +7,7 @@ to say; rows that belong together stand below one heading.
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
@@ -43,6 +43,14 @@ class Code:
     text: str
 
 
+_HTML = {
+    "": "%s", "best": "<b>%s</b>", "tied": "<u>%s</u>", "code": "<code>%s</code>", "note": "<sup>%s</sup>",
+    "ends": " <small>%s</small>",
+}  # fmt: skip
+_TEX = {
+    "": "%s", "best": r"\textbf{%s}", "tied": r"\underline{%s}", "code": r"\texttt{%s}",
+    "note": r"\textsuperscript{%s}", "ends": r" {\scriptsize %s}",
+}  # fmt: skip
 Cell = str | Number | Metric | Code | int | None
 Lines = tuple[Sequence[str], Sequence[Sequence[Any]]]
 
@@ -221,28 +229,27 @@ class Printed:
         return f"`{cell.text}`" if isinstance(cell, Code) else "" if cell is None else str(cell)
 
     def _html(self, cell: Cell, column: int) -> str:
-        if (number := _as_number(cell)) is None:
-            if isinstance(cell, Code):
-                return f"<code>{_safe(cell.text)}</code>"
-            return "" if cell is None else _safe(str(cell))
-        value, ends = self._parts(number, column)
-        tag = {"best": "b", "tied": "u"}.get(number.mark)
-        shown = f"<{tag}>{value}</{tag}>" if tag else value
-        small = f" <small>{ends}</small>" if ends else ""
-        note = f"<sup>{_safe(number.note)}</sup>" if number.note else ""
+        shown, number = self._marked(cell, column, _HTML, _safe), _as_number(cell)
+        if number is None:
+            return shown
         sort = "" if math.isnan(number.value) else f' data-v="{number.value!r}"'
-        return f"<span{sort}>{shown}{note}{small}</span>"
+        return f"<span{sort}>{shown}</span>"
 
     def _latex(self, cell: Cell, column: int) -> str:
+        return self._marked(cell, column, _TEX, escape_latex)
+
+    def _marked(
+        self, cell: Cell, column: int, marks: Mapping[str, str], escape: Callable[[str], str]
+    ) -> str:
+        """A cell in a language, of which `marks` has the forms of its parts and `escape` foreign text."""
         if (number := _as_number(cell)) is None:
             if isinstance(cell, Code):
-                return f"\\texttt{{{escape_latex(cell.text)}}}"
-            return "" if cell is None else escape_latex(str(cell))
+                return marks["code"] % escape(cell.text)
+            return "" if cell is None else escape(str(cell))
         value, ends = self._parts(number, column)
-        command = {"best": "\\textbf", "tied": "\\underline"}.get(number.mark)
-        shown = f"{command}{{{value}}}" if command else value
-        note = f"\\textsuperscript{{{escape_latex(number.note)}}}" if number.note else ""
-        return shown + note + (f" {{\\scriptsize {ends}}}" if ends else "")
+        shown = marks[number.mark] % value
+        note = marks["note"] % escape(number.note) if number.note else ""
+        return shown + note + (marks["ends"] % ends if ends else "")
 
 
 def digits_of(numbers: Sequence[Number | None]) -> int:

@@ -8,7 +8,7 @@ more of what is predicted is that.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,11 @@ from store.shapes import Bool, Float, Int
 FEWEST = 10
 """Opinions from which on something is held back and measured."""
 N_FOLDS = 5
+HALFWAY = 30
+"""Ratings at which a taste is half as far above chance as it will be. Taken as known, for what few ratings
+say of it changes with every one of them (benchmarks/how_many_more.py)."""
+RECENT = 5
+"""Standings, the present one among them, that the missing ratings are told from."""
 _MOST_MORE = 2000
 STEPS = (5, 10, 15, 20, 30, 40, 50, 70, 100, 150, 200, 300, 400, 500, 700, 1000, 1500, 2000)
 """Numbers of missing ratings that are told: finer ones would claim more than is known."""
@@ -69,6 +74,19 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How far a taste is, by so many ratings."""
+
+    n: int
+    value: float
+    """Pairwise accuracy of the taste, and of its rival."""
+    rival: float
+    error: float
+    """Standard error of the difference, from the width of its interval."""
+    is_better: bool
+
+
+@dataclass(frozen=True)
 class Worth:
     """How good a taste is, by what was held back."""
 
@@ -89,6 +107,8 @@ class Worth:
     calibration: Calibration | None
     n_more: int | None
     """About how many more ratings until it is better; 0: it is; None: not in sight."""
+    standing: "Standing"
+    """What that is told from."""
 
     @property
     def is_better(self) -> bool:
@@ -115,18 +135,19 @@ def evaluate_taste(
     n_repeats: int | None = None,
     n_boot: int = 1000,
     seed: int = 0,
+    recent: Sequence[Standing] = (),
 ) -> Worth:
     """A taste on opinions that were held back: in every fold alpha is chosen and all is fitted on the others
     alone, and nothing is learned from a photograph that it is then asked about.
 
     It starts from `general`, and is compared with it, or with `beside` where it starts from nothing.
-    `group` numbers what belongs together (-1: nothing). Raises ValueError for fewer than FEWEST opinions.
+    `group` numbers what belongs together (-1: nothing). `recent` are standings by a few ratings less, which
+    make it calmer how many are missing. Raises ValueError for fewer than FEWEST opinions.
     """
     if len(opinions) < FEWEST:
         raise ValueError(f"{len(opinions)} ratings: from {FEWEST} on some can be held back and predicted")
     n_repeats = n_repeats or (6 if len(opinions) <= 200 else 2)
     full = hold_back(gram, opinions, general, n_folds, n_repeats, seed)
-    half = hold_back(gram, opinions, general, n_folds, n_repeats, seed, share=0.5)
     beside = general if beside is None else beside
     stars, share = opinions.stars, 1 / (n_folds - 1)
     by_fold = {TASTE: [(stars[held], score) for score, held in full.folds()]}
@@ -159,10 +180,10 @@ def evaluate_taste(
         other = right[GENERAL] if beside is not None else np.full(len(right[TASTE]), 0.5)
         ahead = widen(over_folds(right[TASTE] - other, share), chance.ahead)
         value, at_rival = float(np.nanmean(right[TASTE])), float(np.nanmean(other))
-        halves = np.array([accuracy(stars[held], score)[0] for score, held in half.folds()])
-        halfway = float(np.nanmean(halves))
     else:
-        value, at_rival, ahead, halfway = _of_comparisons(opinions, margins, half.margin, n_boot, seed)
+        value, at_rival, ahead = _of_comparisons(opinions, margins, n_boot, seed)
+    error = (ahead.high - ahead.low) / (2 * 1.96)
+    standing = Standing(len(opinions), value, at_rival, error, ahead.low > 0)
     return Worth(
         n_stars=opinions.n_stars,
         n_pairs=opinions.n_pairs,
@@ -179,7 +200,8 @@ def evaluate_taste(
         rival=rival,
         ahead=ahead,
         calibration=_calibration(stars, mean[TASTE]),
-        n_more=_n_more(len(opinions), halfway, value, at_rival, ahead),
+        n_more=count_missing([*recent[-(RECENT - 1) :], standing]),
+        standing=standing,
     )
 
 
@@ -190,25 +212,19 @@ def hold_back(
     n_folds: int,
     n_repeats: int,
     seed: int,
-    share: float = 1.0,
 ) -> HeldBack:
-    """Predictions of every opinion from others; with `share`, from a part of those others."""
+    """Predictions of every opinion from others."""
     n, n_stars = len(opinions), opinions.n_stars
     stars, margin = np.zeros((n_repeats, n_stars)), np.zeros(opinions.n_pairs)
     folds = np.zeros((n_repeats, n_stars), dtype=int)
     start: int | None = None
     for repeat in range(n_repeats):
         rng = np.random.default_rng([seed, repeat])
-        fold, order = (
-            np.concatenate(some)
-            for some in zip(*(_dealt(size, n_folds, rng) for size in (n_stars, n - n_stars)), strict=True)
-        )
+        fold = np.concatenate([_dealt(size, n_folds, rng) for size in (n_stars, n - n_stars)])
         folds[repeat] = fold[:n_stars]
         for number in range(n_folds):
             asked = fold == number
             used = _untouched(opinions, asked[:n_stars], asked[n_stars:])
-            if share < 1:
-                used &= order < share
             learned = opinions.take(used[:n_stars], used[n_stars:])
             if not len(learned):
                 continue
@@ -228,12 +244,12 @@ def hold_back(
     return HeldBack(stars, folds, margin)
 
 
-def _dealt(n: int, n_folds: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The fold of each opinion, and a number from 0 to 1 by which a part of them is taken. They are dealt out
-    round by round, so that one opinion more changes nothing for those before."""
+def _dealt(n: int, n_folds: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """The fold of each opinion. They are dealt out round by round, so that one opinion more changes nothing
+    for those before."""
     rounds = -(-n // n_folds)
     drawn = np.random.default_rng(rng.integers(2**63)).random((rounds, 2, n_folds))
-    return np.argsort(drawn[:, 0], axis=1).ravel()[:n], drawn[:, 1].ravel()[:n]
+    return np.asarray(np.argsort(drawn[:, 0], axis=1).ravel()[:n])
 
 
 def _untouched(opinions: Opinions, stars: np.ndarray, pairs: np.ndarray) -> Bool[np.ndarray, " n_said"]:
@@ -261,9 +277,9 @@ def _srcc(stars: Float[np.ndarray, " n"], score: Float[np.ndarray, " n"]) -> flo
 
 
 def _of_comparisons(
-    opinions: Opinions, margins: dict[str, np.ndarray], half: np.ndarray, n_boot: int, seed: int
-) -> tuple[float, float, Metric, float]:
-    """Accuracy on comparisons, the rival's, the difference, and accuracy with half of the ratings."""
+    opinions: Opinions, margins: dict[str, np.ndarray], n_boot: int, seed: int
+) -> tuple[float, float, Metric]:
+    """Accuracy on comparisons, the rival's, and the difference."""
     said = np.sign(opinions.outcome - 0.5)
     use = said != 0
 
@@ -273,12 +289,12 @@ def _of_comparisons(
     mine = right(margins[TASTE])
     other = right(margins[GENERAL]) if GENERAL in margins else np.full(len(mine), 0.5)
     if not len(mine):
-        return 0.5, 0.5, Metric(0.0, math.nan, math.nan), 0.5
+        return 0.5, 0.5, Metric(0.0, math.nan, math.nan)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(mine), (n_boot, len(mine)))
     difference = (mine - other)[drawn].mean(axis=1)
     ahead = Metric(float((mine - other).mean()), *interval(difference))
-    return float(mine.mean()), float(other.mean()), ahead, float(right(half).mean())
+    return float(mine.mean()), float(other.mean()), ahead
 
 
 def _calibration(stars: np.ndarray, score: np.ndarray) -> Calibration | None:
@@ -293,23 +309,22 @@ def _calibration(stars: np.ndarray, score: np.ndarray) -> Calibration | None:
     return Calibration(mean_stars, mean_score, slope, float(np.sqrt(np.mean(left**2))))
 
 
-def _n_more(n: int, halfway: float, value: float, rival: float, ahead: Metric) -> int | None:
-    """About how many ratings are missing until the interval of the difference lies above 0.
+def count_missing(standings: Sequence[Standing]) -> int | None:
+    """About how many ratings are missing, by the last of these standings and those just before it, until the
+    interval of the difference lies above 0; 0: none; None: not in sight.
 
-    Between half of the ratings and all of them accuracy is taken to grow as 1/2 + a n / (n + h); the width
-    of the interval shrinks with the root of their number.
+    Accuracy is taken to grow as 1/2 + a n / (n + HALFWAY), with one a for all standings; the width of the
+    interval shrinks with the root of the number of ratings.
     """
-    if ahead.low > 0:
+    n = standings[-1].n
+    if standings[-1].is_better:
         return 0
-    error = (ahead.high - ahead.low) / (2 * 1.96)
-    grown = value - 0.5
-    if not math.isfinite(error) or error <= 0 or grown <= 0:
+    asymptote = float(np.mean([(each.value - 0.5) * (1 + HALFWAY / each.n) for each in standings]))
+    ahead_at = float(np.mean([each.rival for each in standings])) - 0.5
+    error = math.sqrt(float(np.mean([each.error**2 * each.n for each in standings])))  # of one rating
+    if not math.isfinite(error) or error <= 0 or asymptote <= 0:
         return None
-    # 1 / (accuracy - 1/2) is a line in 1 / n.
-    steep = (1 / max(halfway - 0.5, grown / 2) - 1 / grown) * n
-    steep = max(steep, 0.0)
-    for more in range(1, _MOST_MORE):
-        expected = 0.5 + 1 / (1 / grown + steep * (1 / (n + more) - 1 / n))
-        if expected - rival > 1.96 * error * math.sqrt(n / (n + more)):
-            return next(step for step in STEPS if step >= more)
-    return None
+    then = n + np.arange(1, _MOST_MORE)
+    is_ahead = asymptote * then / (then + HALFWAY) - ahead_at > 1.96 * error / np.sqrt(then)
+    more = int(np.argmax(is_ahead)) + 1
+    return next(step for step in STEPS if step >= more) if is_ahead.any() else None

@@ -22,7 +22,7 @@ from analysis.variants.directions import (
 )
 from analysis.variants.moving import Move, moves_of
 from analysis.variants.reading import Reading, read_change
-from analysis.variants.scoring import score_by_all
+from analysis.variants.scoring import PROMPTING, score_by_all
 from analysis.variants.stored import Variants, open_variants, variants_folder
 from store import open_features, open_targets
 from store.errors import MissingFileError, hinting
@@ -81,7 +81,8 @@ def study(
     dataset_dir: Path | str, features: Features, targets: Targets, n_boot: int = 1000, seed: int = 0
 ) -> StyleResults:
     """Everything about the variants of one backbone. Probes, where the data set has ratings, are ridge on raw
-    features of the training images; prompt pairs are of the set `paper_fixed` where it is encoded.
+    features of the training images; prompt pairs are of the sets `paper_fixed` and `paper_context` where they
+    are encoded.
 
     Raises MissingFileError where no variants were made.
     """
@@ -106,7 +107,7 @@ def study(
         cache = folder / "derived"
         fits = [fit_probes(features, targets, each, seed=seed, cache=cache, rows=rows) for each in outputs]
     heads, _ = find_heads(folder.parent / "heads", features)
-    scored = score_by_all(features, variants, targets, fits, heads, _fixed(folder, features))
+    scored = score_by_all(features, variants, targets, fits, heads, _prompts(folder, features))
     moves = [move for each in scored for move in moves_of(each, variants, n_boot=n_boot, seed=seed)]
     shares, cosines, kept = {}, {}, {}
     n = len(variants.photograph_id)
@@ -165,9 +166,15 @@ def _directions(
     return shares, cosines, {"rank": whitening.rank, "held": held, "dim": x.shape[1]}
 
 
-def _fixed(folder: Path, features: Features) -> Prompts | None:
-    path = folder / "prompts" / "paper_fixed" / features.path.name
-    return open_prompts(path, {"backbone": features.backbone}) if path.exists() else None
+def _prompts(folder: Path, features: Features) -> dict[str, Prompts]:
+    """The paper's prompts as far as they are encoded, by method."""
+    found = {}
+    for method in PROMPTING:
+        name = "paper_fixed" if method == "fixed" else "paper_context"
+        path = folder / "prompts" / name / features.path.name
+        if path.exists():
+            found[method] = open_prompts(path, {"backbone": features.backbone})
+    return found
 
 
 def study_all(

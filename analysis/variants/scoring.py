@@ -1,14 +1,14 @@
 """What each method says about altered photographs: probes, heads and prompt pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from analysis.probing.heads import Head
 from analysis.probing.probes import ProbeFit
-from analysis.prompting.evaluation import join_ratings, score_methods
+from analysis.prompting.evaluation import join_ratings, score_context_continuous, score_prompts
 from analysis.prompting.pairs import search_pairs
-from analysis.prompting.scores import score_continuous
+from analysis.prompting.scores import LabelScores, score_continuous
 from analysis.variants.moving import Scored
 from analysis.variants.stored import Variants
 from store.features import Features
@@ -18,6 +18,9 @@ from store.targets import Targets
 
 PAPER_PAIRS = (("outstanding", "atrocious"), ("outstanding", "horrible"))
 """The fixed pairs that the paper found on AVA (section 4.1), for the binary and the continuous task."""
+
+PROMPTING = {"fixed": "", "context": "context-aware ", "ensemble_mean_of_raw": "ensemble "}
+"""Methods whose continuous scores are looked at, and how they are called before a pair of labels."""
 
 
 def score_by_probe(fit: ProbeFit, variants: Variants) -> Scored:
@@ -36,24 +39,36 @@ def score_by_head(head: Head, variants: Variants, targets: Targets) -> Scored:
     return Scored(f"head {head.name}", "head", head.output, score, unseen)
 
 
-def score_by_pairs(features: Features, variants: Variants, targets: Targets, fixed: Prompts) -> list[Scored]:
-    """The pairs of fixed prompts that the paper names and, where there are ratings to choose by, the one with
-    the highest SRCC on train."""
-    scores = score_methods(variants.features, "embedding", fixed, None)["fixed"]
-    pairs = {pair: "the paper's" for pair in PAPER_PAIRS if set(pair) <= set(scores.labels)}
+def score_by_pairs(
+    features: Features, variants: Variants, targets: Targets, prompts: Mapping[str, Prompts]
+) -> list[Scored]:
+    """Pairs of labels under each method of PROMPTING that has its prompts: of fixed prompts those that the
+    paper names, of the others its continuous one, and where there are ratings to choose by, the one with the
+    highest SRCC on train."""
+    rated = None
     if targets.is_rated and np.count_nonzero(targets.split == "train") >= 10:
         rated = join_ratings(features, targets)
-        on_train = score_methods(features, "embedding", fixed, None)["fixed"].take(rated.train)
-        best = search_pairs(on_train, rated.mos[rated.train], rated.is_high[rated.train]).best("srcc")
-        pairs[best.high, best.low] = "best on train"
     unseen = np.ones(len(variants.photograph_id), bool)
-    return [
-        Scored(
-            f"{high} / {low} ({which})", "prompts", "embedding",
-            score_continuous(scores, [high], [low]).astype(np.float64), unseen,
-        )
-        for (high, low), which in pairs.items()
-    ]  # fmt: skip
+    found = []
+    for method, encoded in prompts.items():
+        scores = _score(variants.features, encoded, method)
+        named = PAPER_PAIRS if method == "fixed" else PAPER_PAIRS[-1:]
+        pairs = {pair: "the paper's" for pair in named if set(pair) <= set(scores.labels)}
+        if rated is not None:
+            on_train = _score(features, encoded, method).take(rated.train)
+            best = search_pairs(on_train, rated.mos[rated.train], rated.is_high[rated.train]).best("srcc")
+            pairs[best.high, best.low] = "best on train"
+        for (high, low), which in pairs.items():
+            score = score_continuous(scores, [high], [low]).astype(np.float64)
+            name = f"{PROMPTING[method]}{high} / {low} ({which})"
+            found.append(Scored(name, "prompts", "embedding", score, unseen))
+    return found
+
+
+def _score(features: Features, prompts: Prompts, method: str) -> LabelScores:
+    if method == "context":
+        return score_context_continuous(features, "embedding", prompts)
+    return score_prompts(features, "embedding", prompts, method)
 
 
 def score_by_all(
@@ -62,12 +77,12 @@ def score_by_all(
     targets: Targets,
     fits: Sequence[ProbeFit],
     heads: Sequence[Head],
-    fixed: Prompts | None,
+    prompts: Mapping[str, Prompts],
 ) -> list[Scored]:
-    """Every method of one backbone, probes first."""
+    """Every method of one backbone, probes first; `prompts` by method of PROMPTING."""
     found = [score_by_probe(fit, variants) for fit in fits if fit.backbone == features.backbone]
     found += [score_by_head(head, variants, targets) for head in heads]
-    return found + (score_by_pairs(features, variants, targets, fixed) if fixed is not None else [])
+    return found + score_by_pairs(features, variants, targets, prompts)
 
 
 def _where_ok(

@@ -15,7 +15,6 @@ from store.shapes import UInt8
 KEY = "iaa paint"
 """Keyword of the text chunk with the settings, one JSON object."""
 
-
 def write_painting(path: Path, pixels: UInt8[np.ndarray, "h w 3"], about: dict[str, Any]) -> None:
     """Write a PNG with what is said about it, complete or not at all. Raises SpaceError."""
     notes = PngInfo()

@@ -1,64 +1,55 @@
 """`iaa caption`: what is on each photograph, in words, and prompts that say it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer, note, progress
+from iaa.cli.console import Answer, answer, note, progress, removed, show
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset
 
 verbs = typer.Typer()
 Name = Annotated[str, typer.Argument(help="Name of captions (see: iaa caption list).")]
 
 
 @verbs.command("add")
+@options.explain(
+    column="Column of the captions (repeatable); without FILE, of the data set's own table. Default: those "
+    "called caption, text, description, caption_1 ...",
+    name="What to call them. Default: the file's or column's name.",
+    encoding="Of a file that is not UTF-8, such as cp1252.",
+    file=typer.Argument(help="CSV, Parquet, JSON or JSON lines: a column of ids or files, and texts."),
+)
+@options.of_dataset
 def add(
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="CSV, Parquet, JSON or JSON lines: a column of ids or files, and texts."),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--column",
-            help="Column of the captions (repeatable); without FILE, of the data set's own table. Default: "
-            "those called caption, text, description, caption_1 ...",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="What to call them. Default: the file's or column's name.")
-    ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of a file that is not UTF-8, such as cp1252.")] = None,
+    chosen: "Dataset",
+    file: Path | None = None,
+    column: list[str] | None = None,
+    name: str | None = None,
+    encoding: str | None = None,
     overwrite: options.Overwrite = False,
-    dataset: options.Dataset = None,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
+) -> Any:
     """Take over captions: one or more texts per photograph. What is missing or wrong is counted and named.
 
     Example: iaa caption add captions.csv -d mine; iaa caption add --column subject -d demo
     """
-    from iaa.library import captions
-
-    layout = options.choose_layout(dataset, data)
-    done = captions.add_captions(layout, file, column or (), name, encoding, overwrite)
-    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+    return chosen.add_captions(file, column, name, encoding, overwrite)
 
 
 @verbs.command("write")
+@options.explain(
+    backbone=("-b", "A CoCa of open_clip: open_clip:coca_ViT-L-14/TAG, or your own."),
+    weights="Its weights file. Default: the hub's.",
+    name="What to call them.",
+)
 def write(
     context: typer.Context,
-    backbone: Annotated[
-        str,
-        typer.Option(
-            "--backbone", "-b", help="A CoCa of open_clip: open_clip:coca_ViT-L-14/TAG, or your own."
-        ),
-    ] = "open_clip:coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k",
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="Its weights file. Default: the hub's.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="What to call them.")] = "coca",
+    backbone: str = "open_clip:coca_ViT-B-32/mscoco_finetuned_laion2b_s13b_b90k",
+    weights: Path | None = None,
+    name: str = "coca",
     device: options.Device = "auto",
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
@@ -77,24 +68,23 @@ def write(
     done = captions.caption_photographs(
         layout, backbone, weights, name, device, threads, overwrite, progress, note
     )
-    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+    show(done, as_json)
 
 
 @verbs.command("embed", no_args_is_help=True)
+@options.explain(
+    high="Label that praises (repeatable). Default: outstanding.",
+    low="Label that damns (repeatable). Default: horrible.",
+    all_labels="All 39 labels of the paper.",
+    template="Default: 'a {label} picture, of {content}', a caption in {content}.",
+)
 def embed(
     name: Name,
     backbone: options.Backbones = None,
-    high: Annotated[
-        list[str] | None,
-        typer.Option("--high", help="Label that praises (repeatable). Default: outstanding."),
-    ] = None,
-    low: Annotated[
-        list[str] | None, typer.Option("--low", help="Label that damns (repeatable). Default: horrible.")
-    ] = None,
-    all_labels: Annotated[bool, typer.Option("--all-labels", help="All 39 labels of the paper.")] = False,
-    template: Annotated[
-        str | None, typer.Option(help="Default: 'a {label} picture, of {content}', a caption in {content}.")
-    ] = None,
+    high: list[str] | None = None,
+    low: list[str] | None = None,
+    all_labels: bool = False,
+    template: str | None = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
@@ -124,27 +114,17 @@ def embed(
 
 
 @verbs.command("list")
-def list_(dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False) -> None:
+@options.of_dataset
+def list_(chosen: "Dataset") -> Answer:
     """List the captions of a data set."""
-    from iaa.library import captions
-
-    layout = options.choose_layout(dataset, data)
-    found = captions.list_captions(layout)
-    first = f"None yet: iaa caption add FILE --dataset {layout.dataset}"
-    answer(
-        as_json,
-        {"dataset": layout.dataset, "captions": found.rows()},
-        found,
-        notes=[] if len(found) else [first],
-    )
+    found = chosen.list_captions()
+    first = f"None yet: iaa caption add FILE --dataset {chosen.name}"
+    value = {"dataset": chosen.name, "captions": found.rows()}
+    return Answer(value, [found], [] if len(found) else [first])
 
 
 @verbs.command("remove", no_args_is_help=True)
-def remove(
-    name: Name, dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False
-) -> None:
+@options.of_dataset
+def remove(chosen: "Dataset", name: Name) -> Answer:
     """Delete captions and the prompts that were encoded from them."""
-    from iaa.library import captions
-
-    removed = captions.remove_captions(options.choose_layout(dataset, data), name)
-    answer(as_json, {"removed": removed}, notes=[f"removed {path}" for path in removed])
+    return removed(chosen.remove_captions(name))

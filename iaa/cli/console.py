@@ -9,8 +9,9 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,6 +74,30 @@ def answer(as_json: bool, value: Mapping[str, Any], *tables: Found, notes: Itera
         answer_table(table)
     for text in notes:
         note(text)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command has found that is no value of the library's own."""
+
+    value: Mapping[str, Any]
+    tables: Sequence[Found] = ()
+    notes: Iterable[str] = ()
+
+
+def removed(what: Any) -> Answer:
+    """What was deleted, a line for each."""
+    paths = what if isinstance(what, list) else [what]
+    return Answer({"removed": what}, notes=[f"removed {path}" for path in paths])
+
+
+def show(found: Any, as_json: bool) -> None:
+    """A value of the library as an answer: its dictionary, its table or tables, and its notes."""
+    if not isinstance(found, Answer):
+        value = found if isinstance(found, Mapping) else found.to_dict()
+        tables = found.tables() if hasattr(found, "tables") else [found.table()]
+        found = Answer(value, tables, found.notes() if callable(found.notes) else found.notes)
+    answer(as_json, found.value, *found.tables, notes=found.notes)
 
 
 def answer_json(value: Mapping[str, Any]) -> None:

@@ -15,29 +15,19 @@ verbs = typer.Typer()
 
 
 @verbs.command("add", no_args_is_help=True)
+@options.explain(
+    ratings="table: CSV or Parquet of files with votes_1..votes_k, a score, or raters. ava: AVA.txt, or its "
+    "table from Kaggle.",
+    option=("-o", "KEY=VALUE for dataset.toml, such as split=paper or threshold=5."),
+    images=typer.Option(help="Folder of the photographs; or tar files, as 'x/*.tar' or 'x/{000..010}.tar' in "
+        "quotes; or a URL of either, such as s3://bucket/folder."),
+)  # fmt: skip
 def add(
     name: Annotated[str, typer.Argument(help="A short name; it becomes a folder below the data root.")],
     kind: Annotated[str, typer.Option(help=f"{datasets.told_kinds()}.")],
-    images: Annotated[
-        str,
-        typer.Option(
-            help="Folder of the photographs; or tar files, as 'x/*.tar' or 'x/{000..010}.tar' in quotes; or "
-            "a URL of either, such as s3://bucket/folder."
-        ),
-    ],
-    ratings: Annotated[
-        Path | None,
-        typer.Option(
-            help="table: CSV or Parquet of files with votes_1..votes_k, a score, or raters. "
-            "ava: AVA.txt, or its table from Kaggle."
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option", "-o", help="KEY=VALUE for dataset.toml, such as split=paper or threshold=5."
-        ),
-    ] = None,
+    images: str,
+    ratings: Path | None = None,
+    option: list[str] | None = None,
     overwrite: options.Overwrite = False,
     data: options.Data = None,
     as_json: options.Json = False,
@@ -72,9 +62,12 @@ def show(name: Name, data: options.Data = None, as_json: options.Json = False) -
 
 
 @verbs.command("remove", no_args_is_help=True)
+@options.explain(
+    yes="Delete without asking.",
+)
 def remove(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    yes: bool = False,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:

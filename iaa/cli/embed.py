@@ -15,115 +15,64 @@ verbs = typer.Typer()
 
 
 @verbs.command("embed")
+@options.explain(
+    prompts=("-p", "Encode this prompt set instead of the images: paper_fixed, paper_context or a TOML file "
+     "(repeatable)."),
+    batch_size="Images per forward pass, or auto: what an unfinished run has, else 32 on a CPU, up to 256 "
+    "that fit on a GPU. Halved, and noted in the file, where memory runs out.",
+    exact="Decode and resize with Pillow, bit-equal to the library.",
+    worker="I/N: make part I of N of the run, beside other processes, here or on machines that share the "
+    "folder. Default: torchrun's RANK and WORLD_SIZE.",
+    devices="all: one process per GPU. A number: of GPUs, or of CPU processes where there is none.",
+    merge="Only join the parts that workers have made, or shards. No weights.",
+    check_content="Read the images of finished rows again: are they still the same bytes?",
+    update="Photographs were added, removed or replaced: keep the rows of those that are the same files, "
+    "embed the others, try failed ones again.",
+    thumbnails="Make thumbnails of the same pixels, about 20 KB each, for iaa open.",
+    overwrite="Replace files and unfinished runs of another combination.",
+    metrics="Write counts, rate and seconds here at the end, as Prometheus' collectors read them.",
+    engine=typer.Option(metavar="[auto|torch|onnxruntime]", help="What computes; part of what identifies the "
+        "file. auto: what made the rows that are there, else on a CPU ONNX Runtime for convolutional "
+        "networks, and torch."),
+    max_failures=typer.Option(min=0.0, max=1.0, help="Stop if a larger share of at least 1,000 images "
+        "fails."),
+    max_pixels=typer.Option(min=1, help="Refuse larger images, by their header."),
+    remote=typer.Option(metavar="URL", help="s3://BUCKET/FOLDER: put parts there and find those of workers "
+        "that share no folder; the file goes there, too. With --merge: join what is there. Needs the extra "
+        "s3."),
+    ray=typer.Option(metavar="ADDRESS", help="Hand parts to actors of a Ray cluster: auto (this machine's), "
+        "local, ray://HOST:10001. Each takes --threads cores, and a GPU where there are some. Needs the "
+        "extra ray."),
+    actors=typer.Option(min=1, help="With --ray: how many. Default: as many as it has room for."),
+    shard_above=typer.Option(min=0, help="Images above which the file stays in shards, which are not "
+        "joined."),
+)  # fmt: skip
 def embed(
     context: typer.Context,
     dataset: options.Dataset = None,
     backbone: options.Backbones = None,
-    prompts: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--prompts",
-            "-p",
-            help="Encode this prompt set instead of the images: paper_fixed, paper_context or a TOML file "
-            "(repeatable).",
-        ),
-    ] = None,
+    prompts: list[str] | None = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.Precision = options.FloatType.float32,
-    engine: Annotated[
-        str,
-        typer.Option(
-            metavar="[auto|torch|onnxruntime]",
-            help="What computes; part of what identifies the file. auto: what made the rows that are there, "
-            "else on a CPU ONNX Runtime for convolutional networks, and torch.",
-        ),
-    ] = "auto",
-    batch_size: Annotated[
-        str,
-        typer.Option(
-            help="Images per forward pass, or auto: what an unfinished run has, else 32 on a CPU, up to 256 "
-            "that fit on a GPU. Halved, and noted in the file, where memory runs out."
-        ),
-    ] = "auto",
+    engine: str = "auto",
+    batch_size: str = "auto",
     threads: options.Threads = None,
-    max_failures: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Stop if a larger share of at least 1,000 images fails.")
-    ] = 0.05,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Refuse larger images, by their header.")
-    ] = 200_000_000,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Decode and resize with Pillow, bit-equal to the library.")
-    ] = False,
-    worker: Annotated[
-        str | None,
-        typer.Option(
-            help="I/N: make part I of N of the run, beside other processes, here or on machines that share "
-            "the folder. Default: torchrun's RANK and WORLD_SIZE."
-        ),
-    ] = None,
-    devices: Annotated[
-        str | None,
-        typer.Option(
-            help="all: one process per GPU. A number: of GPUs, or of CPU processes where there is none."
-        ),
-    ] = None,
-    remote: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="s3://BUCKET/FOLDER: put parts there and find those of workers that share no folder; "
-            "the file goes there, too. With --merge: join what is there. Needs the extra s3.",
-        ),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Hand parts to actors of a Ray cluster: auto (this machine's), local, ray://HOST:10001. "
-            "Each takes --threads cores, and a GPU where there are some. Needs the extra ray.",
-        ),
-    ] = None,
-    actors: Annotated[
-        int | None, typer.Option(min=1, help="With --ray: how many. Default: as many as it has room for.")
-    ] = None,
-    merge: Annotated[
-        bool,
-        typer.Option("--merge", help="Only join the parts that workers have made, or shards. No weights."),
-    ] = False,
-    shard_above: Annotated[
-        int, typer.Option(min=0, help="Images above which the file stays in shards, which are not joined.")
-    ] = 1_000_000,
-    check_content: Annotated[
-        bool,
-        typer.Option(
-            "--check-content", help="Read the images of finished rows again: are they still the same bytes?"
-        ),
-    ] = False,
-    update: Annotated[
-        bool,
-        typer.Option(
-            "--update",
-            help="Photographs were added, removed or replaced: keep the rows of those that are the same "
-            "files, embed the others, try failed ones again.",
-        ),
-    ] = False,
-    thumbnails: Annotated[
-        bool,
-        typer.Option(
-            "--thumbnails", help="Make thumbnails of the same pixels, about 20 KB each, for iaa open."
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files and unfinished runs of another combination.")
-    ] = False,
-    metrics: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write counts, rate and seconds here at the end, as Prometheus' collectors read them."
-        ),
-    ] = None,
+    max_failures: float = 0.05,
+    max_pixels: int = 200_000_000,
+    exact: bool = False,
+    worker: str | None = None,
+    devices: str | None = None,
+    remote: str | None = None,
+    ray: str | None = None,
+    actors: int | None = None,
+    merge: bool = False,
+    shard_above: int = 1_000_000,
+    check_content: bool = False,
+    update: bool = False,
+    thumbnails: bool = False,
+    overwrite: bool = False,
+    metrics: Path | None = None,
     data: options.Data = None,
     as_json: options.Json = False,
     progress_lines: Annotated[bool, typer.Option("--progress-lines", hidden=True)] = False,

@@ -1,12 +1,12 @@
 """`iaa finetune`: a backbone trained end to end on the votes; its predictions go back into the store."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from finetune.settings import make_settings, meanings
+from finetune.settings import meanings
 from iaa.cli import options
-from iaa.cli.console import answer, note, progress
+from iaa.cli.console import note, progress, show
 
 if TYPE_CHECKING:
     from iaa.library.layout import Layout
@@ -16,41 +16,26 @@ verbs = typer.Typer()
 
 @verbs.command("finetune")
 @options.with_settings(meanings())
+@options.explain(
+    preset=typer.Option(show_default="paper", help="paper, nima or demo: where every setting that is not "
+        "given comes from. With --from-features: narrow or wide, MLSP's heads; default: what fits the "
+        "features."),
+    train="all; last:K for the last K blocks; head for the new layer on frozen features. Repeatable.",
+    output="Output the new layer is put on. Default: the backbone's first.",
+    pixels="cache: decode once, 150 KB an image at 224 pixels. stream: decode every epoch.",
+    from_features=typer.Option(metavar="BACKBONE.OUTPUT", help="Instead: one of MLSP's heads on stored "
+        "features, such as mlsp.narrow or mlsp_wide.wide, which are embedded first where they are not there; "
+        "it predicts the mean vote. Of the settings --seed alone applies."),
+)  # fmt: skip
 def finetune(
     context: typer.Context,
     dataset: options.Dataset = None,
     backbone: options.Backbones = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="paper, nima or demo: where every setting that is not given comes from. With "
-            "--from-features: narrow or wide, MLSP's heads; default: what fits the features.",
-            show_default="paper",
-        ),
-    ] = None,
-    train: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="all; last:K for the last K blocks; head for the new layer on frozen features. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        str | None, typer.Option(help="Output the new layer is put on. Default: the backbone's first.")
-    ] = None,
-    pixels: Annotated[
-        Literal["cache", "stream"],
-        typer.Option(help="cache: decode once, 150 KB an image at 224 pixels. stream: decode every epoch."),
-    ] = "cache",
-    from_features: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BACKBONE.OUTPUT",
-            help="Instead: one of MLSP's heads on stored features, such as mlsp.narrow or mlsp_wide.wide, "
-            "which are embedded first where they are not there; it predicts the mean vote. Of the settings "
-            "--seed alone applies.",
-        ),
-    ] = None,
+    preset: str | None = None,
+    train: list[str] | None = None,
+    output: str | None = None,
+    pixels: Literal["cache", "stream"] = "cache",
+    from_features: str | None = None,
     threads: options.Threads = None,
     n_boot: options.Boot = 1000,
     weights: options.Weights = None,
@@ -79,20 +64,17 @@ def finetune(
         )  # fmt: skip
     backbones.check_ids(backbone or [])
     options.run_apart(context)
-    from iaa.library import embedding, finetuning
+    from iaa.library.embedding import default_backbones
+    from iaa.library.finetuning import finetune_by_preset
     from iaa.library.supervision import crash_folder
 
-    parts: list[str | None] = list(dict.fromkeys(train)) if train else [None]
-    chosen = [make_settings(preset or "paper", {**settings, "train": part}) for part in parts]
     layout = options.choose_layout(dataset, data)
-    ids = embedding.default_backbones(layout.dataset, backbone)
-    files = backbones.weight_files(ids, weights)
-    with finetuning.watching(progress, note) as watch:
-        how = (output, pixels, threads, crash_folder(), n_boot, progress)
-        done = finetuning.finetune(layout, ids, chosen, files, device, watch, *how)
-    value = {"dataset": layout.dataset, "runs": [each.to_dict() for each in done]}
-    notes = finetuning.notes_on(layout.dataset, done, backbone)
-    answer(as_json, value, finetuning.runs_table(layout.dataset, done), notes=notes)
+    files = backbones.weight_files(default_backbones(layout.dataset, backbone), weights)
+    done = finetune_by_preset(
+        layout, backbone, preset or "paper", train, settings, files, device, output, pixels, threads, n_boot,
+        progress, note, crash_folder(),
+    )  # fmt: skip
+    show(done, as_json)
 
 
 def _from_features(
@@ -124,4 +106,4 @@ def _from_features(
         how = How(weights=files, device=device, threads=threads, crash_folder=crash_folder())
         embed(layout, [missing], how, progress=progress, say=note)
     done = train_from_features(layout, given, seed, device, n_boot, note, progress, preset)
-    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+    show(done, as_json)

@@ -25,14 +25,12 @@ def list_(data: options.Data = None, as_json: options.Json = False) -> None:
 
 
 @verbs.command("show", no_args_is_help=True)
+@options.explain(
+    dataset=("-d", "Data set whose spread of features weighs the dimensions (Figure 3)."),
+)
 def show(
     head: HeadName,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset", "-d", help="Data set whose spread of features weighs the dimensions (Figure 3)."
-        ),
-    ] = None,
+    dataset: str | None = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
@@ -47,20 +45,15 @@ def show(
 
 
 @verbs.command("import", no_args_is_help=True)
+@options.explain(
+    save="A name in DATA/heads, or a path. Default: the file's name.",
+    backbone=typer.Option("--backbone", "-b", help="What it was trained on: vit_b32.openai, vit_l14.openai, "
+        "open_clip:ViT-B-16-quickgelu/openai."),
+)  # fmt: skip
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="LAION's .pth file.")],
-    backbone: Annotated[
-        str,
-        typer.Option(
-            "--backbone",
-            "-b",
-            help="What it was trained on: vit_b32.openai, vit_l14.openai, "
-            "open_clip:ViT-B-16-quickgelu/openai.",
-        ),
-    ],
-    save: Annotated[
-        str | None, typer.Option(help="A name in DATA/heads, or a path. Default: the file's name.")
-    ] = None,
+    backbone: str,
+    save: str | None = None,
     overwrite: options.Overwrite = False,
     data: options.Data = None,
     as_json: options.Json = False,

@@ -61,33 +61,25 @@ def open_(
 
 
 @verbs.command("serve", no_args_is_help=True)
+@options.explain(
+    host="Address to listen on.",
+    name="A name by which others call this machine (repeatable).",
+    token=typer.Option(envvar="IAA_TOKEN", show_default=False, help="What lets people and programs in, at "
+        "least 16 characters. Default, on this machine alone: a new one at each start. Another --host needs "
+        "one; better set as IAA_TOKEN, for command lines can be read by others."),
+    embedding=typer.Option("--embed/--no-embed", help="Embed what is not embedded yet."),
+)  # fmt: skip
 def serve(
     what: What,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: str = "127.0.0.1",
     port: Port = None,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="IAA_TOKEN",
-            help="What lets people and programs in, at least 16 characters. Default, on this machine alone: "
-            "a new one at each start. Another --host needs one; better set as IAA_TOKEN, for command lines "
-            "can be read by others.",
-            show_default=False,
-        ),
-    ] = None,
-    name: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--name", help="A name by which others call this machine (repeatable).", show_default=False
-        ),
-    ] = None,
+    token: str | None = None,
+    name: list[str] | None = None,
     backbone: Backbone = None,
     weights: Weights = None,
     device: options.Device = "auto",
     copies: Copies = None,
-    embedding: Annotated[
-        bool, typer.Option("--embed/--no-embed", help="Embed what is not embedded yet.")
-    ] = True,
+    embedding: bool = True,
     data: options.Data = None,
 ) -> None:
     """The same as `iaa open`, without a browser: for a server, and for programs that search over HTTP.

@@ -3,13 +3,13 @@
 import enum
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from iaa.cli.console import note
+from iaa.cli.console import note, show
 from iaa.library.supervision import crash_folder, supervise
 
 if TYPE_CHECKING:
@@ -87,6 +87,45 @@ Weights = Annotated[
 ]
 
 
+def explain(**told: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes options of a command's own parameters, by name what each is good for: "text", or ("-k", "text")
+    for a short form beside the name, ("--csv", "text") for another name, or whatever else typer takes.
+    Switches have no --no- form."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        for name, each in told.items():
+            hints[name] = Annotated[hints[name], _option(name, each)]
+        return _annotated(command, hints)
+
+    return add
+
+
+def of_dataset(command: Callable[..., Any]) -> Callable[..., None]:
+    """A command about a data set, which is its first parameter and is chosen by --dataset and --data; what it
+    returns is answered, with --json as one object."""
+
+    def run(
+        dataset: str | None = None, data: Path | None = None, as_json: bool = False, **given: Any
+    ) -> None:
+        show(command(choose(dataset, data), **given), as_json)
+
+    run.__doc__, run.__name__ = command.__doc__, command.__name__
+    own = list(inspect.signature(command).parameters.values())[1:]
+    shared = list(inspect.signature(run).parameters.values())[:-1]
+    both = [each.replace(kind=each.KEYWORD_ONLY) for each in own + shared]
+    hints = {each.name: each.annotation for each in own} | {"dataset": Dataset, "data": Data, "as_json": Json}
+    return _annotated(run, hints, both)
+
+
+def _option(name: str, told: Any) -> Any:
+    if not isinstance(told, str | tuple):
+        return told
+    *flags, text = (told,) if isinstance(told, str) else told
+    named = flags if any(flag.startswith("--") for flag in flags) else [f"--{name.replace('_', '-')}", *flags]
+    return typer.Option(*named, help=text)
+
+
 def with_settings(
     meanings: Mapping[str, tuple[type, str]],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -95,20 +134,30 @@ def with_settings(
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command)
-        own = {name: each for name, each in signature.parameters.items() if each.kind is not each.VAR_KEYWORD}
+        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
         hints = get_type_hints(command, include_extras=True)
         for name, (kind, meaning) in meanings.items():
-            if name not in own:
+            if name not in signature.parameters:
                 flags = [f"--{name.replace('_', '-')}"] if kind is bool else []
                 hints[name] = Annotated[kind | None, typer.Option(*flags, help=meaning)]
-                own[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
-        parameters = [each.replace(annotation=hints[name]) for name, each in own.items()]
-
-        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = hints
-        return command
+                own.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None))
+        return _annotated(command, hints, own)
 
     return add
+
+
+def _annotated(
+    command: Callable[..., None],
+    hints: dict[str, Any],
+    parameters: Sequence[inspect.Parameter] | None = None,
+) -> Callable[..., None]:
+    """The command with these annotations, and perhaps other parameters, as typer reads them."""
+    signature = inspect.signature(command)
+    given = list(signature.parameters.values()) if parameters is None else parameters
+    typed = [each.replace(annotation=hints.get(each.name, each.annotation)) for each in given]
+    command.__signature__ = signature.replace(parameters=typed)  # type: ignore[attr-defined]
+    command.__annotations__ = hints
+    return command
 
 
 def typed(context: typer.Context, *names: str) -> list[str]:

@@ -8,7 +8,7 @@ from typer.core import TyperCommand
 
 from embed.painting.settings import meanings
 from iaa.cli import options
-from iaa.cli.console import answer, progress
+from iaa.cli.console import progress, show
 
 verbs = typer.Typer()
 
@@ -31,52 +31,36 @@ class ManyWords(TyperCommand):
 
 @verbs.command("paint", cls=ManyWords, no_args_is_help=True)
 @options.with_settings({name: each for name, each in meanings().items() if name not in ("height", "width")})
+@options.explain(
+    head="A head, by name or path: without adjectives, each subject once towards a high and once towards a "
+    "low score; no subject is needed.",
+    decoder="Paint by the latents of a decoder (taef2_decoder.pth), not by Fourier coefficients.",
+    encoder="With --decoder and --from; else looked for beside the decoder.",
+    size="Edge of a square, shorter edge of a photograph, or WIDTHxHEIGHT. Default: 256.",
+    dataset=("-d", "Keep them in DATA/DATASET/painted, as Figure 4 of its report."),
+    out=("-o", "Folder of the pictures and their page. Default: paintings."),
+    backbone=("-b", "Guides. Default: the head's, else the data set's only CLIP, else vit_b32.openai."),
+    template="How subject and adjective become a text.",
+    subjects=typer.Argument(help="What to paint, before the options; each in quotes."),
+    adjectives=typer.Option("--adjectives", metavar="WORD...", help="Each subject once with each of these "
+        "words."),
+    photograph=typer.Option("--from", metavar="PHOTO", help="Begin with this photograph, not with noise."),
+    head_weight=typer.Option(min=0, help="Of a point of the head's score beside the distance to the text."),
+)  # fmt: skip
 def paint(
-    subjects: Annotated[
-        list[str] | None, typer.Argument(help="What to paint, before the options; each in quotes.")
-    ] = None,
-    adjectives: Annotated[
-        list[str] | None,
-        typer.Option("--adjectives", metavar="WORD...", help="Each subject once with each of these words."),
-    ] = None,
-    head: Annotated[
-        str | None,
-        typer.Option(
-            help="A head, by name or path: without adjectives, each subject once towards a high and once "
-            "towards a low score; no subject is needed."
-        ),
-    ] = None,
-    photograph: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="PHOTO", help="Begin with this photograph, not with noise."),
-    ] = None,
-    decoder: Annotated[
-        Path | None,
-        typer.Option(
-            help="Paint by the latents of a decoder (taef2_decoder.pth), not by Fourier coefficients."
-        ),
-    ] = None,
-    encoder: Annotated[
-        Path | None, typer.Option(help="With --decoder and --from; else looked for beside the decoder.")
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(help="Edge of a square, shorter edge of a photograph, or WIDTHxHEIGHT. Default: 256."),
-    ] = None,
+    subjects: list[str] | None = None,
+    adjectives: list[str] | None = None,
+    head: str | None = None,
+    photograph: Path | None = None,
+    decoder: Path | None = None,
+    encoder: Path | None = None,
+    size: str | None = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, counted from --seed.")] = 1,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pictures and their page.")] = Path(
-        "paintings"
-    ),
-    backbone: Annotated[
-        str | None,
-        typer.Option("--backbone", "-b", help="Guides. Default: the head's, else vit_b32.openai."),
-    ] = None,
-    template: Annotated[str, typer.Option(help="How subject and adjective become a text.")] = (
-        "a {adjective} picture of {subject}"
-    ),
-    head_weight: Annotated[
-        float, typer.Option(min=0, help="Of a point of the head's score beside the distance to the text.")
-    ] = 0.05,
+    dataset: str | None = None,
+    out: Path | None = None,
+    backbone: str | None = None,
+    template: str = "a {adjective} picture of {subject}",
+    head_weight: float = 0.05,
     weights: options.Weights = None,
     device: options.Device = "auto",
     data: options.Data = None,
@@ -89,16 +73,19 @@ def paint(
     it at any time: the same command goes on with the pictures that are missing. preview.png shows the one in
     work. Settings lie inside each PNG: iaa info PICTURE.png. What pictures show and what not: docs/paint.md.
 
-    Example: iaa paint "a lighthouse" "a castle" --adjectives outstanding horrible
+    Example: iaa paint "a lighthouse" "a castle" --adjectives outstanding horrible; and, as Figure 4 of the
+    report of a data set: iaa paint "a lighthouse" "a castle" --adjectives outstanding horrible -d mine
     """
     from iaa.library import painting
     from iaa.library.backbones import one_weights_file
 
-    name = backbone or (painting.DEFAULT_BACKBONE if head is None else None)
+    folder = out or (Path("paintings") if dataset is None else None)
+    name = backbone or (painting.DEFAULT_BACKBONE if head is None and dataset is None else None)
     done = painting.paint(
         subjects or [], adjectives or [], backbone, head, photograph, decoder, encoder, size, seeds, template,
-        head_weight, out, one_weights_file(name, weights), device, data, progress, None, **settings,
+        head_weight, folder, one_weights_file(name, weights), device, data, dataset, progress,
+        None, **settings,
     )  # fmt: skip
     if done:
-        options.note_demo(done[0].about["backbone"], "")
-    answer(as_json, done.to_dict(), done.table(), notes=done.notes())
+        options.note_demo(done[0].about["backbone"], dataset or "")
+    show(done, as_json)

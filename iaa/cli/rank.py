@@ -19,29 +19,21 @@ verbs = typer.Typer()
 
 
 @verbs.command("rank", no_args_is_help=True)
+@options.explain(
+    head="Rank by a fitted head: its name, or a path.",
+    high="Rank by this word of praise, any word (repeatable).",
+    low="Against this word of blame (repeatable).",
+    prompts=("-p", "Rank by an encoded prompt set or TOML file; --high and --low then choose among its "
+     "labels."),
+    method="With --prompts: how its prompts make a score. Default: fixed for one prompt per label, else "
+    "ensemble_mean_of_unit.",
+)  # fmt: skip
 def rank(
-    head: Annotated[
-        str | None, typer.Option("--head", help="Rank by a fitted head: its name, or a path.")
-    ] = None,
-    high: Annotated[
-        list[str] | None, typer.Option(help="Rank by this word of praise, any word (repeatable).")
-    ] = None,
-    low: Annotated[list[str] | None, typer.Option(help="Against this word of blame (repeatable).")] = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(
-            "--prompts",
-            "-p",
-            help="Rank by an encoded prompt set or TOML file; --high and --low then choose among its labels.",
-        ),
-    ] = None,
-    method: Annotated[
-        Method | None,
-        typer.Option(
-            help="With --prompts: how its prompts make a score. Default: fixed for one prompt per label, "
-            "else ensemble_mean_of_unit."
-        ),
-    ] = None,
+    head: str | None = None,
+    high: list[str] | None = None,
+    low: list[str] | None = None,
+    prompts: str | None = None,
+    method: Method | None = None,
     dataset: options.Dataset = None,
     backbone: options.OneEmbedded = None,
     top: options.Top = 30,
@@ -76,24 +68,18 @@ def rank(
 
 
 @verbs.command("search", no_args_is_help=True)
+@options.explain(
+    like="Look for images like this one: its id or file in the data set, or the end of one; or any image "
+    "file.",
+    output="With --like: the output to compare. Default: embedding, or else the first.",
+    words=typer.Argument(metavar="TEXT", help="What to look for, in quotes."),
+)
 def search(
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="What to look for, in quotes.")
-    ] = None,
-    like: Annotated[
-        str | None,
-        typer.Option(
-            "--like",
-            help="Look for images like this one: its id or file in the data set, or the end of one; or any "
-            "image file.",
-        ),
-    ] = None,
+    words: list[str] | None = None,
+    like: str | None = None,
     dataset: options.Dataset = None,
     backbone: options.OneEmbedded = None,
-    output: Annotated[
-        str | None,
-        typer.Option(help="With --like: the output to compare. Default: embedding, or else the first."),
-    ] = None,
+    output: str | None = None,
     top: options.Top = 20,
     csv_file: options.CsvFile = None,
     sheet_file: options.SheetFile = None,

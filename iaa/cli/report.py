@@ -1,7 +1,6 @@
 """`iaa report`: the notebooks, executed on the stored arrays, as one linked set of pages."""
 
 import time
-from typing import Annotated
 
 import typer
 
@@ -12,16 +11,16 @@ verbs = typer.Typer()
 
 
 @verbs.command("report")
+@options.explain(
+    seed="Seed of every bootstrap and fold.",
+    n_boot=typer.Option(min=1, help="Bootstrap resamples behind each interval; comparisons take as many as "
+        "they need."),
+)  # fmt: skip
 def report(
     dataset: options.Dataset = None,
     backbone: options.Embedded = None,
-    seed: Annotated[int, typer.Option(help="Seed of every bootstrap and fold.")] = 0,
-    n_boot: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Bootstrap resamples behind each interval; comparisons take as many as they need."
-        ),
-    ] = 1000,
+    seed: int = 0,
+    n_boot: int = 1000,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:

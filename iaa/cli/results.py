@@ -1,34 +1,33 @@
 """`iaa results`: predictions of one's own methods, for the report's tables."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer
+from iaa.cli.console import Answer, removed
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset
 
 verbs = typer.Typer()
 
 
 @verbs.command("add", no_args_is_help=True)
+@options.explain(
+    split="Split the method was made on. Default: the data set's own; of another it is shown, never "
+    "compared.",
+    predictions=typer.Argument(help="CSV or Parquet: image_id (or file), and score, class, or p_1, p_2, ..."),
+)
+@options.of_dataset
 def add(
-    predictions: Annotated[
-        Path, typer.Argument(help="CSV or Parquet: image_id (or file), and score, class, or p_1, p_2, ...")
-    ],
+    chosen: "Dataset",
+    predictions: Path,
     name: Annotated[str, typer.Option("--name", help="What the report calls the method.")],
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="Split the method was made on. Default: the data set's own; of another it is "
-            "shown, never compared."
-        ),
-    ] = None,
+    split: str | None = None,
     overwrite: options.Overwrite = False,
-    dataset: options.Dataset = None,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
+) -> Any:
     """Add the predictions of a method of your own: it stands in the report's tables, tests and figures.
 
     Every id must be one of the data set's; test images without a prediction are counted. pyiqa's files
@@ -36,35 +35,22 @@ def add(
 
     Example: iaa results add predictions.csv --name "My method" --dataset ava
     """
-    from iaa.library.own_results import add_results
-
-    added = add_results(options.choose_layout(dataset, data), predictions, name, split, overwrite)
-    answer(as_json, added.to_dict(), added.table(), notes=added.notes)
+    return chosen.add_results(predictions, name, split, overwrite)
 
 
 @verbs.command("list")
-def list_(dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False) -> None:
+@options.of_dataset
+def list_(chosen: "Dataset") -> Answer:
     """List the methods added to a data set, and what they reach on its test images."""
-    from iaa.library.own_results import list_results
-
-    found = list_results(options.choose_layout(dataset, data))
-    answer(
-        as_json,
-        {"results": found.rows()},
-        found,
-        notes=["Add one: iaa results add predictions.csv --name NAME"],
-    )
+    found = chosen.list_results()
+    how = "Add one: iaa results add predictions.csv --name NAME"
+    return Answer({"results": found.rows()}, [found], [how])
 
 
 @verbs.command("remove", no_args_is_help=True)
+@options.of_dataset
 def remove(
-    name: Annotated[str, typer.Argument(help="The method's name.")],
-    dataset: options.Dataset = None,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
+    chosen: "Dataset", name: Annotated[str, typer.Argument(help="The method's name.")]
+) -> Answer:
     """Delete the predictions of a method."""
-    from iaa.library.own_results import remove_results
-
-    removed = remove_results(options.choose_layout(dataset, data), name)
-    answer(as_json, {"removed": removed}, notes=[f"removed {removed}"])
+    return removed(chosen.remove_results(name))

@@ -1,13 +1,16 @@
 """`iaa info`, `iaa status`, `iaa verify`: what a stored file is, how far, and still whole."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer, progress
+from iaa.cli.console import progress, show
 from iaa.library.errors import UsageError
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset
 
 verbs = typer.Typer()
 
@@ -24,34 +27,30 @@ def info(
     if file.suffix.lower() == ".png" and file.is_file():
         from iaa.library import painting  # with all that painting takes
 
-        painted = painting.describe_painting(file)
-        return answer(as_json, painted, painted.table(), notes=painted.notes())
-    described = stored.describe_file(file, layout.data_root(data))
-    answer(as_json, described, *described.tables(), notes=described.notes())
+        return show(painting.describe_painting(file), as_json)
+    show(stored.describe_file(file, layout.data_root(data)), as_json)
 
 
 @verbs.command("status")
-def status(dataset: options.Dataset = None, data: options.Data = None, as_json: options.Json = False) -> None:
+@options.of_dataset
+def status(chosen: "Dataset") -> Any:
     """Say how far runs are: parts done, failures, rate, time left, and who is at work.
 
     Asked on any machine that sees the data root, beside the run or after it; nothing is locked or written.
 
     Example: watch iaa status -d ava
     """
-    from iaa.library.status import run_states
-
-    found = run_states(options.choose_layout(dataset, data))
-    answer(as_json, found.to_dict(), found.table(), notes=found.notes())
+    return chosen.status()
 
 
 @verbs.command("verify")
+@options.explain(
+    dataset=("-d", "Instead of paths: everything of a data set."),
+    paths=typer.Argument(help="Files or folders. Default: the whole data root."),
+)
 def verify(
-    paths: Annotated[
-        list[Path] | None, typer.Argument(help="Files or folders. Default: the whole data root.")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="Instead of paths: everything of a data set.")
-    ] = None,
+    paths: list[Path] | None = None,
+    dataset: str | None = None,
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
@@ -62,6 +61,6 @@ def verify(
         raise UsageError("--dataset and paths exclude each other: give one of them")
     place = layout.data_root(data) if dataset is None else options.choose(dataset, data).layout.folder
     found = stored.verify_files(paths or [place], progress)
-    answer(as_json, found.to_dict(), found.table(), notes=found.notes())
+    show(found, as_json)
     if found.n_damaged:
         raise typer.Exit(1)

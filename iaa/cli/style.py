@@ -1,38 +1,32 @@
 """`iaa style`: what graded alterations of photographs do to features and scores."""
 
-from typing import Annotated
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer, note, progress
+from iaa.cli.console import note, progress, show
 
 verbs = typer.Typer()
 
 
 @verbs.command("style")
+@options.explain(
+    change=("-c", "These alterations alone (repeatable): exposure, contrast, saturation, sharpness, noise, "
+     "jpeg, crop, tilt, cast. Default: all."),
+    overwrite="Replace variants of other photographs or alterations.",
+    photographs=typer.Option("--photographs", "-n", min=2, help="How many to alter: of the test images "
+        "first."),
+)  # fmt: skip
 def style(
     context: typer.Context,
     dataset: options.Dataset = None,
     backbone: options.Embedded = None,
-    photographs: Annotated[
-        int, typer.Option("--photographs", "-n", min=2, help="How many to alter: of the test images first.")
-    ] = 128,
-    change: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--change",
-            "-c",
-            help="These alterations alone (repeatable): exposure, contrast, saturation, sharpness, noise, "
-            "jpeg, crop, tilt, cast. Default: all.",
-        ),
-    ] = None,
+    photographs: int = 128,
+    change: list[str] | None = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace variants of other photographs or alterations.")
-    ] = False,
+    overwrite: bool = False,
     seed: options.Seed = 0,
     n_boot: options.Boot = 1000,
     data: options.Data = None,
@@ -61,4 +55,4 @@ def style(
     files = weight_files(embedded_backbones(layout, backbone), weights)
     how = How(files, device, threads=threads, overwrite=overwrite, crash_folder=crash_folder())
     done = study_style(layout, backbone, photographs, change, how, n_boot, seed, progress, note)
-    answer(as_json, done.to_dict(), *done.tables(), notes=done.notes)
+    show(done, as_json)

@@ -1,13 +1,16 @@
 """`iaa taste`: what somebody's ratings are worth, and photographs in that order."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer, progress
+from iaa.cli.console import Answer, answer, progress
 from iaa.library.names import ME, PROTOCOL
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset
 
 Rater = Annotated[str, typer.Option("--rater", help="Whose taste.")]
 Output = Annotated[
@@ -24,17 +27,18 @@ verbs = typer.Typer()
 
 
 @verbs.command("fit")
+@options.explain(
+    save="Keep it as a head of this name, for iaa rank and the page.",
+    overwrite="Replace a head of that name.",
+)
 def fit(
     dataset: options.Dataset = None,
     rater: Rater = ME,
     backbone: options.OneEmbedded = None,
     output: Output = None,
     head: General = None,
-    save: Annotated[
-        str | None,
-        typer.Option(help="Keep it as a head of this name, for iaa rank and the page.", show_default=False),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a head of that name.")] = False,
+    save: str | None = None,
+    overwrite: bool = False,
     top: Annotated[int, typer.Option("--top", min=1, help="How many of the best to show.")] = 20,
     seed: options.Seed = 0,
     data: options.Data = None,
@@ -58,59 +62,37 @@ def fit(
 
 
 @verbs.command("evaluate")
+@options.explain(
+    groups="Also within groups: is the best of a burst found?",
+    protocol="Many people instead of one: curve (10 to 100 photographs of everybody), flickr-aes (37 "
+    "people, 10 and 100), para (40 people, 10 and 100).",
+    ratings="With --protocol: CSV or Parquet, a row per photograph, rater and score. Default: the data "
+    "set's own.",
+    column="Of --ratings: the scores; repeat for a column per rater.",
+    people=("--person", "With --protocol: who is tested (repeatable)."),
+)
+@options.of_dataset
 def evaluate(
-    dataset: options.Dataset = None,
+    chosen: "Dataset",
     rater: Rater = ME,
     backbone: options.OneEmbedded = None,
     output: Output = None,
     head: General = None,
-    groups: Annotated[
-        bool, typer.Option("--groups", help="Also within groups: is the best of a burst found?")
-    ] = False,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="Many people instead of one: curve (10 to 100 photographs of everybody), flickr-aes (37 "
-            "people, 10 and 100), para (40 people, 10 and 100).",
-            show_default=False,
-        ),
-    ] = None,
-    ratings: Annotated[
-        Path | None,
-        typer.Option(
-            help="With --protocol: CSV or Parquet, a row per photograph, rater and score. Default: the data "
-            "set's own.",
-            show_default=False,
-        ),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="Of --ratings: the scores; repeat for a column per rater.", show_default=False),
-    ] = None,
-    people: Annotated[
-        list[str] | None,
-        typer.Option("--person", help="With --protocol: who is tested (repeatable).", show_default=False),
-    ] = None,
+    groups: bool = False,
+    protocol: str | None = None,
+    ratings: Path | None = None,
+    column: list[str] | None = None,
+    people: list[str] | None = None,
     seed: options.Seed = 0,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
+) -> Any:
     """Say what a rater's ratings are worth: how well held-back ones are predicted, beside the general head
     and chance. With --protocol, how well many people's are, as research on personal taste measures it.
 
     Example: iaa taste evaluate -d vessel --protocol curve --ratings ratings_by_rater.csv
     """
-    from iaa.library.taste import fit_taste
-
-    layout = options.choose_layout(dataset, data)
     if protocol or ratings or column or people:
-        from iaa.library.people import evaluate_people
-
-        many = evaluate_people(
-            layout, protocol or PROTOCOL, ratings, column or [], people, backbone, output, seed=seed,
-            progress=progress,
-        )  # fmt: skip
-        answer(as_json, many.to_dict(), *many.shown(), notes=many.notes())
-        return
-    found = fit_taste(layout, rater, backbone, output, head, groups, seed)
-    answer(as_json, found.to_dict(), *found.shown(), notes=found.notes())
+        asked = (protocol or PROTOCOL, ratings, column, people)
+        many = chosen.evaluate_people(*asked, backbone, output, seed=seed, progress=progress)
+        return Answer(many.to_dict(), many.shown(), many.notes())
+    found = chosen.fit_taste(rater, backbone, output, head, groups, seed)
+    return Answer(found.to_dict(), found.shown(), found.notes())

@@ -1,81 +1,67 @@
 """`iaa xmp`: stars from other photo programs, and for them."""
 
-from typing import Annotated, Literal
+
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
 from iaa.cli import options
-from iaa.cli.console import answer
-from iaa.library.errors import UsageError
+from iaa.cli.console import Answer, answer
 from iaa.library.extras import naming_extras
 from iaa.library.names import ME, STARS_FROM
+
+if TYPE_CHECKING:
+    from iaa.library.dataset import Dataset
 
 verbs = typer.Typer()
 
 
 @verbs.command("read")
 @naming_extras()
+@options.explain(
+    rater="Whose ratings they are.",
+    newest="Where two places differ, the newest file wins.",
+    dry_run="Say what is there, and add nothing.",
+)
+@options.of_dataset
 def read(
-    dataset: options.Dataset = None,
-    rater: Annotated[str, typer.Option("--rater", help="Whose ratings they are.")] = ME,
-    newest: Annotated[
-        bool, typer.Option("--newest", help="Where two places differ, the newest file wins.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is there, and add nothing.")] = False,
-    data: options.Data = None,
-    as_json: options.Json = False,
-) -> None:
+    chosen: "Dataset",
+    rater: str = ME,
+    newest: bool = False,
+    dry_run: bool = False,
+) -> Any:
     """Take stars and rejects over from sidecars (name.jpg.xmp, name.xmp) and from inside photographs.
 
     Example: iaa xmp read -d mine
     """
-    from iaa.library.xmp import read_xmp
-
-    layout = options.choose_layout(dataset, data)
-    found = read_xmp(layout, rater, newest, not dry_run)
-    notes = found.notes(layout.dataset, rater, dry_run)
-    answer(as_json, {"dataset": layout.dataset, **vars(found)}, notes=notes)
+    found = chosen.read_xmp(rater, newest, dry_run)
+    return Answer({"dataset": chosen.name, **vars(found)}, notes=found.notes(chosen.name, rater, dry_run))
 
 
 @verbs.command("write")
 @naming_extras()
+@options.explain(
+    head="Stars by this head's percentiles.",
+    rater="The stars that this person gave.",
+    is_written=("--write", "Do it. Without, it is only said what would be done."),
+    stars_from="Percentiles from which on there are two, three, four, five stars.",
+    group="The group of each photograph, too, in our own namespace.",
+    naming=("--names", "New sidecars: name.jpg.xmp (full), or name.xmp (stem)."),
+    label=typer.Option("--label", metavar="KEY=TEXT", help="Colour labels, too (repeatable). KEY: 1 to 5 "
+        "stars, reject, best (of its group) or rest (of its group). A person's label stays."),
+    keyword=typer.Option("--keyword", metavar="KEY=TEXT", help="Keywords, too, by the same rules; others "
+        "stay."),
+)  # fmt: skip
 def write(
     dataset: options.Dataset = None,
-    head: Annotated[
-        str | None, typer.Option("--head", help="Stars by this head's percentiles.", show_default=False)
-    ] = None,
-    rater: Annotated[
-        str | None, typer.Option("--rater", help="The stars that this person gave.", show_default=False)
-    ] = None,
-    is_written: Annotated[
-        bool, typer.Option("--write", help="Do it. Without, it is only said what would be done.")
-    ] = False,
-    stars_from: Annotated[
-        str,
-        typer.Option(
-            "--stars-from", help="Percentiles from which on there are two, three, four, five stars."
-        ),
-    ] = ",".join(f"{x:g}" for x in STARS_FROM),
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--label",
-            metavar="KEY=TEXT",
-            help="Colour labels, too (repeatable). KEY: 1 to 5 stars, reject, best (of its group) or rest "
-            "(of its group). A person's label stays.",
-        ),
-    ] = None,
-    keyword: Annotated[
-        list[str] | None,
-        typer.Option("--keyword", metavar="KEY=TEXT", help="Keywords, too, by the same rules; others stay."),
-    ] = None,
-    group: Annotated[
-        bool, typer.Option("--group", help="The group of each photograph, too, in our own namespace.")
-    ] = False,
-    naming: Annotated[
-        Literal["full", "stem"],
-        typer.Option("--names", help="New sidecars: name.jpg.xmp (full), or name.xmp (stem)."),
-    ] = "full",
+    head: str | None = None,
+    rater: str | None = None,
+    is_written: bool = False,
+    stars_from: str = ",".join(f"{x:g}" for x in STARS_FROM),
+    label: list[str] | None = None,
+    keyword: list[str] | None = None,
+    group: bool = False,
+    naming: Literal["full", "stem"] = "full",
     data: options.Data = None,
     as_json: options.Json = False,
 ) -> None:
@@ -86,18 +72,12 @@ def write(
 
     Example: iaa xmp write -d mine --head my-taste --label 5=Green --keyword best=keep --group
     """
-    from iaa.library import xmp, xmp_marks
+    from iaa.library.xmp import parse_percentiles, write_stars
 
-    layout = options.choose_layout(dataset, data)
-    if (head is None) == (rater is None):
-        raise UsageError("say whose stars: --head NAME (by its scores), or --rater NAME (a person's own)")
-    labels, words = xmp_marks.parse_rules("--label", label), xmp_marks.parse_rules("--keyword", keyword)
-    if head is not None:
-        stars = xmp.stars_of_head(layout, head, xmp.parse_percentiles(stars_from))
-    else:
-        stars = xmp.stars_of_rater(layout, str(rater))
-    marks = xmp_marks.marks_of(layout, stars, labels, words, group, head=head)
-    found = xmp.write_xmp(layout, stars, head is None, is_written, naming, marks)
+    found = write_stars(
+        options.choose_layout(dataset, data), head, rater, is_written, parse_percentiles(stars_from), label,
+        keyword, group, naming,
+    )  # fmt: skip
     shown = found.shown()
     answer(as_json, found.to_dict(), *([shown] if len(shown) else []), notes=found.notes())
     if found.counts["problem"]:

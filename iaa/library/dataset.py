@@ -9,8 +9,9 @@ from iaa.library import embedding, opening, probing, scoring, searching
 from iaa.library.embedding import Embedded, How
 from iaa.library.errors import UsageError
 from iaa.library.extras import naming_extras
+from iaa.library.kept import Kept
 from iaa.library.layout import Layout, data_root
-from iaa.library.names import PROTOCOL, Method
+from iaa.library.names import ME, PROTOCOL, STARS_FROM, Method
 from iaa.library.probing import ProbeFit
 from iaa.library.progress import Progress
 from iaa.library.ranking import Ranking
@@ -21,16 +22,21 @@ if TYPE_CHECKING:
     from analysis.grouping.groups import Kind
     from analysis.probing.vote_probes import Target
     from iaa.library.captions import Captioned
-    from iaa.library.exchange import ExportedFile
+    from iaa.library.exchange import ExportedFile, ImportedFile
+    from iaa.library.finetuning import FinetunedRuns
     from iaa.library.groups import Groups
     from iaa.library.own_results import Added
+    from iaa.library.painting import Paintings
     from iaa.library.people import PeopleTaste
     from iaa.library.prompts import Evaluated
     from iaa.library.rating.ratings import DatasetRatings
     from iaa.library.remotes import Moved
-    from iaa.library.stored import Verdicts
+    from iaa.library.stacked import Stacked
+    from iaa.library.style import Style
     from iaa.library.taste import TasteFit
+    from iaa.library.transfer import Transfers
     from iaa.library.vote_probing import VoteProbed
+    from iaa.library.xmp import Read, Writing
 
 
 @naming_extras()
@@ -68,16 +74,9 @@ def add_dataset(
     return Dataset(Layout(root, name))
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(Kept):
     """A named data set: its photographs go in by `embed`; every question is then answered from the arrays."""
-
-    layout: Layout
-
-    @property
-    def name(self) -> str:
-        """Its name below the data root."""
-        return self.layout.dataset
 
     @naming_extras()
     def embed(
@@ -211,6 +210,44 @@ class Dataset:
             self.layout, backbone, output, threshold, seconds, kinds, head, progress=progress
         )
 
+    @naming_extras()
+    def style(
+        self,
+        backbones: Sequence[str] | str | None = None,
+        n_photographs: int = 128,
+        changes: Sequence[str] | str | None = None,
+        n_boot: int = 1000,
+        seed: int = 0,
+        progress: Progress | None = None,
+        **how: Any,
+    ) -> "Style":
+        """Style or content? Photographs altered step by step in memory, put through the data set's backbones;
+        how well each alteration is read from the features, how far it moves the scores of probes, heads and
+        prompts, and along what each probe's direction lies (docs/style.md).
+
+        `changes`: some of exposure, contrast, saturation, sharpness, noise, jpeg, crop, tilt, cast. `how`, as
+        in `embed`: weights, device, threads, overwrite. Called again it goes on, or only measures.
+        """
+        from iaa.library.style import study_style
+
+        changed = _names(changes)
+        return study_style(
+            self.layout, _names(backbones), n_photographs, changed, How(**how), n_boot, seed, progress
+        )
+
+    @naming_extras()
+    def paint(
+        self,
+        subjects: Sequence[str] | str = (),
+        adjectives: Sequence[str] | str = (),
+        **how: Any,
+    ) -> "Paintings":
+        """Pictures from prompts (`iaa.paint`, which has `how`), kept in the data set's folder `painted`, from
+        where its report takes Figure 4."""
+        from iaa.library.painting import paint
+
+        return paint(subjects, adjectives, data=self.layout.root, dataset=self.name, **how)
+
     def add_captions(
         self,
         file: Path | str | None = None,
@@ -248,6 +285,25 @@ class Dataset:
             device, overwrite, progress,
         )  # fmt: skip
 
+    @naming_extras()
+    def write_captions(
+        self,
+        backbone: str | None = None,
+        weights: Path | str | None = None,
+        name: str = "coca",
+        device: str = "auto",
+        threads: int | None = None,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> "Captioned":
+        """Let a CoCa of open_clip write a caption of every photograph; called again it goes on."""
+        from iaa.library.captions import WRITER, caption_photographs
+
+        file = None if weights is None else Path(weights)
+        return caption_photographs(
+            self.layout, backbone or WRITER, file, name, device, threads, overwrite, progress
+        )
+
     def evaluate_prompts(
         self,
         prompts: Sequence[str] | str | None = None,
@@ -271,13 +327,69 @@ class Dataset:
         layers: bool = False,
         seed: int = 0,
         n_boot: int = 1000,
+        fit_on: Literal["all", "train"] | None = None,
+        progress: Progress | None = None,
     ) -> "VoteProbed":
         """Probes of the shares of votes beside ridge on the mean, on each output or also on all side by
-        side."""
+        side; `fit_on` as for `fit_probe`."""
         from iaa.library.vote_probing import fit_vote_probes
 
         wanted = [targets] if isinstance(targets, str) else list(targets)
-        return fit_vote_probes(self.layout, wanted, _names(backbones), output, layers, seed, n_boot)
+        return fit_vote_probes(
+            self.layout, wanted, _names(backbones), output, layers, seed, n_boot, fit_on, progress
+        )
+
+    def apply_probes(
+        self,
+        others: Sequence[str] | str = "all",
+        backbones: Sequence[str] | str | None = None,
+        output: str | None = None,
+        seed: int = 0,
+        n_boot: int = 1000,
+    ) -> "Transfers":
+        """Whose taste travels? The probe of all rated photographs applied to other data sets of the data root
+        (names, or `all` that share a backbone), and theirs to this one."""
+        from iaa.library.transfer import apply_probes
+
+        return apply_probes(self.layout, _names(others) or [], _names(backbones), output, seed, n_boot)
+
+    @naming_extras()
+    def finetune(
+        self,
+        backbones: Sequence[str] | str | None = None,
+        preset: str = "paper",
+        train: Sequence[str] | str | None = None,
+        output: str | None = None,
+        pixels: Literal["cache", "stream"] = "cache",
+        threads: int | None = None,
+        n_boot: int = 1000,
+        weights: Mapping[str, Path] | None = None,
+        device: str = "auto",
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> "FinetunedRuns":
+        """Fine-tune backbones on the votes of the training images (section 4.3), once for each of `train`:
+        all, last:K, head. `settings` are fields of finetune.settings.Settings; what is not given is the
+        preset's (paper, nima, demo). Called again it goes on where it stopped."""
+        from iaa.library.finetuning import finetune_by_preset
+
+        return finetune_by_preset(
+            self.layout, _names(backbones), preset, _names(train), settings, weights, device, output, pixels,
+            threads, n_boot, progress,
+        )  # fmt: skip
+
+    @naming_extras()
+    def train_from_features(
+        self, features: str, seed: int = 0, device: str = "auto", n_boot: int = 1000,
+        progress: Progress | None = None, preset: str | None = None,
+    ) -> "Stacked":  # fmt: skip
+        """One of MLSP's heads on stored features, named BACKBONE.OUTPUT, such as mlsp.narrow; `preset` is
+        narrow or wide, by default what fits the features."""
+        from iaa.library.stacked import train_from_features
+
+        return train_from_features(
+            self.layout, features, seed, device, n_boot, progress=progress, preset=preset
+        )
 
     def features(self, backbone: str | None = None) -> Features:
         """The open feature file of a backbone, or of the only one; `.read(output)` gives the matrix."""
@@ -306,13 +418,15 @@ class Dataset:
         backbone: str | None = None,
         output: str | None = None,
         head: str | None = None,
+        groups: bool = False,
         seed: int = 0,
     ) -> "TasteFit":
         """What a rater likes, learned from her stars, flags and comparisons, with what it is worth on ratings
-        that were held back. With a general `head` of the same features it starts from that one."""
+        that were held back (with `groups` also within bursts). With a general `head` of the same features it
+        starts from that one."""
         from iaa.library.taste import fit_taste
 
-        return fit_taste(self.layout, rater, backbone, output, head, seed=seed)
+        return fit_taste(self.layout, rater, backbone, output, head, groups, seed)
 
     @naming_extras()
     def evaluate_people(
@@ -338,12 +452,6 @@ class Dataset:
             self.layout, protocol, table, named, people, backbone, output, n_draws, seed, progress
         )
 
-    def verify(self) -> "Verdicts":
-        """Read every stored byte of the data set and compare it with its digest; a verdict per file."""
-        from iaa.library.stored import verify_files
-
-        return verify_files([self.layout.folder])
-
     @naming_extras()
     def report(
         self,
@@ -365,18 +473,6 @@ class Dataset:
         from iaa.library.own_results import add_results
 
         return add_results(self.layout, predictions, name, split, overwrite)
-
-    def list_results(self) -> "Table":
-        """The methods added to the data set, and what they reach on its test images."""
-        from iaa.library.own_results import list_results
-
-        return list_results(self.layout)
-
-    def remove_results(self, name: str) -> Path:
-        """Delete the predictions of a method that was added; the file that is gone."""
-        from iaa.library.own_results import remove_results
-
-        return remove_results(self.layout, name)
 
     def export(
         self,
@@ -409,6 +505,50 @@ class Dataset:
         from iaa.library.remotes import pull
 
         return pull(self.layout, url, _names(backbones), overwrite)
+
+    def import_vectors(
+        self,
+        source: Path | str,
+        backbone: str,
+        ids: Path | str | None = None,
+        id_column: str | None = None,
+        output: str | None = None,
+        overwrite: bool = False,
+    ) -> "ImportedFile":
+        """Take over vectors of another program: clip-retrieval's folder, or a .npy file with `ids` of its
+        rows; the file says that they are imported (docs/exchange.md)."""
+        from iaa.library.exchange import import_vectors
+
+        file = None if ids is None else Path(ids)
+        return import_vectors(self.layout, Path(source), backbone, file, id_column, output, overwrite)
+
+    @naming_extras()
+    def read_xmp(self, rater: str = ME, newest: bool = False, dry_run: bool = False) -> "Read":
+        """Take stars and rejects over from sidecars and from inside photographs, as a rater's; with `dry_run`
+        nothing is added. Where two places differ nothing is taken unless the `newest` wins."""
+        from iaa.library.xmp import read_xmp
+
+        return read_xmp(self.layout, rater, newest, not dry_run)
+
+    @naming_extras()
+    def write_xmp(
+        self,
+        head: str | None = None,
+        rater: str | None = None,
+        is_written: bool = False,
+        stars_from: Sequence[float] = STARS_FROM,
+        labels: Sequence[str] | str | None = None,
+        keywords: Sequence[str] | str | None = None,
+        group: bool = False,
+        naming: Literal["full", "stem"] = "full",
+    ) -> "Writing":
+        """Stars into sidecars: by a head's percentiles, or a rater's own. Without `is_written` it is only
+        said what would become of each. `labels` and `keywords` are rules such as "5=Green"
+        (docs/taste.md)."""
+        from iaa.library.xmp import write_stars
+
+        rules = (_names(labels), _names(keywords))
+        return write_stars(self.layout, head, rater, is_written, stars_from, *rules, group, naming)
 
     def __repr__(self) -> str:
         return f"<data set {self.name!r} in {self.layout.root}>"

@@ -127,7 +127,7 @@ def made_files(layout: Layout) -> list[Path]:
     from embed.images.datasets import built_in
 
     made = [layout.folder / "dataset.toml", layout.targets, layout.features, layout.folder / "prompts"]
-    made += [layout.derived, layout.finetuned, layout.report, layout.logs]
+    made += [layout.derived, layout.finetuned, layout.report, layout.logs, layout.variants.folder]
     if built_in(layout.dataset):
         made.append(layout.folder / "images")
     locks = layout.folder.glob("*.lock")

@@ -1,6 +1,6 @@
 """A backbone trained end to end on the votes; its predictions go back into the store."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from iaa.library.embedding import log_run, prepare_table
 from iaa.library.layout import Layout
 from iaa.library.opening import next_report
-from iaa.library.progress import Progress, Say, show_progress
+from iaa.library.progress import Progress, Say, log, show_progress
 from iaa.library.results import metric_text
 from iaa.library.table import Table
 from store import Features, open_features, open_targets
@@ -91,31 +91,73 @@ class Finetuned:
         return self.record | {"settings": self.record["identity"]["settings"], "result": result}
 
 
-def runs_table(dataset: str, done: "Sequence[Finetuned]") -> Table:
-    """A row per finished run, with what it reaches on the test images."""
-    records = [each.record for each in done]
-    results = [each.result for each in done]
-    return Table(
-        f"Fine-tuned on {dataset}",
-        {
-            "backbone": [each.id for each in done],
-            "trained": [record["identity"]["settings"]["train"] for record in records],
-            "parameters": [record["n_trainable"] for record in records],
-            "best epoch": [f"{record['best_epoch']} of {record['n_epochs']}" for record in records],
-            "held-out emd_r2": [record["best"]["held_out_loss"] for record in records],
-            "SRCC test": [metric_text(result.srcc) if result else "" for result in results],
-            "accuracy test": [metric_text(result.accuracy) if result else "" for result in results],
-            "seconds": [round(record["seconds"]) for record in records],
-        },
-    )
+class FinetunedRuns(list[Finetuned]):
+    """Finished runs, backbone by backbone."""
+
+    def __init__(self, dataset: str, done: "Sequence[Finetuned]", backbones: Sequence[str] | None) -> None:
+        super().__init__(done)
+        self.dataset = dataset
+        self.asked = backbones
+
+    def table(self) -> Table:
+        """A row per finished run, with what it reaches on the test images."""
+        records = [each.record for each in self]
+        results = [each.result for each in self]
+        return Table(
+            f"Fine-tuned on {self.dataset}",
+            {
+                "backbone": [each.id for each in self],
+                "trained": [record["identity"]["settings"]["train"] for record in records],
+                "parameters": [record["n_trainable"] for record in records],
+                "best epoch": [f"{record['best_epoch']} of {record['n_epochs']}" for record in records],
+                "held-out emd_r2": [record["best"]["held_out_loss"] for record in records],
+                "SRCC test": [metric_text(result.srcc) if result else "" for result in results],
+                "accuracy test": [metric_text(result.accuracy) if result else "" for result in results],
+                "seconds": [round(record["seconds"]) for record in records],
+            },
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"dataset": self.dataset, "runs": [each.to_dict() for each in self]}
+
+    def notes(self) -> Iterator[str]:
+        """Images that took no part, and what is next."""
+        for each in self:
+            if n_failed := len(each.record["failures"]):
+                yield f"{n_failed} images could not be read and took no part; see {each.folder}/run.json"
+        yield next_report(self.dataset, self.asked)
 
 
-def notes_on(dataset: str, done: Sequence[Finetuned], backbones: Sequence[str] | None) -> Iterator[str]:
-    """Images that took no part, and what is next."""
-    for each in done:
-        if n_failed := len(each.record["failures"]):
-            yield f"{n_failed} images could not be read and took no part; see {each.folder}/run.json"
-    yield next_report(dataset, backbones)
+def finetune_by_preset(
+    layout: Layout,
+    backbones: Sequence[str] | None,
+    preset: str = "paper",
+    train: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    weights: Mapping[str, Path] | None = None,
+    device: str = "auto",
+    output: str | None = None,
+    pixels: Pixels = "cache",
+    threads: int | None = None,
+    n_boot: int = 1000,
+    progress: Progress | None = None,
+    say: Say = log,
+    crash_folder: Path | None = None,
+) -> FinetunedRuns:
+    """Train backbones (default: as for `embed`) once for each of `train`, by a preset and what of it is set
+    otherwise; says how each epoch went. Raises FinetuneError, UsageError, and as load_backbones."""
+    from finetune.settings import make_settings
+    from iaa.library.embedding import default_backbones
+
+    parts: list[str | None] = list(dict.fromkeys(train)) if train else [None]
+    chosen = [make_settings(preset, {**(settings or {}), "train": part}) for part in parts]
+    ids = default_backbones(layout.dataset, backbones)
+    with watching(progress or show_progress, say) as watch:
+        how = (output, pixels, threads, crash_folder, n_boot, progress)
+        return FinetunedRuns(
+            layout.dataset, finetune(layout, ids, chosen, dict(weights or {}), device, watch, *how), backbones
+        )
 
 
 def finetune(

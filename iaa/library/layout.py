@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.file_names import RATERS_FILE, backbone_file, cache_stem, dataset_folder, file_stem, place
+from store.painted import FOLDER as PAINTED
+from store.painted import LIST as PAINTED_LIST
 from store.ratings import FILE_NAME as RATINGS_FILE
 
 
@@ -114,6 +116,16 @@ class Layout:
     def variants(self) -> "Layout":
         """The altered photographs (`iaa style`), laid out like a data set below this one."""
         return _VariantsLayout(self.root, self.dataset)
+
+    @property
+    def painted(self) -> Path:
+        """Folder of painted pictures; the report's Figure 4."""
+        return self.folder / PAINTED
+
+    @property
+    def painted_list(self) -> Path:
+        """How painted pictures were made, as the report reads it."""
+        return self.derived / PAINTED_LIST
 
     @property
     def finetuned(self) -> Path:

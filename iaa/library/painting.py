@@ -5,7 +5,8 @@ import io
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,16 @@ import numpy as np
 from iaa.library.backbones import has_text, load_backbone
 from iaa.library.errors import UsageError
 from iaa.library.extras import naming_extras
-from iaa.library.layout import data_root
-from iaa.library.opening import existing_head
+from iaa.library.layout import Layout, data_root
+from iaa.library.opening import check_known, embedded_paths, existing_head
 from iaa.library.progress import Progress, show_progress
 from iaa.library.sheets import painting_page
 from iaa.library.table import Table, facts
+from store import open_features
 from store.digests import digest_of_json
 from store.durable import make_folder, whole_file
+from store.painted import PREVIEW
+from store.sealed import write_json
 
 if TYPE_CHECKING:
     from analysis.probing.heads import Head
@@ -34,7 +38,6 @@ TEMPLATE = "a {adjective} picture of {subject}"
 HIGH, LOW = "high", "low"
 HEAD_WEIGHT = 0.05
 PAGE = "index.html"
-PREVIEW = "preview.png"
 PREVIEW_STEPS = 25
 
 OnPreview = Callable[["Painting"], None]
@@ -82,6 +85,8 @@ class Paintings(list[Painting]):
     """Pictures in the order subject, adjective, seed within each; a page sets them side by side."""
 
     page: Path | None = None
+    dataset: str | None = None
+    """The data set in whose report they are."""
 
     def table(self) -> Table:
         """A row per picture: what it is of, how the loss went, what can be measured on its pixels."""
@@ -107,8 +112,12 @@ class Paintings(list[Painting]):
         }
 
     def notes(self) -> list[str]:
-        """Where the page is."""
-        return [f"Side by side: {self.page}"] if self.page else []
+        """Where the page is, and the way into a report."""
+        if self.page is None:
+            return []
+        shown = f"In the report, as Figure 4: iaa report --dataset {self.dataset}"
+        other = "For Figure 4 of a data set's report: the same with --dataset NAME instead of --out"
+        return [f"Side by side: {self.page}", shown if self.dataset else other]
 
     def to_html(self, path: Path | str) -> Path:
         """Write the page that sets them side by side as Figure 4 does: a column per subject, a row per
@@ -138,6 +147,7 @@ def paint(
     weights: Path | str | None = None,
     device: str = "auto",
     data: Path | str | None = None,
+    dataset: str | None = None,
     progress: Progress | None = None,
     on_preview: OnPreview | None = None,
     **settings: Any,
@@ -148,7 +158,8 @@ def paint(
     adjectives it raises the score of all. `photograph` is what is begun with instead of noise; a `decoder`
     (docs/paint.md) paints by its latents instead of Fourier coefficients. `size` is the edge of a square, the
     shorter edge of a photograph, or "WIDTHxHEIGHT". In a `folder` each finished picture is kept at once, one
-    that is there with the same settings is not painted again, and index.html sets them side by side.
+    that is there with the same settings is not painted again, and index.html sets them side by side. With a
+    `dataset` that folder is its `painted`, from where its report takes Figure 4, and its only CLIP guides.
     Further settings: steps, rate, cutouts, smallest, noise, seed.
 
     Raises PaintingError, UsageError for what cannot be painted, PromptTooLong, WeightsUnavailable, HeadError.
@@ -157,7 +168,15 @@ def paint(
 
     if n_seeds < 1:
         raise UsageError(f"{n_seeds} seeds paint nothing: give 1 or more")
-    given = _load_head(data_root(None if data is None else Path(data)), head) if head else None
+    root = data_root(None if data is None else Path(data))
+    if dataset is not None:
+        if folder is not None:
+            raise UsageError("pictures of a data set's report lie in its own folder: give --dataset or --out")
+        layout = Layout(root, dataset)
+        check_known(layout)
+        folder = layout.painted
+        backbone = backbone or (None if head else _only_guide(layout))
+    given = _load_head(root, head) if head else None
     aims = _aims(_words(subjects), _words(adjectives), template, given is not None)
     name = _backbone_of(backbone, given)
     _check_texts(name, aims)
@@ -165,6 +184,7 @@ def paint(
     loaded = load_backbone(name, weights, device)
     target = None if folder is None else Path(folder)
     done = Paintings()
+    done.dataset = dataset
     for aim in aims:
         towards = None
         if given is not None:
@@ -172,6 +192,7 @@ def paint(
         guide = Guide(loaded, aim.text, towards)
         for seed in range(start.settings.seed, start.settings.seed + n_seeds):
             job = _job(aim, seed, template, loaded, given, head_weight, start, target)
+            job = replace(job, beside=tuple(dict.fromkeys(each.adjective for each in aims)))
             found = None if job.path is None else _existing(job.path, job.identity)
             done.append(found or _paint_one(job, guide, start, progress or show_progress, on_preview))
     if target is not None:
@@ -209,6 +230,8 @@ class _Job:
     identity: dict[str, Any]
     settings: "Settings"
     path: Path | None
+    beside: tuple[str, ...] = ()
+    """The adjectives of the call, in their order."""
 
     @property
     def title(self) -> str:
@@ -227,8 +250,6 @@ def _job(
     start: _Start,
     folder: Path | None,
 ) -> _Job:
-    from dataclasses import replace
-
     settings = replace(start.settings, seed=seed)
     identity = {
         "text": aim.text,
@@ -275,6 +296,7 @@ def _paint_one(
         about = job.identity | {
             "loss": [round(losses[0], 6), round(losses[-1], 6)],
             "steps_done": len(losses),
+            "adjectives": list(job.beside),
             "measures": {key: round(value, 6) for key, value in measure(pixels).items()},
             "pixels_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
             "made_by": {**guide.backbone.provenance()["versions"], "device": str(guide.backbone.device.type)},
@@ -349,6 +371,13 @@ def _backbone_of(backbone: str | None, head: "Head | None") -> str:
             f"head {head.name} belongs to {head.backbone} and not to {backbone}: leave out --backbone"
         )
     return head.backbone
+
+
+def _only_guide(layout: Layout) -> str | None:
+    """The one backbone of a data set that knows words; None where there is none, or several."""
+    names = [open_features(path).backbone for path in embedded_paths(layout)]
+    reading = [name for name in names if has_text(name)]
+    return reading[0] if len(reading) == 1 else None
 
 
 def _check_texts(backbone: str, aims: list[_Aim]) -> None:
@@ -483,6 +512,18 @@ def describe_painting(path: Path | str) -> Described:
     from embed.painting.files import read_painting
 
     return Described(read_painting(Path(path))[1])
+
+
+def keep_painted(layout: Layout) -> None:
+    """Write down how each picture in a data set's folder was made: its report reads no pictures."""
+    from embed.painting.errors import PaintingError
+
+    found = {}
+    for path in sorted(layout.painted.glob("*.png")):
+        with suppress(PaintingError):
+            found[path.name] = describe_painting(path)
+    if found or layout.painted_list.exists():
+        write_json(layout.painted_list, found)
 
 
 def again(about: dict[str, Any]) -> str:

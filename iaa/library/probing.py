@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.probing import probes
+    from analysis.probing.vote_probes import VoteProbes
     from analysis.results.methods import MethodResult
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,10 @@ class Probed(Results):
     head: Path | None
     notes: list[str]
     """Failed rows, which took no part; how to use the head; what is next."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"dataset": self.dataset, "head": self.head, **super().to_dict()}
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ def fit_probes(
     head = None if save is None else measured[len(scales) - 1].save(save, save_fit, overwrite)
     failed = {file.path: len(file.failures) for file in opened if file.failures}
     notes = [f"{n} failed rows took no part; see: iaa info {path}" for path, n in failed.items()]
-    notes += [*edge_note(results), *_protocol(fits[0])]
+    notes += [*edge_note(results), *protocol_note(fits[0])]
     if head is not None:
         notes.append(f"head kept ({save_fit}): {head}; use it: iaa rank --head {save} --dataset NAME")
     return Probed(layout.dataset, results, head, [*notes, next_report(layout.dataset, backbones)])
@@ -157,14 +162,12 @@ def fit_all(
     """The probes of one output, or of every one, of several backbones; with `joint` also of one output of
     each side by side. `fit_on` None: all below 500 ratings, else train."""
     from analysis.evidence.labels import require_ratings
-    from analysis.probing.crossing import FEW, N_FOLDS, fit_on_all, join_all
+    from analysis.probing.crossing import N_FOLDS, fit_on_all, join_all
     from analysis.probing.joint import Joint
     from analysis.probing.probes import fit_probes, join_rows, probed_outputs, too_wide
 
     if joint and len(opened) < 2:
         raise UsageError("a joint probe needs two backbones or more")
-    if fit_on not in (None, "all", "train"):
-        raise UsageError(f"a probe is fitted on all or on train, not on {fit_on!r}")
     targets = open_targets(layout.targets)
     require_ratings(targets)
     asked: list[tuple[Any, str]] = [
@@ -178,9 +181,8 @@ def fit_all(
     if joint:
         side_by_side = Joint([(file, output or before_projection(file)) for file in opened])
         asked.append((side_by_side, side_by_side.output))
-    n_rated = int(np.count_nonzero(opened[0].ok))
-    if fit_on == "all" or (fit_on is None and n_rated < FEW):
-        groups = _together(layout, opened[0])
+    if is_crossed(opened, fit_on):
+        groups = together_in(layout, opened[0])
         with (progress or show_progress)(
             "cross-validating", N_FOLDS * len(asked) * len(scales), "folds"
         ) as bar:
@@ -200,6 +202,16 @@ def fit_all(
     ]
 
 
+def is_crossed(opened: Sequence[Features], fit_on: FitOn | None) -> bool:
+    """Whether probes are fitted on all and measured by folds: asked for, or below 500 ratings. Raises
+    UsageError for what is neither."""
+    from analysis.probing.crossing import FEW
+
+    if fit_on not in (None, "all", "train"):
+        raise UsageError(f"a probe is fitted on all or on train, not on {fit_on!r}")
+    return fit_on == "all" or (fit_on is None and int(np.count_nonzero(opened[0].ok)) < FEW)
+
+
 def _by_file(asked: Sequence[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:
     """Outputs by the file that they are in."""
     names: dict[int, tuple[Any, list[str]]] = {}
@@ -208,7 +220,7 @@ def _by_file(asked: Sequence[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:
     return list(names.values())
 
 
-def _together(layout: Layout, features: Features) -> dict[str, str]:
+def together_in(layout: Layout, features: Features) -> dict[str, str]:
     """By image_id the first photograph of its group, for those that belong together (`iaa groups`); nothing
     is looked for in large libraries. Where the photographs are not to be found only exact copies are told."""
     from embed.images.errors import DatasetError
@@ -229,7 +241,7 @@ def _together(layout: Layout, features: Features) -> dict[str, str]:
     return found
 
 
-def _protocol(fit: "probes.ProbeFit") -> list[str]:
+def protocol_note(fit: "probes.ProbeFit | VoteProbes") -> list[str]:
     """How a fit on all was measured."""
     if not fit.n_folds:
         return []

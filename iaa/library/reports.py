@@ -2,10 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from iaa.library.layout import Layout
 from iaa.library.opening import embedded_backbones, open_embedded
+from iaa.library.painting import keep_painted
 from iaa.library.rating.raters import keep_raters
+
+if TYPE_CHECKING:
+    from iaa.library.photographs import Photographs
 
 _EDGE = 420
 """Longer side of the photographs on the pages, in pixels."""
@@ -33,11 +38,9 @@ def make_report(
     table = build_table(config)
     photographs = Photographs(table, config.exif_rotate, layout.features_of(names[0]))
 
-    def pictures(shots: Sequence[Mapping[str, str]]) -> list[bytes | None]:
-        return [found.jpeg for found in photographs.thumbnails(shots, edge=_EDGE)]
-
     with open_embedded(layout, names[0]) as features:
         keep_raters(layout, features)
+    keep_painted(layout)
     return run_report(
         layout.report.resolve(),
         {
@@ -51,8 +54,21 @@ def make_report(
         },
         notebooks=_pages(layout, names),
         on_page=on_page,
-        pictures=pictures,
+        pictures=lambda shots: pictures(layout, photographs, shots),
     )
+
+
+def pictures(
+    layout: Layout, photographs: "Photographs", shots: Sequence[Mapping[str, str]]
+) -> list[bytes | None]:
+    """A small JPEG, or None, for each shot of a page: a photograph of the data set, or, where `place` names a
+    folder of it, a picture that was made there."""
+    from iaa.library.photographs import load_thumbnail
+
+    if shots and (place := shots[0].get("place")):
+        files = [layout.folder / place / shot["file"] for shot in shots]
+        return [load_thumbnail(file, False, edge=_EDGE).jpeg for file in files]
+    return [found.jpeg for found in photographs.thumbnails(shots, edge=_EDGE)]
 
 
 def _pages(layout: Layout, backbones: Sequence[str]) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import embedded_backbones, open_embedded
+from iaa.library.probing import FitOn, is_crossed, protocol_note, together_in
 from iaa.library.progress import Progress, show_progress
 from iaa.library.prompts import differences_table
 from iaa.library.results import Results, shown_results
@@ -61,15 +62,17 @@ def fit_vote_probes(
     layers: bool = False,
     seed: int = 0,
     n_boot: int = 1000,
+    fit_on: FitOn | None = None,
     progress: Progress | None = None,
 ) -> VoteProbed:
     """Probes of the mean vote, of the shares of votes and of their order, on each output (or one), under one
     protocol, with paired differences from ridge on the mean. With `layers`, all outputs that are fitted
-    also side by side, each scaled by itself.
+    also side by side, each scaled by itself. `fit_on`: as for linear probes, all below 500 ratings.
 
     Raises RatingsError for a data set without votes, UsageError where nothing stands side by side.
     """
     from analysis.evidence.labels import require_ratings
+    from analysis.probing.crossing import N_FOLDS, fit_votes_on_all
     from analysis.probing.probes import probed_outputs
     from analysis.probing.vote_probes import TARGETS, compare_votes, evaluate_votes, fit_votes
 
@@ -89,11 +92,18 @@ def fit_vote_probes(
             )
         entries.append([named for entry in entries for named in entry])
     wanted: list[Target] = list(dict.fromkeys(("mean", *targets)))
-    with (progress or show_progress)("fitting probes", len(entries) * len(wanted), "probes") as bar:
-        probes = fit_votes(entries, found, wanted, seed, bar.update)
+    crossed = is_crossed(opened, fit_on)
+    n_fits = len(entries) * len(wanted) * (N_FOLDS + 1 if crossed else 1)
+    with (progress or show_progress)("fitting probes", n_fits, "probes") as bar:
+        if crossed:
+            groups = together_in(layout, opened[0])
+            probes = fit_votes_on_all(entries, found, wanted, groups, N_FOLDS, seed, bar.update)
+        else:
+            probes = fit_votes(entries, found, wanted, seed, bar.update)
     results = evaluate_votes(probes, n_boot)
     differences = {metric: compare_votes(probes, metric) for metric in ("srcc", "plcc", "accuracy", "emd_r2")}
-    notes = [f"{n:,} failed rows of {split} took no part" for split, n in probes.rows.n_failed.items() if n]
+    notes = protocol_note(probes)
+    notes += [f"{n:,} failed rows of {split} took no part" for split, n in probes.rows.n_failed.items() if n]
     if any("emd_r2_train_mean" in result.detail for result in results):
         constant = next(r.detail["emd_r2_train_mean"] for r in results if "emd_r2_train_mean" in r.detail)
         notes.append(

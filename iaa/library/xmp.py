@@ -20,7 +20,7 @@ from iaa.library.names import ME, STARS_FROM
 from iaa.library.opening import existing_head, head_base
 from iaa.library.rating.ratings import DatasetRatings
 from iaa.library.table import Table
-from iaa.library.xmp_marks import Marks
+from iaa.library.xmp_marks import Marks, marks_of, parse_rules
 from store.ratings import Rating
 
 if TYPE_CHECKING:
@@ -247,6 +247,27 @@ def stars_of_rater(layout: Layout, rater: str) -> dict[str, dict[str, Any]]:
     if not found:
         raise UsageError(f"{rater} has given no stars in {layout.dataset}")
     return found
+
+
+def write_stars(
+    layout: Layout,
+    head: str | None = None,
+    rater: str | None = None,
+    is_written: bool = False,
+    stars_from: Sequence[float] = STARS_FROM,
+    labels: Sequence[str] | None = None,
+    keywords: Sequence[str] | None = None,
+    group: bool = False,
+    naming: "Naming" = "full",
+) -> Writing:
+    """Stars into sidecars, by a head's percentiles or a rater's own; labels and keywords by rules KEY=TEXT,
+    and the group of each photograph. Raises UsageError unless it is clear whose stars."""
+    if (head is None) == (rater is None):
+        raise UsageError("say whose stars: --head NAME (by its scores), or --rater NAME (a person's own)")
+    rules = parse_rules("--label", labels), parse_rules("--keyword", keywords)
+    stars = stars_of_rater(layout, str(rater)) if head is None else stars_of_head(layout, head, stars_from)
+    marks = marks_of(layout, stars, *rules, group, head=head)
+    return write_xmp(layout, stars, head is None, is_written, naming, marks)
 
 
 def write_xmp(

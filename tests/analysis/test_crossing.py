@@ -1,18 +1,21 @@
 """Fitted on all, measured by folds: scikit-learn's numbers, and what belongs together stays together."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from analysis.evidence.labels import RatingsError
+from analysis.evidence.folds import assign_folds
+from analysis.evidence.labels import RatingsError, targets_mos
 from analysis.probing import heads, probes
-from analysis.probing.crossing import deal_folds, fit_on_all, join_all
+from analysis.probing.crossing import deal_folds, fit_on_all, fit_votes_on_all, join_all
+from analysis.probing.vote_probes import STRENGTHS, evaluate_votes, fit_votes
 from store import Features, Targets, open_features, open_targets, write_targets
 from store.features import FEATURES_SCHEMA
 from store.sealed import write_sealed
@@ -109,3 +112,49 @@ def test_a_head_of_all_says_so_and_is_not_measured_on_what_it_saw(
 def test_five_photographs_are_five_folds(rng: np.random.Generator, tmp_path: Path) -> None:
     features, targets = world(tmp_path, rng.normal(size=(6, 3)), rng.normal(size=6))
     assert fit_on_all(features, targets, "pooled", rows=join_all(features, targets)).n_folds == 5
+
+
+class _ByHash:
+    """scikit-learn's way of naming folds, ours of dealing them: by the ids of the rows it is given."""
+
+    def __init__(self, ids):
+        self.ids = ids
+
+    def get_n_splits(self, *_, **__):
+        return 5
+
+    def split(self, x, y=None, groups=None):
+        return PredefinedSplit(assign_folds(self.ids[x[:, 0].astype(int)], 5)).split()
+
+
+def test_probes_of_votes_are_scikit_learns_cross_validation(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ridge on the mean vote: each photograph by a search over strengths within the other nine folds."""
+    monkeypatch.setitem(STRENGTHS, "mean", (20.0, 10.0, 5.0))
+    x = rng.normal(size=(N, DIM)) @ rng.normal(size=(DIM, DIM))
+    features, targets = world(tmp_path, x, np.zeros(N))
+    chance = 1 / (1 + np.exp(-(x @ rng.normal(size=DIM)) / 6))
+    votes = np.stack([rng.binomial(20, chance), np.zeros(N)], axis=1).astype(np.int64)
+    votes[:, 1] = 20 - votes[:, 0]
+    targets = replace(targets, votes=votes, levels=np.array([1, 2]), scores=None, threshold=1.5)
+    entries = [[(features, "pooled")]]
+    found = fit_votes_on_all(entries, targets, ("mean", "levels"), n_folds=4)
+    ids, y = features.image_id[1:], targets_mos(targets)[1:]
+    with_row = np.column_stack([np.arange(N - 1), features.read("pooled")[1:].astype(float)])
+    model = make_pipeline(FunctionTransformer(lambda rows: rows[:, 1:]), StandardScaler(), Ridge())
+    tried = {"ridge__alpha": STRENGTHS["mean"]}
+    search = GridSearchCV(model, tried, cv=_ByHash(ids), scoring="neg_mean_squared_error")
+    folds = deal_folds(ids, {}, 4)
+    expected = cross_val_predict(search, with_row, y, cv=PredefinedSplit(folds))
+    np.testing.assert_allclose(found.fits[0].mean, expected, rtol=1e-6)
+    seen = np.stack([votes[1:][folds != k].mean(axis=0) / 20 for k in range(4)])[folds]
+    np.testing.assert_allclose(found.constant, seen, rtol=1e-12)
+    assert found.test_id.tolist() == ids.tolist() and found.split_name == "all, 4 folds"
+    whole = fit_votes(entries, targets, ("mean",), rows=replace(found.rows, is_crossed=False)).fits[0]
+    assert found.fits[0].strength == whole.strength, "the strength that is told is that of the fit on all"
+    results = evaluate_votes(found, n_boot=20)
+    assert all((r.n_train, r.n_test, r.detail["n_folds"]) == (N - 1, N - 1, 4) for r in results)
+    assert results[0].srcc is not None
+    assert results[0].srcc.value == pytest.approx(spearmanr(expected, y).statistic, abs=1e-12)
+    assert np.abs(found.fits[1].predicted.sum(axis=1) - 1).max() < 1e-9

@@ -1,6 +1,8 @@
 """Taste: planted raters are recovered, left-out predictions are exact, a random rater is unpredictable."""
 
+import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +10,16 @@ import pytest
 from analysis.results.methods import Metric
 from analysis.taste.chance import under_chance, widen
 from analysis.taste.choosing import choose_next, choose_pairs
-from analysis.taste.evaluation import GENERAL, TASTE, evaluate_taste
+from analysis.taste.evaluation import (
+    GENERAL,
+    HALFWAY,
+    RECENT,
+    STEPS,
+    TASTE,
+    Standing,
+    count_missing,
+    evaluate_taste,
+)
 from analysis.taste.fitting import fit_taste
 from analysis.taste.gram import Gram, Scaling, scaling_of
 from analysis.taste.opinions import Opinions
@@ -251,3 +262,38 @@ def test_no_interval_is_narrower_than_chance(world) -> None:
     reach = np.quantile(chance.srcc, 0.975)
     narrow = Metric(0.9 * reach, 0.8 * reach, reach)
     assert widen(narrow, chance.srcc).low < 0 and widen(Metric(1.5, 1.4, 1.6), chance.srcc).low > 0
+
+
+def test_how_many_are_missing_is_told_by_the_law_and_calmly() -> None:
+    """Made standings of which the answer is known: 0.3 above chance at last, half of that by 30 ratings."""
+
+    def standing(n: int, bump: float = 0.0, error: float = 0.5) -> Standing:
+        value = 0.5 + 0.3 * n / (n + HALFWAY) + bump
+        return Standing(n, value, 0.6, error / np.sqrt(n), value - 0.6 > 1.96 * error / np.sqrt(n))
+
+    first = next(n for n in range(10, 300) if standing(n).is_better)
+    assert 50 < first < 90
+    for n in (10, 25, first - 12):
+        told = count_missing([standing(n)])
+        assert told in STEPS and 0 <= told - (first - n) <= 20
+    assert count_missing([standing(first)]) == 0
+    assert count_missing([Standing(20, 0.5, 0.5, 0.1, False)]) is None
+    assert count_missing([Standing(20, 0.55, 0.6, math.nan, False)]) is None
+    noise = np.random.default_rng(1).normal(0, 0.02, 30)
+    trace = [standing(n, bump) for n, bump in enumerate(noise, 12)]
+    alone = [count_missing([each]) or 2000 for each in trace]
+    together = [count_missing(trace[max(0, i - RECENT) : i]) or 2000 for i in range(1, len(trace) + 1)]
+    jumps = [np.abs(np.diff(np.log2(told))) >= 1 for told in (alone, together)]
+    assert jumps[0].sum() > 2 * jumps[1].sum()
+
+
+def test_standings_before_are_taken_in(world) -> None:
+    features, _, general, own = world
+    said = Opinions(np.arange(16), stars_of(own, 0.5)[:16])
+    one = evaluate_taste(gram_of(features), said, beside=0.9 * own + general, n_boot=20, n_repeats=2)
+    assert one.standing.n == 16 and one.n_more == count_missing([one.standing])
+    near = [replace(one.standing, n=15 - i, value=0.9, rival=0.5, is_better=False) for i in range(4)]
+    again = evaluate_taste(
+        gram_of(features), said, beside=0.9 * own + general, n_boot=20, n_repeats=2, recent=near
+    )
+    assert again.n_more == count_missing([*near, one.standing]) != one.n_more

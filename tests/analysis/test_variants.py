@@ -1,6 +1,7 @@
 """Altered photographs: worlds whose answers are known, and independent computations."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from analysis.variants.reading import (
     predict_left_out,
     r2_over_photographs,
 )
+from analysis.variants.scoring import score_by_pairs
 from analysis.variants.stored import open_variants
 from store import IdentityError, Targets, open_features, open_targets, write_targets
 from store.errors import MissingFileError
@@ -364,3 +366,51 @@ def test_the_page_shows_all_that_was_measured(of_style):
 def test_the_page_is_absent_where_nothing_was_altered(rated_world):
     with pytest.raises(NothingToShowError, match="iaa style --dataset planted"):
         page.evaluate(open_study("planted", str(rated_world), ".", ".", n_boot=20))
+
+
+class Rows:
+    """Vectors as feature files and prompt files give them."""
+
+    backbone, path = "planted", "planted.h5"
+
+    def __init__(self, vectors, label=()):
+        self.vectors, self.label = vectors.astype(np.float32), np.array(label)
+        self.polarity = np.array([1 if name in ("outstanding", "great") else -1 for name in label])
+        self.n_images = self.n_prompts = len(vectors)
+
+    def read(self, output="embedding", rows=None, unit_norm=False):
+        found = self.vectors if rows is None else self.vectors[rows]
+        return found / np.linalg.norm(found, axis=1, keepdims=True) if unit_norm else found
+
+    def blocks(self, output):
+        yield 0, self.vectors
+
+
+def test_context_and_ensemble_prompts_are_scored_as_the_paper_says_by_every_single_prompt(rng):
+    images, own = Rows(rng.normal(size=(30, 6))), Rows(rng.normal(size=(40, 6)))
+    label = np.repeat(["outstanding", "great", "horrible", "atrocious"], 5)
+    lengths = rng.uniform(1, 9, (20, 1))
+    context = Rows(rng.normal(size=(20, 6)) * lengths, label)
+    fixed = Rows(rng.normal(size=(4, 6)), label[::5])
+    image_id, split = np.array([f"p{i}" for i in range(40)]), np.where(np.arange(40) < 30, "train", "test")
+    stars = own.read(unit_norm=True) @ context.read(unit_norm=True)[label == "great"].mean(axis=0)
+    targets = Targets(image_id, image_id, None, stars, None, 0.0, split, "own", "planted")
+    own.image_id, own.ok, own.check_images = image_id, np.ones(40, bool), lambda images: None
+    prompts = {"fixed": fixed, "context": context, "ensemble_mean_of_raw": context}
+    variants = SimpleNamespace(features=images, photograph_id=image_id)
+    scored = {each.name: each.score for each in score_by_pairs(own, variants, targets, prompts)}
+    found = {name.partition(" (")[0]: score for name, score in scored.items()}
+    assert set(found) >= {
+        "outstanding / atrocious", "outstanding / horrible", "context-aware outstanding / horrible",
+        "ensemble outstanding / horrible",
+    }  # fmt: skip
+    assert sum("best on train" in name for name in scored) == 3
+    assert any(name.startswith("context-aware great / ") for name in scored), "the ratings are that label's"
+    cosine = images.read(unit_norm=True) @ context.read(unit_norm=True).T
+    mean = {name: cosine[:, label == name].mean(axis=1) for name in ("outstanding", "horrible")}
+    raw = {name: context.read()[label == name].mean(axis=0) for name in mean}
+    one = {name: images.read(unit_norm=True) @ (v / np.linalg.norm(v)) for name, v in raw.items()}
+    for name, plain in (("context-aware", mean), ("ensemble", one)):
+        score = found[f"{name} outstanding / horrible"]
+        expected = plain["outstanding"] - plain["horrible"]
+        np.testing.assert_allclose(score - score.mean(), expected - expected.mean(), atol=1e-6)

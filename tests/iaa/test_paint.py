@@ -1,12 +1,17 @@
 """`iaa paint`: what people type, what they get, and what they are told when it cannot be."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import iaa
+from analysis.report.summary import figure_4
+from iaa.library.layout import Layout
+from iaa.library.painting import Painting, keep_painted
+from iaa.library.reports import pictures
 
 FAST = ("--size", "48", "--steps", "3", "--cutouts", "2", "-b", "demo_clip")
 
@@ -121,3 +126,39 @@ def test_mistakes_are_told(run, tmp_path, monkeypatch, typed, message):
     assert code in (1, 2)
     assert any(each in " ".join(errors.split()) for each in message.split("|")), errors
     assert not (tmp_path / "paintings").exists()
+
+
+def test_pictures_of_a_data_set_are_figure_4_of_its_report(run, tmp_path):
+    """Three subjects beside each other, adjectives below each other in the order asked for, with pictures."""
+    layout = Layout(tmp_path / "data", "mine")
+    layout.painted.mkdir(parents=True)
+    code, answer, errors = run(
+        "paint", "a castle", "--adjectives", "outstanding", *FAST, "-d", "mine", "--json"
+    )
+    assert code == 0, errors
+    (made,) = json.loads(answer)["paintings"]
+    assert made["file"].startswith(str(layout.painted)) and made["adjectives"] == ["outstanding"]
+    pixels = np.full((8, 8, 3), 200, np.uint8)
+    for subject in ("a beacon", "a castle", "a volcano"):
+        for word in ("outstanding", "horrible"):
+            if (subject, word) != ("a castle", "outstanding"):
+                about = made | {"subject": subject, "adjective": word, "text": f"{word} {subject}"}
+                about["adjectives"] = ["outstanding", "horrible"]
+                Painting(pixels, about).save(layout.painted / f"{word}-{subject}.png")
+    Painting(pixels, made).save(layout.painted / "preview.png")
+    Image.fromarray(pixels).save(layout.painted / "from-elsewhere.jpg")
+    (nobodys,) = figure_4(SimpleNamespace(folder=layout.folder))
+    assert len(nobodys.shots) == 7  # before a report nobody has looked into them
+    keep_painted(layout)
+    ours, others = figure_4(SimpleNamespace(folder=layout.folder))
+    assert (ours.columns, [shot.file for shot in others.shots]) == (3, ["from-elsewhere.jpg"])
+    assert [shot.lines[0].split()[-1] for shot in ours.shots] == ["beacon", "castle", "volcano"] * 2
+    assert ["outstanding" in shot.lines[0] for shot in ours.shots] == [True] * 3 + [False] * 3
+    _, about = ours._repr_mimebundle_()
+    shown = pictures(layout, None, about["iaa"]["shots"])
+    assert all(jpeg is not None and jpeg.startswith(b"\xff\xd8") for jpeg in shown)
+
+
+def test_a_folder_and_a_data_set_exclude_each_other(run, tmp_path):
+    code, _, errors = run("paint", "a castle", *FAST, "-d", "demo", "-o", tmp_path / "out")
+    assert code == 2 and "give --dataset or --out" in errors

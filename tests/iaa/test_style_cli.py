@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import iaa
+from iaa.library.plain import json_text
 from store import open_features
 
 
@@ -35,6 +37,8 @@ def test_style_makes_measures_and_goes_on(run, shots, tmp_path):
     code, out, err = run(*asked)
     assert code == 0 and "9 rows failed" in err and "that takes about" not in err
     assert open_features(path).digest == digest
+    twin = iaa.open_dataset("shots").style(changes=["exposure", "crop"], n_boot=20)
+    assert json_text(twin.to_dict()) == json_text({"dataset": "shots", "backbones": [found]})
     code, _, err = run("style", "-d", "shots", "-c", "tilt")
     assert code == 2 and "holds variants of other photographs or alterations" in err and "--overwrite" in err
     Image.new("RGB", (50, 40)).save(shots / "0.png")

@@ -20,12 +20,14 @@ from store import StoreError
 from store.ratings import UNKNOWN, Rating, RatingError, Ratings
 
 if TYPE_CHECKING:
-    from analysis.taste.evaluation import Worth
+    from analysis.taste.evaluation import Standing, Worth
     from analysis.taste.fitting import Taste
     from analysis.taste.gram import Gram, Scaling
     from analysis.taste.opinions import Opinions
 
 SOURCE = "page"
+_RECENT = 5
+"""Standings by no more ratings less than this are those just before the present one."""
 _GROWN = 1.25
 """More vectors than this times those before: the features are standardised anew."""
 _CHOOSE_ANEW = 1.05
@@ -59,6 +61,8 @@ class Learning:
         self._placed: tuple[object, list[Placed]] | None = None
         self._space: tuple[object, int, Gram] | None = None
         self._learned: _Learned | None = None
+        self._standings: list[Standing] = []
+        """The last ones, for the next."""
         self._worth: Job[dict[str, Any]] = Job(self._evaluate)
 
     def rate(self, keys: list[str], kind: str, value: float, other: str | None = None) -> dict[str, Any]:
@@ -349,7 +353,9 @@ class Learning:
             self._generals()[-1],
             n_boot=400,
             n_repeats=3,
+            recent=[each for each in self._standings if each.n < len(learned.opinions) <= each.n + _RECENT],
         )
+        self._standings = [*self._standings, worth.standing][-_RECENT:]
         names = ("question", "by", "value", "low", "high", "n")
         return {
             "key": learned.key,

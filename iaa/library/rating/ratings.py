@@ -18,6 +18,8 @@ from store.ratings import Rating, Ratings
 if TYPE_CHECKING:
     import pandas as pd
 
+    from iaa.library.rating.tables import Imported
+
 
 class Said(Table):
     """Ratings, a row each: image_id, rater, kind (stars, flag, pair), value, the other photograph of a pair,
@@ -108,6 +110,24 @@ class DatasetRatings:
         """Add ratings as they are, in one act."""
         with Ratings(self.path) as file:
             return file.add(ratings, rater, source)
+
+    def import_table(
+        self,
+        path: Path | str,
+        rater: str | None = None,
+        columns: Sequence[str] = (),
+        scale: tuple[float, float] | None = None,
+    ) -> "Imported":
+        """Add the ratings of a table: files and stars; with a column of raters; or a column per rater."""
+        from iaa.library.rating.tables import import_ratings
+
+        return import_ratings(self, Path(path), rater, columns, scale)
+
+    def export_table(self, rater: str | None = None) -> Table:
+        """Stars and flags that hold now, as `import_table` reads them; `.to_csv(path)` writes them."""
+        from iaa.library.rating.tables import export_ratings
+
+        return export_ratings(self, rater)
 
     def undo(self, rater: str = ME, act: int | None = None, source: str = "python") -> Said:
         """Take back what a rater did last, or an act by its number; what that was."""
