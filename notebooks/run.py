@@ -71,7 +71,9 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any], progress: b
                 str(output),
                 parameters=dict(parameters),
                 kernel_name="python3",
-                cwd=str(FOLDER),
+                # Of the kernel alone: papermill's own `cwd` moves the whole process, and of two threads that
+                # do so one moves it back to where the other had put it.
+                resources={"metadata": {"path": str(FOLDER)}},
                 progress_bar=progress,
                 log_output=False,
                 extra_arguments=["--log-level=CRITICAL"],  # the kernel's notes on its own transport

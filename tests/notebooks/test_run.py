@@ -56,6 +56,17 @@ def test_a_failing_cell_fails_with_its_traceback(tmp_path):
 
 
 @pytest.mark.notebook
+def test_the_kernel_stands_where_the_notebooks_are_and_this_process_where_it_stood(tmp_path, monkeypatch):
+    """The folder belongs to all threads of a process: two notebooks at once left it in the wrong place."""
+    moved = []
+    monkeypatch.setattr(os, "chdir", moved.append)
+    path = make_notebook(tmp_path / "a.ipynb", "import os; print(os.getcwd())")
+    executed = execute(path, tmp_path / "out.ipynb", {})
+    assert executed.cells[-1].outputs[0].text.strip() == str(FOLDER)
+    assert set(moved) <= {os.getcwd()}
+
+
+@pytest.mark.notebook
 def test_pages_are_linked_with_their_files_and_stale_results_removed(tmp_path):
     """One that says it has nothing to show is no page; the others get tables, figures and their files."""
     results = tmp_path / "report" / "results"

@@ -647,7 +647,7 @@ def test_by_keyboard_alone(open_page: Open, library: Fake) -> None:
     first_is(page, "IMG_0059.png")
     press, write = page.keyboard.press, page.keyboard.type
     press("/"), write("lake"), press("Enter")
-    first_is(page, "IMG_0000.jpg")
+    page.wait_for_selector('#tile-1[aria-label^="IMG_0006"]', state="attached")
     press("Escape")
     press("ArrowRight"), press("Enter")
     page.wait_for_selector("#viewer:not([hidden])")
