@@ -92,15 +92,11 @@ def axe() -> str:
     return source.read_text(encoding="utf-8")
 
 
-SIGHTS = pytest.mark.parametrize(
-    ("scheme", "width"),
-    [
-        ("dark", 390),
-        ("light", 1440),
-        pytest.param("dark", 1440, marks=pytest.mark.slow),
-        pytest.param("light", 390, marks=pytest.mark.slow),
-    ],
-)
+def sights(*by_default: tuple[str, int]) -> Any:
+    """Light and dark, on a phone and on a desk; those that are not looked at by default are slow tests."""
+    four = [(scheme, width) for scheme in ("dark", "light") for width in (390, 1440)]
+    marked = [each if each in by_default else pytest.param(*each, marks=pytest.mark.slow) for each in four]
+    return pytest.mark.parametrize(("scheme", "width"), marked)
 
 
 def serious(page: Any, axe: str) -> dict[str, list[str]]:

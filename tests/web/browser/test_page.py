@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.web.browser.conftest import SIGHTS, Open, assert_accessible
+from tests.web.browser.conftest import Open, assert_accessible, sights
 from tests.web.browser.fake import Fake, drawn
 
 pytestmark = pytest.mark.browser
@@ -831,7 +831,7 @@ STATES = {
 }
 
 
-@SIGHTS
+@sights(("dark", 390), ("light", 1440))
 def test_axe_finds_nothing_serious(open_page: Open, library: Fake, axe: str, scheme: str, width: int) -> None:
     library.states[3], library.phase = "failed", "embedding"
     assert_accessible(open_page, library, axe, STATES, "#rail .choice", scheme, width)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.web.browser.conftest import SECONDS, SIGHTS, Open, assert_accessible
+from tests.web.browser.conftest import SECONDS, Open, assert_accessible, sights
 from tests.web.browser.fake import Fake
 from tests.web.browser.test_page import count_is, first_is, hash_of, label
 
@@ -567,7 +567,7 @@ STATES = {
 }
 
 
-@SIGHTS
+@sights(("light", 390))
 def test_axe_finds_nothing_serious(open_page: Open, library: Fake, axe: str, scheme: str, width: int) -> None:
     library.stars = {row: 1.0 + row % 5 for row in range(0, 60, 4)}
     library.flags = {57: -1, 58: 1}

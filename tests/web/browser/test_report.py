@@ -21,7 +21,7 @@ from analysis.results.prose import Prose
 from notebooks.pages import Frame, Page, write_page
 from notebooks.run import run_report
 from store import open_targets, write_targets
-from tests.web.browser.conftest import SIGHTS, Open, serious
+from tests.web.browser.conftest import Open, serious, sights
 
 pytestmark = pytest.mark.browser
 
@@ -96,7 +96,7 @@ def pages_of(report: Path) -> list[str]:
     return [path.as_uri() for path in sorted(report.glob("*.html"))]
 
 
-@SIGHTS
+@sights(("dark", 390), ("light", 1440))
 def test_nothing_serious_for_those_who_do_not_see(
     open_page: Open, report: Path, axe: str, scheme: str, width: int
 ) -> None:
