@@ -191,11 +191,11 @@ def test_dropping_a_picture(open_page: Open, library: Fake) -> None:
         " return t; }"
     )
     page.dispatch_event("body", "dragenter", {"dataTransfer": transfer})
-    assert page.locator("#drop-veil").is_visible()
+    page.locator("#drop-veil").wait_for(state="visible")
     page.dispatch_event("body", "drop", {"dataTransfer": transfer})
     first_is(page, "IMG_0012.jpg")
-    assert not page.locator("#drop-veil").is_visible()
-    assert page.get_by_role("button", name="Stop searching for your picture").is_visible()
+    page.locator("#drop-veil").wait_for(state="hidden")
+    page.get_by_role("button", name="Stop searching for your picture").wait_for(state="visible")
 
 
 def test_a_picture_that_cannot_be_read_is_refused_in_words(open_page: Open, library: Fake) -> None:
@@ -262,11 +262,11 @@ def test_facts_beside_it(open_page: Open, library: Fake) -> None:
     ]:
         assert part in text
     page.keyboard.press("i")
-    assert not panel.is_visible()
+    panel.wait_for(state="hidden")
     page.keyboard.press("i")
     panel.get_by_role("button", name="lake").click()
     first_is(page, "IMG_0000.jpg")
-    assert not page.locator("#viewer").is_visible()
+    page.locator("#viewer").wait_for(state="hidden")
 
 
 def test_walking_keeps_the_grid_beside_and_back_leads_out(open_page: Open, library: Fake) -> None:
@@ -295,7 +295,7 @@ def test_keys_that_come_faster_than_frames(open_page: Open, library: Fake) -> No
     )
     page.wait_for_function("() => document.querySelector('.actions-count').textContent === '1 selected'")
     assert page.locator("#tile-4").get_attribute("aria-selected") == "true"
-    assert not page.locator("#viewer").is_visible()
+    page.locator("#viewer").wait_for(state="hidden")
     assert hash_of(page) == ""
 
 
@@ -350,7 +350,7 @@ def test_five_cannot_be_compared(open_page: Open, library: Fake) -> None:
     page.locator("#tile-4").click(modifiers=["Shift"])
     page.keyboard.press("c")
     page.get_by_text("Select two to four photographs").wait_for()
-    assert not page.locator("#compare").is_visible()
+    page.locator("#compare").wait_for(state="hidden")
 
 
 def test_groups_as_stacks_and_the_top_of_each(open_page: Open, library: Fake) -> None:
@@ -445,7 +445,7 @@ def test_selecting_as_in_file_managers(open_page: Open, library: Fake) -> None:
     page.keyboard.press("Control+z")
     assert selected(page) == "1 selected"
     page.keyboard.press("Escape")
-    assert not page.locator("#actions").is_visible()
+    page.locator("#actions").wait_for(state="hidden")
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("Shift+ArrowRight")
     assert selected(page) == "3 selected"
@@ -593,7 +593,7 @@ def test_a_phone(open_page: Open, library: Fake) -> None:
         library, viewport={"width": 390, "height": 844}, device_scale_factor=2, has_touch=True, is_mobile=True
     )
     first_is(page, "IMG_0059.png")
-    assert not page.locator("#rail").is_visible()
+    page.locator("#rail").wait_for(state="hidden")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     widths = page.evaluate(
         "[...document.querySelectorAll('.tile:not([hidden])')].map(t => t.getBoundingClientRect().width)"
@@ -669,7 +669,7 @@ def test_by_keyboard_alone(open_page: Open, library: Fake) -> None:
     page.get_by_text("1 photograph copied to /photographs/copies/from keys").wait_for()
     assert library.asked[-1] == ("copy", {"keys": ["k000012"], "name": "from keys"})
     press("?")
-    assert page.locator("dialog").get_by_role("heading", name="Keys").is_visible()
+    page.locator("dialog").get_by_role("heading", name="Keys").wait_for(state="visible")
     press("Escape")
     page.locator("dialog").wait_for(state="detached")
 
