@@ -2,8 +2,9 @@
 
 Stricter than papermill alone: an unknown parameter is an error, a failing cell fails the run with its
 traceback, and a notebook that was not executed to its end is never published. A notebook that has
-nothing to say about a data set says so (`NothingToShowError`) and is no page. Notebooks run side by side; the
-summary (`index.ipynb`) runs last, on what the others found.
+nothing to say about a data set says so (`NothingToShowError`) and is no page; where that is known beforehand
+(`analysis.report.needs`), no kernel is started for it. Notebooks run side by side; the summary
+(`index.ipynb`) runs last, on what the others found.
 """
 
 import ast
@@ -14,14 +15,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 
-from analysis.report.study import NothingToShowError
+from analysis.report.needs import NEEDS, need
+from analysis.report.study import NothingToShowError, open_study
 from analysis.results.methods import REPORT_VARIABLE
 from notebooks.pages import Frame, Page, Pictures, heading, write_page
 from store.system import n_cores
@@ -108,6 +110,26 @@ def _report_run(report_dir: str | None) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _silent(notebooks: Sequence[Path], parameters: Mapping[str, Any]) -> dict[Path, str]:
+    """The notebooks that would have nothing to say, and why."""
+    asked = [path for path in notebooks if path.parent == FOLDER and path.stem in NEEDS]
+    found = {}
+    if asked:
+        with closing(open_study(**parameters)) as study:
+            for path in asked:
+                try:
+                    need(study, path.stem)
+                except NothingToShowError as reason:
+                    found[path] = str(reason)
+    return found
+
+
+def _absent(path: Path, why: str) -> tuple[str, str]:
+    """The title of a notebook that is no page, and why it is none."""
+    title, _ = heading(nbformat.read(path, as_version=4), path.stem)  # type: ignore[no-untyped-call]
+    return title.partition(":")[0], why
+
+
 def run_report(
     report_dir: Path,
     parameters: Mapping[str, Any],
@@ -128,20 +150,22 @@ def run_report(
     for folder in ("figures", "tables", "text", "notebooks"):
         shutil.rmtree(report_dir / folder, ignore_errors=True)
     results.mkdir(parents=True, exist_ok=True)
+    silent = _silent(notebooks, parameters)
     begun = 0
 
     def run(path: Path) -> tuple[Page | tuple[str, str], Any]:
         nonlocal begun
+        if path in silent:
+            return _absent(path, silent[path]), None
         begun += 1
         if on_page is not None:
-            on_page(path.stem, begun, len(notebooks))
+            on_page(path.stem, begun, len(notebooks) - len(silent))
         started = time.perf_counter()
         try:
             notebook = execute(path, report_dir / "notebooks" / path.name, parameters)
         except NothingToShowError as reason:
             (report_dir / "notebooks" / path.name).unlink(missing_ok=True)
-            title, _ = heading(nbformat.read(path, as_version=4), path.stem)  # type: ignore[no-untyped-call]
-            return (title.partition(":")[0], str(reason)), None
+            return _absent(path, str(reason)), None
         title, summary = heading(notebook, path.stem)
         return Page(path.stem, title, summary, time.perf_counter() - started), notebook
 

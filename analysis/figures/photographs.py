@@ -2,15 +2,19 @@
 
 import base64
 import html
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from PIL import Image, ImageOps
+
 from analysis.results.markup import visible
 from analysis.results.methods import is_any_report_run
 
-_KINDS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".gif": "gif", ".webp": "webp"}
+_EDGE = 420
+"""Longer side of a photograph in a notebook, in pixels."""
 _ALONE = (
     "<style>.shots{display:grid;gap:.8em;grid-template-columns:repeat(auto-fill,minmax(150px,1fr))}"
     ".shot img{width:100%;aspect-ratio:4/3;object-fit:contain}.shot span,.shot i{display:block}"
@@ -34,7 +38,7 @@ class Shot:
 @dataclass(frozen=True)
 class PhotoGrid:
     """Photographs side by side. The report's runner puts the pictures in (upright, checked, of any source);
-    outside it, files that a browser can show are taken from `images`."""
+    outside it, they are made from the files below `images`."""
 
     name: str
     shots: Sequence[Shot]
@@ -89,10 +93,14 @@ def placeholder(number: int) -> str:
 
 
 def address(file: Path) -> str:
-    """A file as an address that holds its content; '' for what a browser does not show, or is not there."""
-    kind = _KINDS.get(file.suffix.lower())
+    """A small upright copy of a picture as an address that holds its content; '' where none can be made."""
+    made = io.BytesIO()
     try:
-        content = file.read_bytes() if kind else b""
-    except OSError:
-        content = b""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}" if content else ""
+        with Image.open(file) as picture:
+            picture.draft("RGB", (2 * _EDGE, 2 * _EDGE))
+            small = ImageOps.exif_transpose(picture)
+            small.thumbnail((_EDGE, _EDGE))
+            small.convert("RGB").save(made, "JPEG", quality=85)
+    except Exception:  # whatever Pillow raises of a damaged file: the photograph's name stands there then
+        return ""
+    return f"data:image/jpeg;base64,{base64.b64encode(made.getvalue()).decode()}"

@@ -18,7 +18,7 @@ from analysis.plane import plane
 from analysis.probing.heads import find_heads, score_features
 from analysis.prompting.scores import winning_prompt
 from analysis.report.prompting import ends_of, ranked, score_prompts_of
-from analysis.report.study import NothingToShowError, Study
+from analysis.report.study import Study
 from analysis.results.names import name_backbone
 from analysis.results.printed import Cell, Code, Number, Printed
 from store import Features
@@ -131,14 +131,6 @@ def store(study: Study) -> Iterator[Printed]:
             [[r, n] for r, n in reasons.most_common(10)],
             "Failed rows by reason",
         )
-
-
-def require_unrated(study: Study) -> None:
-    """Raises NothingToShowError where there are ratings: then other pages say more."""
-    if study.targets.is_rated:
-        raise NothingToShowError("for photographs without ratings; these are rated")
-    if not study.features:
-        raise NothingToShowError("nothing is embedded: iaa embed")
 
 
 def best_and_last(study: Study, n_shown: int = 8) -> Iterator[PhotoGrid]:

@@ -11,6 +11,7 @@ from analysis.figures.drawn import Drawn
 from analysis.figures.finetuning import plot_cost, plot_epochs
 from analysis.figures.probing import names_for_people
 from analysis.probing.probes import ProbeFit, evaluate_probe, fit_probes, too_wide
+from analysis.report.needs import need
 from analysis.report.study import Study
 from analysis.results.finetuning import (
     Cost,
@@ -77,9 +78,8 @@ class Tuned:
 def evaluate(study: Study) -> Tuned:
     """The fine-tuned backbones and the trained heads on test, and ridge probes of what they started from.
     Raises NothingToShowError where nothing was trained or nothing can be measured."""
-    study.need(ratings=True)
+    need(study, "30_finetuning")
     stacks, stale = read_stacks(study.folder / "finetuned", study.features, study.targets)
-    study.need(runs=not stacks)
     tuned = Tuned(study.runs, [], {}, [], {}, stacks, stale=stale)
     for run in study.runs:
         result = evaluate_finetuned(study.tuned[run.id], study.targets, study.n_boot, study.seed)

@@ -29,6 +29,7 @@ from analysis.prompting.scores import (
     winning_prompt,
 )
 from analysis.prompting.tables import print_chosen_pairs, print_groups, print_pair_spread, print_results
+from analysis.report.needs import need
 from analysis.report.study import NothingToShowError, Study
 from analysis.results.methods import MethodResult, Metric
 from analysis.results.names import METHODS, name_backbone
@@ -78,7 +79,7 @@ def score_prompts_of(study: Study, name: str) -> dict[str, LabelScores]:
 
 def evaluate(study: Study) -> list[Prompted]:
     """Every backbone that has prompts, measured. Raises NothingToShowError without ratings or prompts."""
-    study.need(ratings=True, prompts=True)
+    need(study, "10_prompting")
     found = []
     for name, prompts in study.prompts.items():
         features = study.features[name]
@@ -397,7 +398,6 @@ def by_group(study: Study, found: Sequence[Prompted]) -> Iterator[Drawn | Printe
 
 def ranked(study: Study, n_shown: int = 8) -> Iterator[PhotoGrid]:
     """Without ratings: the first and the last photographs by the paper's pair for the continuous task."""
-    study.need(prompts=True)
     for name in study.prompts:
         scores = score_prompts_of(study, name)
         method = "context" if "context" in scores else "fixed"

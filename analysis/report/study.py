@@ -106,26 +106,10 @@ class Study:
                 self._fits[unit_norm] = found
         return self._fits[unit_norm]
 
-    def need(
-        self, ratings: bool = False, prompts: bool = False, backbones: int = 0, runs: bool = False
-    ) -> None:
-        """Raises NothingToShowError, with the command that helps, where something is missing."""
-        if ratings and not self.targets.is_rated:
-            raise NothingToShowError("for photographs that people rated; these are not")
-        if ratings and not self.can_fit:
-            raise NothingToShowError(
-                f"needs features and 10 photographs each to learn from and to test on; there are "
-                f"{self.n_train:,} training and {self.n_test:,} test photographs, and features of "
-                f"{len(self.features)}"
-            )
-        if prompts and not self.prompts:
-            raise NothingToShowError("no backbone here has encoded prompts: iaa embed --prompts paper_fixed")
-        if len(self.features) < backbones:
-            raise NothingToShowError(
-                f"compares {backbones} backbones or more, and there is {len(self.features)}"
-            )
-        if runs and not self.runs:
-            raise NothingToShowError(f"nothing was fine-tuned: iaa finetune --dataset {self.dataset}")
+    def close(self) -> None:
+        """Let go of the feature files."""
+        for features in (*self.features.values(), *self.tuned.values()):
+            features.close()
 
     def keep(self, name: str, results: Sequence[MethodResult], predicted: Mapping[str, Predicted]) -> Path:
         """Write results and predictions where the report's other pages find them; executed by itself, a

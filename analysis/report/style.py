@@ -7,7 +7,8 @@ import numpy as np
 from analysis.evidence.bootstrap import holm
 from analysis.figures import variants as figures
 from analysis.figures.drawn import Drawn
-from analysis.report.study import NothingToShowError, Study
+from analysis.report.needs import need
+from analysis.report.study import Study
 from analysis.results.claims import LEVEL
 from analysis.results.markup import literal
 from analysis.results.methods import Metric
@@ -27,10 +28,8 @@ MEASURES = {
 
 def evaluate(study: Study) -> list[StyleResults]:
     """What was altered, by each backbone. Raises NothingToShowError where nothing was."""
-    found = study_all(study.folder, list(study.features), study.n_boot, study.seed)
-    if not found:
-        raise NothingToShowError(f"no photographs were altered: iaa style --dataset {study.dataset}")
-    return found
+    need(study, "40_style")
+    return study_all(study.folder, list(study.features), study.n_boot, study.seed)
 
 
 def about(found: Sequence[StyleResults]) -> Prose:

@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.figures.drawn import Drawn
 from analysis.figures.taste import plot_people, plot_people_curve
+from analysis.report.needs import need
 from analysis.report.study import NothingToShowError, Study
 from analysis.results.markup import literal
 from analysis.results.methods import Metric
@@ -26,10 +27,8 @@ MOST = 100
 def evaluate(study: Study) -> dict[str, PeopleResult]:
     """Every person tested on every backbone. Raises NothingToShowError where nobody is known to have scored
     enough."""
-    path = study.folder / "derived" / RATERS_FILE
-    if not path.exists():
-        raise NothingToShowError("nothing is known of single people's scores")
-    stored, protocol = open_raters(path), PROTOCOLS["curve"]
+    need(study, "50_taste")
+    stored, protocol = open_raters(study.folder / "derived" / RATERS_FILE), PROTOCOLS["curve"]
     found = {}
     for name, file in study.features.items():
         raters = raters_on(stored, file.image_id)

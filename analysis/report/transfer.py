@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from analysis.figures.drawn import Drawn
 from analysis.figures.transfer import plot_transfers
 from analysis.probing.transfer import Transfer, transfer_all
-from analysis.report.study import NothingToShowError, Study
+from analysis.report.needs import need
+from analysis.report.study import Study
 from analysis.results.markup import literal
 from analysis.results.names import name_output
 from analysis.results.printed import Cell, Number, Printed
@@ -15,10 +16,8 @@ from analysis.results.tables import format_metric
 
 def evaluate(study: Study) -> list[Transfer]:
     """Both ways between this data set and every other. Raises NothingToShowError where there is none."""
-    found = transfer_all(study.folder, list(study.features), study.n_boot, study.seed)
-    if not found:
-        raise NothingToShowError("no other rated data set shares a backbone with this one")
-    return found
+    need(study, "45_transfer")
+    return transfer_all(study.folder, list(study.features), study.n_boot, study.seed)
 
 
 def figure(found: Sequence[Transfer]) -> Drawn:

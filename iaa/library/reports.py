@@ -52,7 +52,6 @@ def make_report(
             "seed": seed,
             "n_boot": n_boot,
         },
-        notebooks=_pages(layout, names),
         on_page=on_page,
         pictures=lambda shots: pictures(layout, photographs, shots),
     )
@@ -69,15 +68,3 @@ def pictures(
         files = [layout.folder / place / shot["file"] for shot in shots]
         return [load_thumbnail(file, False, edge=_EDGE).jpeg for file in files]
     return [found.jpeg for found in photographs.thumbnails(shots, edge=_EDGE)]
-
-
-def _pages(layout: Layout, backbones: Sequence[str]) -> list[Path]:
-    """The notebooks that have something to say about a data set."""
-    from analysis.probing.transfer import has_partner
-    from notebooks.run import report_notebooks
-
-    is_there = {
-        "40_style": lambda: layout.variants.targets.exists(),
-        "45_transfer": lambda: has_partner(layout.folder, backbones),
-    }
-    return [path for path in report_notebooks() if is_there.get(path.stem, lambda: True)()]

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from analysis.report.needs import NEEDS
 from analysis.report.study import NothingToShowError
 from analysis.results.methods import REPORT_VARIABLE
 from notebooks.pages import spoken_cells
@@ -95,6 +96,25 @@ def test_pages_are_linked_with_their_files_and_stale_results_removed(tmp_path):
         run_report(tmp_path / "report", {"n": 2}, [silent])
     with pytest.raises(NothingToShowError, match="for want of x"):
         execute(silent, tmp_path / "out.ipynb", {"n": 2})
+
+
+def test_no_kernel_is_started_for_a_page_that_has_nothing_to_say(rated_world, tmp_path, monkeypatch):
+    """Rated, two backbones, no prompts and nothing fine-tuned, altered or shared."""
+    started, told = [], []
+
+    def begin(path, *_):
+        started.append(path.stem)
+        raise NothingToShowError("not executed here")
+
+    monkeypatch.setattr("notebooks.run.execute", begin)
+    where = {"dataset": "planted", "dataset_dir": str(rated_world), "images_dir": "", "report_dir": ""}
+    with pytest.raises(ReportError) as raised:
+        run_report(tmp_path, where, on_page=lambda *page: told.append(page))
+    assert sorted(started) == ["00_data", "20_probing", "21_pretraining", "index"]
+    assert [page[1:] for page in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for why in ("iaa embed --prompts", "iaa finetune", "iaa style", "no other rated", "single people's"):
+        assert why in str(raised.value)
+    assert set(NEEDS) < {path.stem for path in report_notebooks()}
 
 
 @pytest.mark.notebook
