@@ -9,6 +9,7 @@ import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,26 @@ class Objects:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes of every object below a folder, by its name there."""
+        return {name: int(about["size"]) for name, about in self._listed(folder).items()}
 
-        def find(filesystem: Any, path: str) -> dict[str, int]:
+    def times(self, folder: str) -> dict[str, float]:
+        """When each object below a folder was written, by its name there: seconds since 1970 by the store's
+        clock. Objects of which the store does not tell are left out."""
+        found = {}
+        for name, about in self._listed(folder).items():
+            when = next((about[key] for key in ("LastModified", "mtime", "created") if key in about), None)
+            if isinstance(when, datetime | float):
+                found[name] = when.timestamp() if isinstance(when, datetime) else when
+        return found
+
+    def _listed(self, folder: str) -> dict[str, dict[str, Any]]:
+        def find(filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
             filesystem.invalidate_cache()
             found = filesystem.find(path, detail=True)
-            return {name[len(path) :].lstrip("/"): int(about["size"]) for name, about in found.items()}
+            return {name[len(path) :].lstrip("/"): about for name, about in found.items()}
 
-        found: dict[str, int] = self._do("listed", folder, find)
-        return found
+        listed: dict[str, dict[str, Any]] = self._do("listed", folder, find)
+        return listed
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a small object; None where it is not there."""

@@ -78,19 +78,28 @@ class RemoteRun:
     def parts(self) -> dict[int, PartNote]:
         """The parts that are there, by number; a note whose object is missing or has another size is
         removed, so that the part is made again."""
-        there = self._objects.sizes(f"{self._outer}/{self._own}")
+        numbers, whole = self._look(self._objects.sizes(f"{self._outer}/{self._own}"))
+        for index in numbers.difference(whole):
+            logger.warning("part %d in %s is lost and will be made again", index, self)
+            self.withdraw(index)
+        return whole
+
+    def written(self) -> dict[int, tuple[PartNote, float | None]]:
+        """The parts that are there, and when each was noted, where the store tells. Nothing is removed."""
+        times = self._objects.times(f"{self._outer}/{self._own}")
+        _, whole = self._look(self._objects.sizes(f"{self._outer}/{self._own}"))
+        return {index: (note, times.get(_note(index))) for index, note in whole.items()}
+
+    def _look(self, listed: Iterable[str]) -> tuple[set[int], dict[int, PartNote]]:
+        """Numbers of the notes that are listed, and the notes whose objects are there in their size."""
+        there = set(listed)
         numbers = {index for index in range(len(self.plan.parts)) if _note(index) in there}
         with self._lock:
             self._known = {index: note for index, note in self._known.items() if index in numbers}
-        unread = sorted(numbers.difference(self._known))
-        in_threads(self._read, unread)
+        in_threads(self._read, sorted(numbers.difference(self._known)))
         sizes = self._objects.sizes("objects")
-        for index in numbers:
-            note = self._known.get(index)
-            if note is None or sizes.get(f"{note.digest}.h5") != note.n_bytes:
-                logger.warning("part %d in %s is lost and will be made again", index, self)
-                self.withdraw(index)
-        return dict(self._known)
+        known = dict(self._known)
+        return numbers, {i: n for i, n in known.items() if sizes.get(f"{n.digest}.h5") == n.n_bytes}
 
     @property
     def parts_seen(self) -> dict[int, PartNote]:

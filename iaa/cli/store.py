@@ -1,16 +1,13 @@
 """`iaa info`, `iaa status`, `iaa verify`: what a stored file is, how far, and still whole."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from iaa.cli import options
 from iaa.cli.console import progress, show
 from iaa.library.errors import UsageError
-
-if TYPE_CHECKING:
-    from iaa.library.dataset import Dataset
 
 verbs = typer.Typer()
 
@@ -32,15 +29,23 @@ def info(
 
 
 @verbs.command("status")
-@options.of_dataset
-def status(chosen: "Dataset") -> Any:
+@options.explain(remote=typer.Option(metavar="URL", help="Count what is in an object store, too."))
+def status(
+    dataset: options.Dataset = None,
+    remote: str | None = None,
+    data: options.Data = None,
+    as_json: options.Json = False,
+) -> None:
     """Say how far runs are: parts done, failures, rate, time left, and who is at work.
 
-    Asked on any machine that sees the data root, beside the run or after it; nothing is locked or written.
+    Asked on any machine that sees the data root, or the object store (--remote), beside the run or after
+    it; nothing is locked or written.
 
     Example: watch iaa status -d ava
     """
-    return chosen.status()
+    from iaa.library.status import run_states
+
+    show(run_states(options.choose_layout(dataset, data), remote=remote), as_json)
 
 
 @verbs.command("verify")

@@ -32,11 +32,12 @@ class Kept:
 
         return describe_dataset(self.layout, read_table(self.layout))
 
-    def status(self) -> "Status":
-        """How far runs are: parts done, failures, rate, time left, and who is at work. Nothing is locked."""
+    def status(self, remote: str | None = None) -> "Status":
+        """How far runs are: parts done, failures, rate, time left, and who is at work; with `remote`
+        (s3://BUCKET/FOLDER) also what is there. Nothing is locked."""
         from iaa.library.status import run_states
 
-        return run_states(self.layout)
+        return run_states(self.layout, remote=remote)
 
     def verify(self) -> "Verdicts":
         """Read every stored byte of the data set and compare it with its digest; a verdict per file."""

@@ -1,8 +1,8 @@
 """How far runs are: parts done, rate, failures, who works, time left; asked from anywhere."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from store import StoreError, open_features
 from store.at_work import noted_work
 from store.locks import Holder, holders, lock_path
 from store.parts import Plan, begun_plan, open_part, unfinished_runs
+from store.remote import Remote, open_remote
+from store.remote_run import RemoteRun, begun_names, begun_plans, plan_of
 
 N_RECENT = 64
 """Parts from whose times the rate is: a run's rate now, not that of its first day."""
@@ -28,8 +30,8 @@ class RunState:
     """`finished`, `running`, `stopped`, `elsewhere` (its processes are other machines'), or `damaged`."""
     n_rows: int
     n_done: int
-    n_failed: int
-    """Failed rows among those done."""
+    n_failed: int | None
+    """Failed rows among those done; None of a finished file that is in an object store alone."""
     n_parts: int
     n_parts_done: int
     images_per_second: float | None
@@ -40,6 +42,8 @@ class RunState:
     who: Sequence[Holder]
     path: Path
     problem: str = ""
+    remote: str = ""
+    """The object store in which the parts, or the finished file, were counted."""
     at_work: Sequence[str] = ()
     """Which actor of a cluster is at which part, as the driver noted last; `who` is the driver."""
 
@@ -58,7 +62,7 @@ class Status(list[RunState]):
             "state": [run.state for run in self],
             "images": [f"{run.n_done:,} of {run.n_rows:,}" for run in self],
             "parts": [f"{run.n_parts_done} of {run.n_parts}" if run.n_parts else "joined" for run in self],
-            "n_failed": [run.n_failed for run in self],
+            "n_failed": ["" if run.n_failed is None else run.n_failed for run in self],
             "images/s": [_number(run.images_per_second) for run in self],
             "left": [_duration(run.seconds_left) for run in self],
             "last part": [_ago(run.seconds_since_part) for run in self],
@@ -77,6 +81,9 @@ class Status(list[RunState]):
     def notes(self) -> list[str]:
         """What to do about what is not finished."""
         told = [f"{run.path}: {run.problem}" for run in self if run.problem]
+        for remote in sorted({run.remote for run in self if run.remote}):
+            at = ", ".join(run.backbone for run in self if run.remote == remote)
+            told.append(f"Counted at {remote}: {at}. Who works is not known there; the last part tells.")
         if any(run.state == "stopped" for run in self):
             told.append("What is stopped goes on with its own command; whole parts are kept.")
         if not self:
@@ -88,19 +95,51 @@ class Status(list[RunState]):
 _FIELDS = tuple(RunState.__dataclass_fields__)
 
 
-def run_states(layout: Layout, now: float | None = None) -> Status:
-    """How far each feature file of a data set is. Nothing is locked and nothing is written; headers alone are
+def run_states(layout: Layout, now: float | None = None, remote: str | None = None) -> Status:
+    """How far each feature file of a data set is; with `remote`, the URL of an object store, also those that
+    are there, whose parts are counted there. Nothing is locked and nothing is written; headers alone are
     read, so a finished file is taken at its word here (`iaa verify` reads all of it).
 
-    Raises DatasetError for an unknown data set of which nothing is there.
+    Raises DatasetError for an unknown data set of which nothing is there, RemoteError.
     """
     now = time.time() if now is None else now
     begun = unfinished_runs(layout.features)
     unfinished = [state for path in begun if (state := _unfinished(path, now)) is not None]
     finished = [_finished(path) for path in embedded_paths(layout)]
-    if not unfinished and not finished:
+    there = [] if remote is None else _states_at(open_remote(remote, layout.dataset), layout, now)
+    states = {state.path: state for state in (*finished, *unfinished)}
+    for state in there:
+        own = states.get(state.path)
+        if own is None:
+            states[state.path] = state
+        elif own.state != "finished":
+            states[state.path] = replace(state, who=own.who, at_work=own.at_work, state=own.state)
+    if not states:
         check_known(layout)
-    return Status(layout, [*unfinished, *(s for s in finished if s.path not in {u.path for u in unfinished})])
+    return Status(layout, sorted(states.values(), key=lambda s: (s.state == "finished", s.backbone)))
+
+
+def _states_at(remote: Remote, layout: Layout, now: float) -> list[RunState]:
+    """What an object store has of a data set's feature files, and of runs of them."""
+    where = remote.objects.url
+    states = []
+    for name in remote.names():
+        named = remote.noted(name)
+        if named is None or not name.startswith("features/"):
+            continue
+        backbone, n = str(named.identity.get("backbone", Path(name).stem)), int(named.identity["n_images"])
+        path = layout.folder / name
+        states.append(RunState(backbone, "finished", n, n, None, 0, 0, None, None, None, (), path, "", where))
+    finished = {state.path for state in states}
+    for name in begun_names(remote):
+        path = layout.folder / name
+        for described in begun_plans(remote, name).values() if path not in finished else ():
+            plan = plan_of(described, path)
+            written = RemoteRun(remote, plan).written()
+            noted = {index: when for index, (_, when) in written.items() if when is not None}
+            n_failed = sum(note.n_failed for note, _ in written.values())
+            states.append(_progress(plan, written, noted, n_failed, noted, "elsewhere", now, remote=where))
+    return states
 
 
 def _finished(path: Path) -> RunState:
@@ -126,26 +165,45 @@ def _unfinished(path: Path, now: float) -> RunState | None:
     if plan is None:
         return None
     written, n_failed = _parts_done(plan)
-    rows = [stop - start for start, stop in plan.parts]
-    n_done = sum(rows[index] for index in written)
-    last = max(written.values(), default=None)
     who = [holder for holder in holders(lock_path(path)) if holder.is_running is not False]
     began = min((holder.since for holder in who), default=0.0)  # a pause before that is no slowness
-    rate = _rate({index: when for index, when in written.items() if when >= began}, rows)
+    recent = {index: when for index, when in written.items() if when >= began}
+    state = "stopped" if not who else "running" if any(h.is_running for h in who) else "elsewhere"
+    found = _progress(plan, written, written, n_failed, recent, state, now)
+    at_work = [f"part {each['part']}: {each['where']}" for each in noted_work(path)] if who else []
+    return replace(found, who=who, at_work=at_work)
+
+
+def _progress(
+    plan: Plan,
+    done: Collection[int],
+    written: Mapping[int, float],
+    n_failed: int,
+    recent: Mapping[int, float],
+    state: str,
+    now: float,
+    remote: str = "",
+) -> RunState:
+    """A run of which some parts are done, when each was written, as far as that is known, and which of them
+    its rate is from."""
+    rows = [stop - start for start, stop in plan.parts]
+    n_done = sum(rows[index] for index in done)
+    rate = _rate(recent, rows)
+    last = max(written.values(), default=None)
     return RunState(
-        str(plan.identity.get("backbone", path.stem)),
-        "stopped" if not who else "running" if any(h.is_running for h in who) else "elsewhere",
+        str(plan.identity.get("backbone", plan.path.stem)),
+        state,
         plan.n_rows,
         n_done,
         n_failed,
         len(rows),
-        len(written),
+        len(done),
         rate,
-        (plan.n_rows - n_done) / rate if rate and who else None,
+        (plan.n_rows - n_done) / rate if rate and state != "stopped" else None,
         None if last is None else max(0.0, now - last),
-        who,
-        path,
-        at_work=[f"part {each['part']}: {each['where']}" for each in noted_work(path)] if who else [],
+        (),
+        plan.path,
+        remote=remote,
     )
 
 
@@ -163,7 +221,7 @@ def _parts_done(plan: Plan) -> tuple[dict[int, float], int]:
     return written, n_failed
 
 
-def _rate(written: dict[int, float], rows: Sequence[int]) -> float | None:
+def _rate(written: Mapping[int, float], rows: Sequence[int]) -> float | None:
     """Rows per second between the first and the last of the newest parts; the first one's rows were made
     before it was written, so they do not count."""
     newest = sorted((when, index) for index, when in written.items())[-N_RECENT:]

@@ -10,7 +10,9 @@ from iaa.library.layout import Layout
 from iaa.library.status import run_states
 from store.features import FEATURES_SCHEMA, Status
 from store.locks import lock_path, worker_lock, write_lock
-from store.parts import Plan, begin, merge_parts, write_part
+from store.parts import Plan, begin, clean_up, merge_parts, write_part
+from store.remote import Remote, push
+from store.remote_run import RemoteRun
 
 N_ROWS, PART_ROWS = 10, 4
 OTHER = "process 4242 on another-machine.example"
@@ -119,3 +121,44 @@ def test_damaged_parts_are_not_done_and_a_finished_file_is(layout, plan):
     plan.path.write_bytes(plan.path.read_bytes()[:100])
     (state,) = run_states(layout)
     assert state.state == "damaged" and state.problem
+
+
+def test_parts_in_an_object_store_are_counted_from_any_machine(layout, plan, in_memory, run, tmp_path):
+    """Two of three parts there, made by others; nothing is here."""
+    begin(plan)
+    for index, when in ((0, 1000.0), (1, 1008.0), (2, 1012.0)):
+        write(plan, index, when, n_failed=index)
+    remote = Remote(in_memory, "mine")
+    run_there = RemoteRun(remote, plan)
+    run_there.begin()
+    run_there.keep(0)
+    run_there.keep(2)
+    elsewhere = Layout(tmp_path / "other", "mine")
+    (state,) = run_states(elsewhere, remote=in_memory)
+    assert (state.backbone, state.state, state.who) == ("b.c", "elsewhere", ())
+    assert (state.n_done, state.n_rows, state.n_failed) == (6, 10, 2)
+    assert (state.n_parts_done, state.n_parts) == (2, 3)
+    assert state.seconds_since_part < 60 and state.images_per_second > 0 and state.seconds_left > 0
+    place = ["--dataset", "mine", "--data", str(tmp_path / "other")]
+    code, out, err = run("status", *place, "--remote", in_memory)
+    assert code == 0 and "6 of 10" in out and "2 of 3" in out and f"{in_memory}/mine" in err
+    # A part whose object was lost does not count, and its note stays for the run itself to see.
+    remote.objects.remove(f"objects/{run_there.parts()[2].digest}.h5")
+    (state,) = run_states(elsewhere, remote=in_memory)
+    assert (state.n_done, state.n_failed) == (4, 0) and "part-00002.json" in str(remote.objects.sizes("runs"))
+    # Here there are all three parts, and nobody is at work; there it is still counted there.
+    (state,) = run_states(layout, remote=in_memory)
+    assert (state.state, state.n_parts_done, state.remote) == ("stopped", 1, f"{in_memory}/mine")
+
+
+def test_a_file_that_is_finished_in_an_object_store_is_told(layout, plan, in_memory, tmp_path):
+    begin(plan)
+    for index in range(3):
+        write(plan, index, 1000.0)
+    merge_parts(plan)
+    clean_up(plan)
+    push(Remote(in_memory, "mine"), plan.path, "features/b.c.h5")
+    (state,) = run_states(Layout(tmp_path / "other", "mine"), remote=in_memory)
+    assert (state.state, state.n_rows, state.n_done, state.n_failed) == ("finished", 10, 10, None)
+    (state,) = run_states(layout, remote=in_memory)
+    assert (state.state, state.n_failed, state.remote) == ("finished", 0, "")
