@@ -22,7 +22,7 @@ from store.identity import check_identity
 from store.json_files import parse_json
 from store.objects import LostObjectError, RemoteError
 from store.parts import PLAN_NOTE, Plan, clean_up, open_part
-from store.remote import Remote, fetch_sealed, in_threads, is_digest, object_name, pull
+from store.remote import OnBytes, Remote, fetch_sealed, in_threads, is_digest, object_name, pull
 
 logger = logging.getLogger(__name__)
 
@@ -135,13 +135,18 @@ class RemoteRun:
         if note is not None:
             self._objects.remove(object_name(note.digest))
 
-    def fetch(self, parts: Mapping[int, PartNote]) -> None:
+    def fetch(self, parts: Mapping[int, PartNote], on_bytes: OnBytes | None = None) -> None:
         """Have these parts here, each the one that its note names, or the file, where another worker has
         finished it and tidied up meanwhile. Raises StoreError where some are damaged: they are withdrawn, so
         that they are made again."""
         problems: dict[int, StoreError] = {}
 
         def fetch(index: int) -> None:
+            bring(index)
+            if on_bytes is not None:
+                on_bytes(parts[index].n_bytes)
+
+        def bring(index: int) -> None:
             try:
                 with open_part(self.plan, index) as part:
                     if part.digest == parts[index].digest:

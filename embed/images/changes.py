@@ -24,6 +24,8 @@ from store.durable import space_error
 from store.shapes import Bool, Int
 
 _N_READERS = 16
+_N_AT_ONCE = 4096
+"""Files looked at together: a list of millions of pairs would be searched for garbage over and over."""
 _GONE = (-1, 0)
 _ROW_BYTES = 16
 
@@ -48,8 +50,11 @@ class Changes:
             files = [self.table.source.at(path) for path in self.table.path.tolist()]
             return np.array([file.size_and_time() for file in files], np.int64).reshape(-1, 2)
         root = os.path.join(os.fspath(self.table.root), "")
-        found = [_size_and_time(root + path) for path in self.table.path.tolist()]
-        return np.array(found, np.int64).reshape(-1, 2)
+        found = np.empty((len(self.table), 2), np.int64)
+        for start in range(0, len(found), _N_AT_ONCE):
+            some = self.table.path[start : start + _N_AT_ONCE].tolist()
+            found[start : start + len(some)] = [_size_and_time(root + path) for path in some]
+        return found
 
     def changed_rows(self, file: Arrays, seen_path: Path, first: int = 0) -> list[int]:
         """Rows whose image has other bytes now than when the rows of `file`, from `first` on, were made.

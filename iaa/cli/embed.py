@@ -124,7 +124,7 @@ def embed(
     check_engine(engine)
     layout = options.choose_layout(dataset, data)
     if merge:
-        joined = embedding.merge(layout, backbone, remote, shard_above)
+        joined = embedding.merge(layout, backbone, remote, shard_above, progress)
         if not joined and not as_json:
             note(f"Nothing to join: no run is unfinished in {remote or layout.features}")
             return

@@ -467,6 +467,7 @@ def merge(
     backbones: Sequence[str] | None = None,
     remote: str | None = None,
     shard_above: int = SHARD_ABOVE,
+    progress: Progress | None = None,
 ) -> "list[Outcome]":
     """Join the parts that workers have made, and the shards of large files, into one file per backbone: of
     these, or of all that are in pieces. With `remote`, of the runs whose parts are in that object store,
@@ -477,7 +478,8 @@ def merge(
     from embed.pipeline import feature_path, merge_run, one_file, sharded_files, unfinished_runs
 
     there = None if remote is None else open_remote(remote, layout.dataset)
-    fetched = [] if there is None else fetch_runs(there, layout, backbones)
+    shows = progress or show_progress
+    fetched = [] if there is None else fetch_runs(there, layout, backbones, shows)
     paths = [feature_path(layout.features, name) for name in dict.fromkeys(backbones or [])] or fetched
     begun = unfinished_runs(layout.features)
     paths = paths or ([] if there else sorted({*begun, *sharded_files(layout.features)}))
@@ -489,13 +491,15 @@ def merge(
             f"nothing to join for {missing[0]}: no worker has begun it. "
             f"Start them: iaa embed --dataset {layout.dataset} --worker 1/2 ..."
         )
+    outcomes = []
+    with shows("joining the parts", len(paths), "files") as bar:
+        for path in paths:
+            outcomes.append(merge_run(table, path, None if there is None else shard_above))
+            if there is None:
+                one_file(path)
+            bar.update(1)
     if there is not None:
-        outcomes = [merge_run(table, path, shard_above) for path in paths]
-        hand_over(there, layout, outcomes)
-        return outcomes
-    outcomes = [merge_run(table, path) for path in paths]
-    for path in paths:
-        one_file(path)
+        hand_over(there, layout, outcomes, progress=progress)
     return outcomes
 
 

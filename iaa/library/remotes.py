@@ -228,7 +228,9 @@ def _tidy(remote: Remote, name: str) -> None:
             RemoteRun(remote, plan_of(described, Path(name))).clean_up(named.objects)
 
 
-def fetch_runs(remote: Remote, layout: Layout, backbones: Sequence[str] | None) -> list[Path]:
+def fetch_runs(
+    remote: Remote, layout: Layout, backbones: Sequence[str] | None, progress: Progress | None = None
+) -> list[Path]:
     """Bring here all parts of runs that are complete at a remote, to be joined: the files that will be made.
 
     Raises StoreError for a run of which parts are missing, and where two plans were begun.
@@ -254,6 +256,8 @@ def fetch_runs(remote: Remote, layout: Layout, backbones: Sequence[str] | None) 
                 "that are not done"
             )
         begin(plan)
-        run.fetch(there)
+        n_bytes = sum(note.n_bytes for note in there.values())
+        with (progress or show_progress)(f"fetching the parts of {path.stem}", n_bytes, "B") as bar:
+            run.fetch(there, bar.update)
         paths.append(path)
     return paths

@@ -1,6 +1,7 @@
 """Finding image files: every one once, loops end, nothing that hangs, an order people expect."""
 
 import os
+import re
 
 import pytest
 from hypothesis import given
@@ -77,6 +78,20 @@ def test_the_order_does_not_depend_on_how_the_system_lists(names, random):
     shuffled = names.copy()
     random.shuffle(shuffled)
     assert sorted(shuffled, key=natural_key) == sorted(names, key=natural_key)
+
+
+@given(st.lists(st.text("aAbßſ/.01٣2 \U0001f600\x7f", min_size=1)))
+def test_the_order_of_rows_is_what_it_was(paths):
+    """By folders, numbers as numbers, then as it is written; another order would be another data set."""
+
+    def number(found):
+        digits = found[0].lstrip("0")
+        return f"\x02{chr(len(digits) + 1)}{digits}"
+
+    def key(path):
+        return re.sub("[0-9]+", number, path.casefold().replace("/", "\x01")), path
+
+    assert sorted(paths, key=natural_key) == sorted(paths, key=key)
 
 
 def test_every_name_of_a_photograph_is_found_and_all_others_are_counted(tmp_path):
