@@ -2,6 +2,7 @@
 has the real cluster."""
 
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -213,7 +214,16 @@ def test_parts_of_workers_are_joined_by_hand_on_any_machine(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(RemoteRun, "fetch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         embedding.embed(first, ["demo_vit"], how(worker=(2, 2), remote=in_memory))
-    assert are_same(embedding.merge(second, ["demo_vit"], in_memory), one_process)
+    moved: dict[str, list[int]] = {}
+
+    @contextmanager
+    def show(description, total, unit):
+        moved[description] = [0, total]
+        yield SimpleNamespace(update=lambda n=1: moved[description].__setitem__(0, moved[description][0] + n))
+
+    assert are_same(embedding.merge(second, ["demo_vit"], in_memory, progress=show), one_process)
+    done, total = moved["fetching the parts of demo_vit"]
+    assert done == total > 0 and moved["joining the parts"] == [1, 1]
     remote = open_remote(in_memory, "mine")
     assert remote.noted("features/demo_vit.h5").digest == one_process[0].digest
     assert begun_names(remote) == [] and embedding.merge(second, None, in_memory) == []
