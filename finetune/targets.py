@@ -55,8 +55,8 @@ def build_lesson(targets: Targets, held_out_share: float = 0.1) -> Lesson:
     if len(lesson.held_out) < 2 or len(lesson.fitted) < 2:
         raise FinetuneError(
             f"data set {targets.dataset!r}: of {len(train)} training images {len(lesson.held_out)} would be "
-            "held out to decide when to stop; 2 are needed on either side. Give more training images; a backbone "
-            "can be fine-tuned with a larger --held-out"
+            "held out to decide when to stop; 2 are needed on either side. Give more training images; "
+            "a backbone can be fine-tuned with a larger --held-out"
         )
     return lesson
 

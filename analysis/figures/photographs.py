@@ -17,6 +17,7 @@ _EDGE = 420
 """Longer side of a photograph in a notebook, in pixels."""
 _ALONE = (
     "<style>.shots{display:grid;gap:.8em;grid-template-columns:repeat(auto-fill,minmax(150px,1fr))}"
+    ".shots.matrix{grid-template-columns:repeat(var(--columns),minmax(0,1fr))}"
     ".shot img{width:100%;aspect-ratio:4/3;object-fit:contain}.shot span,.shot i{display:block}"
     ".shot p{margin:.2em 0;overflow-wrap:anywhere}</style>"
 )
@@ -47,6 +48,8 @@ class PhotoGrid:
     columns: int = 4
     place: str = ""
     """Folder of the data set in which the files lie; '' for its photographs."""
+    is_matrix: bool = False
+    """Rows and columns mean something: they stay as they are on a narrow screen."""
 
     def to_html(self, pictures: Mapping[int, str]) -> str:
         """The grid with a picture's address for each number."""
@@ -64,7 +67,8 @@ class PhotoGrid:
                 f'<b title="{shot.verdict}">{_SIGNS[shot.verdict]} {shot.verdict}</b>' if shot.verdict else ""
             )
             parts.append(f'<div class="shot {shot.verdict}">{shown}<p>{sign}{said}<i>{name}</i></p></div>')
-        return f'<div class="shots" style="--columns:{self.columns}">{"".join(parts)}</div>'
+        kind = "shots matrix" if self.is_matrix else "shots"
+        return f'<div class="{kind}" style="--columns:{self.columns}">{"".join(parts)}</div>'
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         place = {"place": self.place} if self.place else {}

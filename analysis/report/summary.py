@@ -195,7 +195,7 @@ def figure_4(study: Study) -> Iterator[PhotoGrid]:
         guides = ", ".join(name_backbone(g) for g in sorted({told[f]["backbone"] for f in ours}))
         caption = f"Pictures made from prompts; {guides} guides. Rows: adjectives. How: docs/paint.md."
         columns = len({told[f]["subject"] for f in ours})
-        yield PhotoGrid("figure_4", shots, folder, caption, columns, painted.FOLDER)
+        yield PhotoGrid("figure_4", shots, folder, caption, columns, painted.FOLDER, is_matrix=True)
     if others := [file for file in files if not told[file]]:
         shots = [Shot(f.stem, f.name, []) for f in others]
         said = "Pictures that do not say how they were made."

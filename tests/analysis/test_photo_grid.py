@@ -36,3 +36,11 @@ def test_what_cannot_be_shown_is_named(tmp_path):
     html = PhotoGrid("grid", shots, tmp_path)._repr_mimebundle_()[0]["text/html"]
     assert html.count('<div class="missing">') == 2 and html.count("<img") == 1
     assert shown(html.partition('<img src="')[2].partition('"')[0]).size == (8, 8)
+
+
+def test_rows_and_columns_that_mean_something_stay(tmp_path):
+    """Figure 4: a column is a subject, a row an adjective, on a phone too."""
+    shots = [Shot(f"{i}.png", f"{i}.png", []) for i in range(6)]
+    grids = [PhotoGrid("g", shots, tmp_path, columns=3, is_matrix=each) for each in (True, False)]
+    kept, flowing = (grid.to_html({}) for grid in grids)
+    assert '<div class="shots matrix" style="--columns:3">' in kept and "matrix" not in flowing
