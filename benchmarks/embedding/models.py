@@ -6,6 +6,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from embed.backbones.architectures import quiet
 from embed.backbones.families import family
 from embed.backbones.loading import Backbone, load_backbone
 from embed.backbones.registry import BackboneSpec, resolve_backbone
@@ -18,7 +19,8 @@ def load_random(id: str, folder: Path, device: str = "cpu", precision: str = "fl
     if not file.exists():
         torch.manual_seed(0)
         # As the library makes a model for training; build_architecture leaves memory as it was found.
-        model, _ = family(spec.library).build(spec, torch.device("cpu"))
+        with quiet():
+            model, _ = family(spec.library).build(spec, torch.device("cpu"))
         save_file({k: v.contiguous().clone() for k, v in model.state_dict().items()}, file)
     return load_backbone(id, file, device, precision)
 
