@@ -17,6 +17,8 @@ from store.parts import Plan, begun_plan, open_part, unfinished_runs
 from store.remote import Remote, open_remote
 from store.remote_run import RemoteRun, begun_names, begun_plans, plan_of
 
+N_STALE = 10
+"""So many times as long as a part takes without a new one, and nobody knows how much time is left."""
 N_RECENT = 64
 """Parts from whose times the rate is: a run's rate now, not that of its first day."""
 
@@ -81,9 +83,11 @@ class Status(list[RunState]):
     def notes(self) -> list[str]:
         """What to do about what is not finished."""
         told = [f"{run.path}: {run.problem}" for run in self if run.problem]
-        for remote in sorted({run.remote for run in self if run.remote}):
-            at = ", ".join(run.backbone for run in self if run.remote == remote)
-            told.append(f"Counted at {remote}: {at}. Who works is not known there; the last part tells.")
+        if there := [run for run in self if run.remote and run.state != "finished"]:
+            names = ", ".join(run.backbone for run in there)
+            told.append(
+                f"Counted at {there[0].remote}: {names}. Who works is not known there; the last part tells."
+            )
         if any(run.state == "stopped" for run in self):
             told.append("What is stopped goes on with its own command; whole parts are kept.")
         if not self:
@@ -190,6 +194,8 @@ def _progress(
     n_done = sum(rows[index] for index in done)
     rate = _rate(recent, rows)
     last = max(written.values(), default=None)
+    since = None if last is None else max(0.0, now - last)
+    is_stale = state == "elsewhere" and rate and since is not None and since > N_STALE * plan.part_rows / rate
     return RunState(
         str(plan.identity.get("backbone", plan.path.stem)),
         state,
@@ -199,8 +205,8 @@ def _progress(
         len(rows),
         len(done),
         rate,
-        (plan.n_rows - n_done) / rate if rate and state != "stopped" else None,
-        None if last is None else max(0.0, now - last),
+        (plan.n_rows - n_done) / rate if rate and state != "stopped" and not is_stale else None,
+        since,
         (),
         plan.path,
         remote=remote,

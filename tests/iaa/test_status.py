@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import numpy as np
 import pytest
@@ -142,6 +143,8 @@ def test_parts_in_an_object_store_are_counted_from_any_machine(layout, plan, in_
     place = ["--dataset", "mine", "--data", str(tmp_path / "other")]
     code, out, err = run("status", *place, "--remote", in_memory)
     assert code == 0 and "6 of 10" in out and "2 of 3" in out and f"{in_memory}/mine" in err
+    (state,) = run_states(elsewhere, now=time.time() + 1e6, remote=in_memory)
+    assert state.seconds_left is None and state.seconds_since_part > 9e5  # nobody works any more, perhaps
     # A part whose object was lost does not count, and its note stays for the run itself to see.
     remote.objects.remove(f"objects/{run_there.parts()[2].digest}.h5")
     (state,) = run_states(elsewhere, remote=in_memory)
