@@ -29,7 +29,7 @@ N_FITTED = 206_974
 
 
 def embed(id: str, n: int, scratch: Path) -> None:
-    """Print the rate of the forward pass, transform included."""
+    """Print the rate of the forward pass, decoding and transform left out."""
     backbone = load_random(id, scratch)
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(rng.integers(0, 256, (427, 640, 3), np.uint8)) for _ in range(4)]
