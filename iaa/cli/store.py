@@ -38,8 +38,8 @@ def status(
 ) -> None:
     """Say how far runs are: parts done, failures, rate, time left, and who is at work.
 
-    Asked on any machine that sees the data root, or the object store (--remote), beside the run or after
-    it; nothing is locked or written.
+    Asked on any machine that sees the data root, or with --remote the object
+    store, beside the run or after it; nothing is locked or written.
 
     Example: watch iaa status -d ava
     """

@@ -53,9 +53,9 @@ class RunState:
 class Status(list[RunState]):
     """The runs of a data set, the unfinished first."""
 
-    def __init__(self, layout: Layout, runs: Sequence[RunState]) -> None:
+    def __init__(self, layout: Layout, runs: Sequence[RunState], remote: str | None = None) -> None:
         super().__init__(runs)
-        self.layout = layout
+        self.layout, self.remote = layout, remote
 
     def table(self) -> Table:
         """A row per feature file."""
@@ -91,7 +91,8 @@ class Status(list[RunState]):
         if any(run.state == "stopped" for run in self):
             told.append("What is stopped goes on with its own command; whole parts are kept.")
         if not self:
-            what = f"Nothing is embedded or begun in {self.layout.features}"
+            nor = f", nor of {self.layout.dataset} at {self.remote}" if self.remote else ""
+            what = f"Nothing is embedded or begun in {self.layout.features}{nor}"
             told.append(f"{what}. Next: iaa embed --dataset {self.layout.dataset}")
         return told
 
@@ -118,9 +119,10 @@ def run_states(layout: Layout, now: float | None = None, remote: str | None = No
             states[state.path] = state
         elif own.state != "finished":
             states[state.path] = replace(state, who=own.who, at_work=own.at_work, state=own.state)
-    if not states:
+    if not states and remote is None:
         check_known(layout)
-    return Status(layout, sorted(states.values(), key=lambda s: (s.state == "finished", s.backbone)))
+    ordered = sorted(states.values(), key=lambda s: (s.state == "finished", s.backbone))
+    return Status(layout, ordered, remote)
 
 
 def _states_at(remote: Remote, layout: Layout, now: float) -> list[RunState]:

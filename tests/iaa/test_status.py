@@ -135,6 +135,8 @@ def test_parts_in_an_object_store_are_counted_from_any_machine(layout, plan, in_
     run_there.keep(0)
     run_there.keep(2)
     elsewhere = Layout(tmp_path / "other", "mine")
+    nothing = run_states(Layout(tmp_path / "other", "mien"), remote=in_memory)
+    assert not nothing and f"nor of mien at {in_memory}" in nothing.notes()[0]
     (state,) = run_states(elsewhere, remote=in_memory)
     assert (state.backbone, state.state, state.who) == ("b.c", "elsewhere", ())
     assert (state.n_done, state.n_rows, state.n_failed) == (6, 10, 2)
