@@ -6,7 +6,7 @@ first. fsspec takes credentials and the server's address from the provider's own
 """
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,25 +39,21 @@ class Objects:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes of every object below a folder, by its name there."""
-        return {name: int(about["size"]) for name, about in self._listed(folder).items()}
+        return {name: n_bytes for name, (n_bytes, _) in self.listed(folder).items()}
 
-    def times(self, folder: str) -> dict[str, float]:
-        """When each object below a folder was written, by its name there: seconds since 1970 by the store's
-        clock. Objects of which the store does not tell are left out."""
-        found = {}
-        for name, about in self._listed(folder).items():
-            when = next((about[key] for key in ("LastModified", "mtime", "created") if key in about), None)
-            if isinstance(when, datetime | float):
-                found[name] = when.timestamp() if isinstance(when, datetime) else when
-        return found
+    def listed(self, folder: str) -> dict[str, tuple[int, float | None]]:
+        """Bytes of every object below a folder, by its name there, and when it was written: seconds since
+        1970 by the store's clock, None where it does not tell."""
 
-    def _listed(self, folder: str) -> dict[str, dict[str, Any]]:
-        def find(filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
+        def find(filesystem: Any, path: str) -> dict[str, tuple[int, float | None]]:
             filesystem.invalidate_cache()
             found = filesystem.find(path, detail=True)
-            return {name[len(path) :].lstrip("/"): about for name, about in found.items()}
+            return {
+                name[len(path) :].lstrip("/"): (int(about["size"]), _when(about))
+                for name, about in found.items()
+            }
 
-        listed: dict[str, dict[str, Any]] = self._do("listed", folder, find)
+        listed: dict[str, tuple[int, float | None]] = self._do("listed", folder, find)
         return listed
 
     def read(self, name: str) -> bytes | None:
@@ -112,6 +108,11 @@ class Objects:
         with _told(self.url, what, name):
             filesystem, root = _filesystem(self.url)
             return act(filesystem, f"{root.rstrip('/')}/{name}")
+
+
+def _when(about: Mapping[str, Any]) -> float | None:
+    when = next((about[key] for key in ("LastModified", "mtime", "created") if key in about), None)
+    return when.timestamp() if isinstance(when, datetime) else when if isinstance(when, float) else None
 
 
 def check_url(url: str) -> str:

@@ -11,7 +11,7 @@ note says, is no part, and is made again.
 import json
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,14 +86,13 @@ class RemoteRun:
 
     def written(self) -> dict[int, tuple[PartNote, float | None]]:
         """The parts that are there, and when each was noted, where the store tells. Nothing is removed."""
-        times = self._objects.times(f"{self._outer}/{self._own}")
-        _, whole = self._look(self._objects.sizes(f"{self._outer}/{self._own}"))
-        return {index: (note, times.get(_note(index))) for index, note in whole.items()}
+        listed = self._objects.listed(f"{self._outer}/{self._own}")
+        _, whole = self._look(listed)
+        return {index: (note, listed[_note(index)][1]) for index, note in whole.items()}
 
-    def _look(self, listed: Iterable[str]) -> tuple[set[int], dict[int, PartNote]]:
+    def _look(self, listed: Collection[str]) -> tuple[set[int], dict[int, PartNote]]:
         """Numbers of the notes that are listed, and the notes whose objects are there in their size."""
-        there = set(listed)
-        numbers = {index for index in range(len(self.plan.parts)) if _note(index) in there}
+        numbers = {index for index in range(len(self.plan.parts)) if _note(index) in listed}
         with self._lock:
             self._known = {index: note for index, note in self._known.items() if index in numbers}
         in_threads(self._read, sorted(numbers.difference(self._known)))

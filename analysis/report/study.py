@@ -107,9 +107,12 @@ class Study:
         return self._fits[unit_norm]
 
     def close(self) -> None:
-        """Let go of the feature files."""
-        for features in (*self.features.values(), *self.tuned.values()):
-            features.close()
+        """Let go of the files."""
+        opened: list[Features | Prompts] = [*self.features.values(), *self.tuned.values()]
+        if "prompts" in self.__dict__:
+            opened += [file for kinds in self.prompts.values() for file in kinds.values() if file is not None]
+        for file in opened:
+            file.close()
 
     def keep(self, name: str, results: Sequence[MethodResult], predicted: Mapping[str, Predicted]) -> Path:
         """Write results and predictions where the report's other pages find them; executed by itself, a
