@@ -10,7 +10,6 @@ damaged or of another version, is made anew. A new export is held against torch 
 """
 
 import hashlib
-import importlib.metadata
 import inspect
 import io
 import json
@@ -26,10 +25,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from embed.backbones.families import family
-from embed.backbones.spec import ONNXRUNTIME, TORCH, BackboneError
+from embed.backbones.exports import (
+    OPSET,
+    TOLERANCE,
+    EngineUnavailable,
+    engine_versions,
+    first_line,
+    made_from,
+)
+from embed.backbones.spec import ONNXRUNTIME, TORCH
 from embed.backbones.towers import image_outputs
-from embed.backbones.weights import file_sha256
 from embed.images.geometry import OWN_SIZE, scale_pixels
 from store.digests import digest_of_json
 from store.durable import make_folder, publish, sole_writer, write_pieces
@@ -41,21 +46,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TOLERANCE = 1e-5
-"""How far an engine's vectors may be from torch's: the length of the difference, of the vector's."""
-
-OLDEST = {"onnxruntime": (1, 17), "onnx": (1, 15)}
-"""What runs the exported operators, and what torch's exporter needs."""
-
-_OPSET = 17
 _MAGIC = b"iaa-engine 1\n"
 _MAX_HEADER = 1 << 16
 _MAX_MODEL = (1 << 31) - (1 << 20)
 """A protocol buffer ends at 2 GiB."""
-
-
-class EngineUnavailable(BackboneError):  # noqa: N818
-    """An engine cannot compute a backbone here; the message says why."""
 
 
 def fastest_exact(backbone: "Backbone") -> str:
@@ -77,39 +71,6 @@ def fastest_exact(backbone: "Backbone") -> str:
 def _image_modules(model: nn.Module) -> Iterator[nn.Module]:
     tower = getattr(model, "visual", model)  # of a pair, the tower of texts has a say in nothing here
     yield from (tower if isinstance(tower, nn.Module) else model).modules()
-
-
-def engine_versions() -> dict[str, str]:
-    """Versions of the packages by which ONNX Runtime computes.
-
-    Raises EngineUnavailable for one that is missing, too old or cannot be loaded.
-    """
-    found = {}
-    for package, oldest in OLDEST.items():
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            raise EngineUnavailable(
-                f"{package} is not installed: pip install '{package}>={_dotted(oldest)}'"
-            ) from None
-        if _numbers(found[package]) < oldest:
-            raise EngineUnavailable(
-                f"{package} {found[package]} is too old: pip install '{package}>={_dotted(oldest)}'"
-            )
-    try:
-        import onnxruntime  # noqa: F401
-    except Exception as error:  # a library that cannot be loaded, or one made for another numpy
-        raise EngineUnavailable(f"onnxruntime cannot be loaded: {_first_line(error)}") from error
-    return found
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    parts = version.split(".")[:2]
-    return tuple(int(part) for part in parts if part.isdecimal())
-
-
-def _dotted(version: Sequence[int]) -> str:
-    return ".".join(map(str, version))
 
 
 class Session:
@@ -186,25 +147,20 @@ def _make(backbone: "Backbone") -> "tuple[_Export, Callable[[Any], list[Any]] | 
     try:
         model = _export(backbone, names)
     except (MemoryError, OSError) as error:
-        raise EngineUnavailable(f"{backbone.id} could not be exported: {_first_line(error)}") from error
+        raise EngineUnavailable(f"{backbone.id} could not be exported: {first_line(error)}") from error
     except Exception as error:  # an exporter has no kinds of its own: any error of any part of torch
-        return _Export(why_not=f"{backbone.id} cannot be exported: {_first_line(error)}"), None
+        return _Export(why_not=f"{backbone.id} cannot be exported: {first_line(error)}"), None
     if len(model) > _MAX_MODEL:
         return _Export(why_not=f"{backbone.id} is too large for one file: {len(model):,} bytes"), None
     try:
         run = _runner(model)
         difference = largest_difference(backbone, run, names)
     except Exception as error:
-        raise EngineUnavailable(f"ONNX Runtime cannot run {backbone.id}: {_first_line(error)}") from error
+        raise EngineUnavailable(f"ONNX Runtime cannot run {backbone.id}: {first_line(error)}") from error
     if not difference <= TOLERANCE:  # not a number, too
         why_not = f"the vectors of {backbone.id} differ by {difference:.1e} of their length from torch's"
         return _Export(why_not=f"{why_not}, more than {TOLERANCE:.0e}"), None
     return _Export(model, names, difference), run
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:300]}"
 
 
 class _Outputs(nn.Module):
@@ -224,20 +180,33 @@ def _export(backbone: "Backbone", names: Sequence[str]) -> bytes:
     By torch's older exporter: it takes seconds where the newer one takes half a minute, and every torch that
     this package runs with has it.
     """
-    buffer = io.BytesIO()
+    axes = {name: {0: "b"} for name in ("images", *names)}
     images = torch.zeros(2, 3, *backbone.recipe.crop)
+    return export_graph(_Outputs(backbone.model).eval(), images, "images", names, axes)
+
+
+def export_graph(
+    module: nn.Module,
+    example: Tensor,
+    takes: str,
+    gives: Sequence[str],
+    axes: Mapping[str, Mapping[int, str]],
+) -> bytes:
+    """The bytes of a module as ONNX: the names of its input and outputs, and by name which of their axes may
+    have any length. Raises whatever the exporter does."""
+    buffer = io.BytesIO()
     settings: dict[str, Any] = {
-        "input_names": ["images"],
-        "output_names": list(names),
-        "dynamic_axes": {name: {0: "b"} for name in ("images", *names)},
-        "opset_version": _OPSET,
+        "input_names": [takes],
+        "output_names": list(gives),
+        "dynamic_axes": axes,
+        "opset_version": OPSET,
     }
     export: Any = torch.onnx.export  # its older half, which takes a buffer, is not in its types
     if "dynamo" in inspect.signature(export).parameters:
         settings["dynamo"] = False
     with torch.no_grad(), warnings.catch_warnings(), _without_fused_attention(), _quiet():
         warnings.simplefilter("ignore")
-        export(_Outputs(backbone.model).eval(), (images,), buffer, **settings)
+        export(module, (example,), buffer, **settings)
     return buffer.getvalue()
 
 
@@ -320,27 +289,14 @@ def _pictures(backbone: "Backbone") -> list[Tensor]:
 def _key(backbone: "Backbone", versions: Mapping[str, str]) -> dict[str, Any]:
     """All that an export, and the verdict on it, follows from."""
     provenance = backbone.provenance()
-    spec = backbone.spec
-    settings = [spec.config] if spec.config is not None else family(spec.library).settings(spec)
     return {
-        "backbone": backbone.id,
-        "settings": [file_sha256(path) for path in settings],
+        **made_from(backbone.spec, dict(versions)),
         **backbone.weights_identity,
         **{name: provenance[name] for name in ("library", "architecture", "activation", "outputs")},
         "n_parameters": sum(tensor.numel() for tensor in backbone.model.parameters()),
         "crop": list(backbone.recipe.crop),
-        "versions": {**provenance["versions"], **versions, "opset": str(_OPSET)},
-        "program": _program(),
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
     }
-
-
-def _program() -> str:
-    """SHA-256 over the sources here, by which any change of what an output is made by is seen."""
-    hasher = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
-        hasher.update(source.name.encode() + hashlib.sha256(source.read_bytes()).digest())
-    return hasher.hexdigest()
 
 
 def _short(key: Mapping[str, Any]) -> str:

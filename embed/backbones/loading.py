@@ -25,7 +25,7 @@ from embed.backbones.checkpoints import Checkpoint
 from embed.backbones.engines import Session, open_session
 from embed.backbones.families import family
 from embed.backbones.registry import BackboneError, BackboneSpec, resolve_backbone
-from embed.backbones.spec import ENGINES, ONNXRUNTIME, TORCH
+from embed.backbones.spec import ENGINES, ONNXRUNTIME, TORCH, PromptTooLong
 from embed.backbones.state_dicts import load_weights
 from embed.backbones.towers import (
     activations,
@@ -43,6 +43,7 @@ from embed.backbones.weights import (
     library_versions,
     locate_weights,
 )
+from embed.prompts.tokens import token_counts
 from store.shapes import Float, Int
 
 __all__ = [
@@ -58,10 +59,6 @@ logger = logging.getLogger(__name__)
 
 #: float32 is exact (TF32 off); the others are autocast, weights and outputs stay float32.
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class PromptTooLong(BackboneError):  # noqa: N818
-    """A text has more tokens than the text tower reads; cutting it would embed another text."""
 
 
 class Backbone:
@@ -145,6 +142,14 @@ class Backbone:
         return self._session
 
     @property
+    def tokenizer(self) -> Callable[..., Tensor]:
+        """The library's own: texts and `context_length` to token ids, cut or padded."""
+        self._needs_text()
+        if self._tokenizer is None:
+            self._tokenizer = build_tokenizer(self.spec)
+        return self._tokenizer
+
+    @property
     def context_length(self) -> int:
         """The number of tokens that the text tower reads."""
         self._needs_text()
@@ -186,9 +191,10 @@ class Backbone:
 
     def tokens_uncut(
         self, texts: Sequence[str], context_length: int
-    ) -> tuple[Int[Tensor, "b n_tokens"], list[int]]:
+    ) -> tuple[Int[np.ndarray, "b n_tokens"], list[int]]:
         """Token ids padded to a context length, and which of the texts do not fit into it."""
-        return self._tokenize(texts, self._length(context_length))
+        tokens, too_long = self._tokenize(texts, self._length(context_length))
+        return tokens.numpy(), too_long
 
     def contexts_needed(self, texts: Sequence[str]) -> list[int]:
         """For each text the smallest context length that gives the same vector as the full one.
@@ -198,14 +204,16 @@ class Backbone:
         if not text_is_causal(self.model):
             self.tokenize(texts)
             return [self.context_length] * len(texts)
-        return token_counts(self.tokenize([*texts, ""]))[:-1].tolist()
+        found: list[int] = token_counts(self.tokenize([*texts, ""]).numpy())[:-1].tolist()
+        return found
 
     def lengths_of(self, tokens: Int[Tensor, "b n_tokens"]) -> list[int]:
         """The same of token ids as `tokenize` gives them at full length."""
         if not text_is_causal(self.model):
             return [self.context_length] * len(tokens)
         padding = self._tokenize([""], self.context_length)[0]
-        return token_counts(torch.cat([tokens, padding]))[:-1].tolist()
+        found: list[int] = token_counts(torch.cat([tokens, padding]).numpy())[:-1].tolist()
+        return found
 
     def context_needed(self, texts: Sequence[str]) -> int:
         """The smallest context length that gives all these texts the same vectors as the full one."""
@@ -294,10 +302,7 @@ class Backbone:
     def _tokenize(self, texts: Sequence[str], length: int) -> tuple[Tensor, list[int]]:
         if isinstance(texts, str):
             raise TypeError("texts is one string; a list of strings is expected")
-        self._needs_text()
-        if self._tokenizer is None:
-            self._tokenizer = build_tokenizer(self.spec)
-        return tokenize_uncut(self._tokenizer, texts, length)
+        return tokenize_uncut(self.tokenizer, texts, length)
 
 
 def row_bytes(outputs: Mapping[str, int], cells: Iterable[str] = ()) -> int:
@@ -314,12 +319,6 @@ def tokenize_uncut(
     longer = tokenizer([*texts, ""], context_length=length + 1)
     was_cut = (longer[:-1, :length] != tokens).any(1) | (longer[:-1, length] != longer[-1, -1])
     return tokens, was_cut.nonzero().flatten().tolist()
-
-
-def token_counts(tokens: Int[Tensor, "b n_tokens"]) -> Int[Tensor, " b"]:
-    """Tokens of each text, start and end token included; the last text's last token must be padding."""
-    positions = torch.arange(1, tokens.shape[1] + 1)
-    return ((tokens != tokens[-1, -1]) * positions).max(dim=1).values
 
 
 def _memory_format(model: nn.Module) -> torch.memory_format:

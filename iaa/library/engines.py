@@ -55,7 +55,8 @@ def choose_engine(backbone: "Backbone", asked: str, made: str = "", say: Say = l
 
     Raises EngineUnavailable where only the engine asked for, or that of earlier rows, will do.
     """
-    from embed.backbones.engines import EngineUnavailable, fastest_exact
+    from embed.backbones.engines import fastest_exact
+    from embed.backbones.exports import EngineUnavailable
     from embed.backbones.spec import TORCH
 
     wanted = made or fastest_exact(backbone) if asked == AUTO else asked
