@@ -9,6 +9,7 @@ it follows from), its SHA-256 and what its check found, then the model. Whatever
 damaged or of another version, is made anew. A new export is held against torch on a few pictures.
 """
 
+import glob
 import hashlib
 import inspect
 import io
@@ -33,8 +34,9 @@ from embed.backbones.exports import (
     first_line,
     made_from,
 )
-from embed.backbones.spec import ONNXRUNTIME, TORCH
+from embed.backbones.spec import ONNXRUNTIME, TORCH, BackboneSpec
 from embed.backbones.towers import image_outputs
+from embed.backbones.transforms import recipe_from_transform, transform_of
 from embed.images.geometry import OWN_SIZE, scale_pixels
 from store.digests import digest_of_json
 from store.durable import make_folder, publish, sole_writer, write_pieces
@@ -125,10 +127,74 @@ def open_session(backbone: "Backbone", folder: Path | None) -> Session:
             logger.warning("%s: the kept export cannot be used (%s): it is made anew", backbone.id, error)
     made, run = _make(backbone)
     if path is not None:
-        _keep(path, key, made)
+        _keep(path, key, made, _facts(backbone))
     if made.why_not or run is None:
         raise EngineUnavailable(made.why_not)
     return Session(run, made.names, versions, made.difference, is_new=True)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A kept export, with all that its backbone says of itself."""
+
+    path: Path
+    key: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    def open(self) -> Session | None:
+        """Its session; None where it cannot be used."""
+        kept = _read(self.path, self.key)
+        if kept is None or kept.why_not:
+            return None
+        try:
+            return Session(_runner(kept.model), kept.names, engine_versions(), kept.difference, is_new=False)
+        except Exception as error:  # whatever it finds wrong with it: it can be made anew
+            logger.warning("%s cannot be used: %s", self.path, first_line(error))
+            return None
+
+
+def kept_exports(folder: Path, spec: BackboneSpec) -> list[Path]:
+    """The kept exports of a backbone, of whatever weights."""
+    return sorted(folder.glob(f"{glob.escape(cache_stem(spec.file_stem))}.*.onnx"))
+
+
+def find_kept(folder: Path, spec: BackboneSpec, weights_sha256: str, weights_file: str) -> Kept | None:
+    """The kept export that a backbone of these weights would have here, and what it says of itself."""
+    try:
+        causes = json.loads(json.dumps(_causes(spec, weights_sha256, engine_versions())))
+    except EngineUnavailable:
+        return None
+    for path in kept_exports(folder, spec):
+        try:
+            with path.open("rb") as file:
+                is_ours = file.readline(len(_MAGIC)) == _MAGIC
+                header = json.loads(file.readline(_MAX_HEADER)) if is_ours else {}
+            key, facts = header["key"], header["facts"]
+            if facts and causes.items() <= key.items() and facts["weights_file"] == weights_file:
+                return Kept(path, key, facts)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue  # told by who reads it whole
+    return None
+
+
+def _facts(backbone: "Backbone") -> dict[str, Any] | None:
+    """What a backbone of a library says of itself, as JSON values; None where its transform is not what its
+    recipe says."""
+    recipe = backbone.recipe
+    if recipe.crop_mode == OWN_SIZE or recipe_from_transform(transform_of(recipe)) != recipe:
+        return None
+    return {
+        "recipe": recipe.to_json(),
+        "outputs": dict(backbone.outputs),
+        "activation": dict(backbone.activation),
+        "pretrained": backbone.pretrained,
+        "memory_format": str(backbone.memory_format).removeprefix("torch."),
+        "weights_file": backbone.weights_file,
+        "weights_entry": backbone.weights_entry,
+        "weights_are_averaged": backbone.weights_are_averaged,
+        "remarks": list(backbone.remarks),
+        "fastest_engine": fastest_exact(backbone),
+    }
 
 
 @dataclass(frozen=True)
@@ -290,11 +356,19 @@ def _key(backbone: "Backbone", versions: Mapping[str, str]) -> dict[str, Any]:
     """All that an export, and the verdict on it, follows from."""
     provenance = backbone.provenance()
     return {
-        **made_from(backbone.spec, dict(versions)),
+        **_causes(backbone.spec, backbone.weights_sha256, versions),
         **backbone.weights_identity,
         **{name: provenance[name] for name in ("library", "architecture", "activation", "outputs")},
         "n_parameters": sum(tensor.numel() for tensor in backbone.model.parameters()),
         "crop": list(backbone.recipe.crop),
+    }
+
+
+def _causes(spec: BackboneSpec, weights_sha256: str, versions: Mapping[str, str]) -> dict[str, Any]:
+    """What is known before anything is built; the rest of a key follows from it."""
+    return {
+        **made_from(spec, dict(versions)),
+        "weights_sha256": weights_sha256,
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
     }
 
@@ -326,10 +400,11 @@ def _read(path: Path, key: Mapping[str, Any]) -> _Export | None:
         return None
 
 
-def _keep(path: Path, key: Mapping[str, Any], export: _Export) -> None:
+def _keep(path: Path, key: Mapping[str, Any], export: _Export, facts: Mapping[str, Any] | None) -> None:
     """Keep an export; where that cannot be, it is made again next time."""
     header = {
         "key": dict(key),
+        "facts": facts,
         "sha256": hashlib.sha256(export.model).hexdigest(),
         "names": export.names,
         "difference": export.difference,

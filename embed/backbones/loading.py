@@ -22,7 +22,7 @@ from embed.backbones.architectures import (
     named_by_user,
 )
 from embed.backbones.checkpoints import Checkpoint
-from embed.backbones.engines import Session, open_session
+from embed.backbones.engines import Session, fastest_exact, open_session
 from embed.backbones.families import family
 from embed.backbones.registry import BackboneError, BackboneSpec, resolve_backbone
 from embed.backbones.spec import ENGINES, ONNXRUNTIME, TORCH, PromptTooLong
@@ -37,6 +37,7 @@ from embed.backbones.towers import (
 )
 from embed.backbones.transforms import Recipe, recipe_from_transform
 from embed.backbones.weights import (
+    WeightsFile,
     WeightsUnavailable,
     backbone_availability,
     file_sha256,
@@ -68,7 +69,6 @@ class Backbone:
         outputs: name to dimension, measured from the model by one forward pass.
         transform: the library's own callable, PIL image to float tensor (3, h, w).
         recipe: the same transform as numbers.
-        model: the torch module, for training and for attribution.
         remarks: what people should know of how the weights were taken; often none.
         engine: what computes the image outputs, `torch` or `onnxruntime`; texts go through torch.
     """
@@ -89,8 +89,8 @@ class Backbone:
         self.spec = spec
         self.id = spec.id
         self.memory_format = _memory_format(model)
-        self.model = model.eval().requires_grad_(False).to(device)
-        self.model.to(memory_format=self.memory_format)
+        self._model = model.eval().requires_grad_(False).to(device)
+        self._model.to(memory_format=self.memory_format)
         self.transform = transform
         self.recipe: Recipe = recipe_from_transform(transform)
         self.weights_sha256 = weights_sha256
@@ -109,6 +109,16 @@ class Backbone:
         self._tokenizer: Callable[..., Tensor] | None = None
         self.outputs = self._measure_outputs()
         self._check_activation()
+
+    @property
+    def model(self) -> nn.Module:
+        """The torch module, for training and for attribution."""
+        return self._model
+
+    @property
+    def fastest_engine(self) -> str:
+        """The engine that is fastest for it among those that give torch's vectors within rounding."""
+        return fastest_exact(self)
 
     @property
     def weights_identity(self) -> dict[str, str]:
@@ -347,6 +357,19 @@ def _remarks(spec: BackboneSpec, file: str, checkpoint: Checkpoint | None) -> tu
     return tuple(found)
 
 
+def take_weights(spec: BackboneSpec, weights: Path | None = None) -> tuple[WeightsFile, str]:
+    """The local file of the weights and its SHA-256. Raises BackboneError for another than is expected."""
+    file = locate_weights(spec, weights)
+    sha256 = file_sha256(file.path)
+    if file.pinned_sha256 and sha256 != file.pinned_sha256:
+        raise BackboneError(
+            f"backbone {spec.id!r}: {file.path} has SHA-256 {sha256}, expected "
+            f"{file.pinned_sha256}: the file is damaged or another version. Reinstall the package, "
+            "or give the file on purpose: --weights FILE"
+        )
+    return file, sha256
+
+
 def load_backbone(
     backbone: str | BackboneSpec,
     weights: Path | None = None,
@@ -361,14 +384,7 @@ def load_backbone(
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     check_architecture(spec, has_file=weights is not None)
-    file = locate_weights(spec, weights)
-    sha256 = file_sha256(file.path)
-    if file.pinned_sha256 and sha256 != file.pinned_sha256:
-        raise BackboneError(
-            f"backbone {spec.id!r}: {file.path} has SHA-256 {sha256}, expected "
-            f"{file.pinned_sha256}: the file is damaged or another version. Reinstall the package, "
-            "or give the file on purpose: --weights FILE"
-        )
+    file, sha256 = take_weights(spec, weights)
     model, transform = build_architecture(spec)
     checkpoint = load_weights(model, file.path, spec)
     loaded = Backbone(
