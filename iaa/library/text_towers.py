@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iaa.library.engines import engine_folder
+from iaa.library.progress import Progress, show_progress
 from iaa.library.words import Maker, which_file
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def words_by(loaded: "Backbone", words: list[str], template: str = "{label}") ->
     return vectors
 
 
-def keep_words(loaded: "Backbone") -> None:
+def keep_words(loaded: "Backbone", progress: Progress | None = None) -> None:
     """Keep the backbone's text tower, for the next words; where that cannot be, they take as long again."""
     from embed.backbones.exports import EngineUnavailable
     from embed.backbones.text_export import keep_text
@@ -97,7 +98,8 @@ def keep_words(loaded: "Backbone") -> None:
         return
     _asked.add(key)
     try:
-        keep_text(loaded, engine_folder())
+        with (progress or show_progress)(f"keeping what {loaded.id} needs for words, once", 0, ""):
+            keep_text(loaded, engine_folder())
     except EngineUnavailable as error:
         logger.info("%s", error)
 

@@ -362,7 +362,7 @@ def test_words_are_asked_anew_where_what_is_kept_does_not_fit(run, tmp_path, mon
     """Of other words, another torch, another weights file; and a damaged file is left aside."""
     asked = []
 
-    def encoded(layout, features, weights, device):
+    def encoded(layout, features, weights, device, progress=None):
         asked.append(weights)
         return load_backbones(["demo_clip"], {}, "cpu")[0]
 
