@@ -2,8 +2,8 @@
 
     python benchmarks/waiting.py [--photographs FOLDER] [--images 1000] [--turns 3] [--clip vit_b32.openai]
 
-Each command is a process of its own, from typing to the prompt, on so many JPEGs of AVA's size (of the folder,
-as often as needed, else made) with the offline backbone and the demo's: the best and the median of the turns.
+Each command is a process of its own, from typing to the prompt, on so many JPEGs of AVA's size (of the
+folder, as often as needed, else made) with the offline backbone and the demo's: best and median of the turns.
 The first photograph is that of which a run first says that it is new, a batch of 32. Words are asked of the
 demo's CLIP, or of `--clip` with random weights: for the first time (its text tower is kept then), new ones,
 and the same again.

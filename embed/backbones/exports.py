@@ -39,15 +39,20 @@ def engine_versions() -> dict[str, str]:
             raise EngineUnavailable(
                 f"{package} is not installed: pip install '{package}>={_dotted(oldest)}'"
             ) from None
-        if _numbers(found[package]) < oldest:
-            raise EngineUnavailable(
-                f"{package} {found[package]} is too old: pip install '{package}>={_dotted(oldest)}'"
-            )
+        check_age(package, found[package], oldest)
     try:
         import onnxruntime  # noqa: F401
     except Exception as error:  # a library that cannot be loaded, or one made for another numpy
         raise EngineUnavailable(f"onnxruntime cannot be loaded: {first_line(error)}") from error
     return found
+
+
+def check_age(package: str, version: str, oldest: Sequence[int]) -> None:
+    """Raise EngineUnavailable for a version that is too old."""
+    if _numbers(version) < tuple(oldest):
+        raise EngineUnavailable(
+            f"{package} {version} is too old: pip install '{package}>={_dotted(oldest)}'"
+        )
 
 
 def made_from(spec: BackboneSpec, versions: dict[str, str]) -> dict[str, Any]:

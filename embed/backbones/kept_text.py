@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from embed.backbones.exports import engine_versions, first_line, made_from
+from embed.backbones.exports import EngineUnavailable, check_age, engine_versions, first_line, made_from
 from embed.backbones.spec import BackboneSpec
 from store.digests import digest_of_json
 from store.file_names import cache_stem
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 MAGIC = b"iaa-words 1\n"
 HEADER_BYTES = 1 << 14
 BATCH = 256
+OLDEST_THAT_MAPS = (1, 22)
+"""The ONNX Runtime that finds weights in a folder that is named."""
 
 
 class Facts(NamedTuple):
@@ -143,8 +145,23 @@ def kept_path(folder: Path, spec: BackboneSpec, weights: Mapping[str, str]) -> P
 
 
 def text_key(spec: BackboneSpec, weights: Mapping[str, str]) -> dict[str, Any]:
-    """All that a kept tower follows from. Raises EngineUnavailable without ONNX Runtime."""
-    return {**made_from(spec, engine_versions()), **weights}
+    """All that a kept tower follows from. Raises EngineUnavailable without ONNX Runtime, or with one that
+    cannot map weights."""
+    versions = engine_versions()
+    check_age("onnxruntime", versions["onnxruntime"], OLDEST_THAT_MAPS)
+    return {**made_from(spec, versions), **weights}
+
+
+def why_not_kept(path: Path, key: Mapping[str, Any]) -> str:
+    """Why the tower of this key could not be kept when it was tried; '' where it was not, or is there."""
+    try:
+        with path.open("rb") as file:
+            if file.readline(len(MAGIC)) != MAGIC:
+                return ""
+            header = json.loads(file.readline(HEADER_BYTES))
+        return str(header["why_not"]) if header["key"] == json.loads(json.dumps(key)) else ""
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
 def open_kept_text(folder: Path, spec: BackboneSpec, weights: Mapping[str, str]) -> KeptTower | None:
@@ -154,6 +171,9 @@ def open_kept_text(folder: Path, spec: BackboneSpec, weights: Mapping[str, str])
         return None
     try:
         return _open(path, spec, text_key(spec, weights))
+    except EngineUnavailable as error:
+        logger.info("%s is not used: %s", path, error)
+        return None
     except Exception as error:  # ONNX Runtime and the merger have kinds of their own
         logger.warning("%s is not used: %s", path, first_line(error))
         return None
@@ -166,6 +186,8 @@ def _open(path: Path, spec: BackboneSpec, key: Mapping[str, Any]) -> KeptTower |
         header = json.loads(file.readline(HEADER_BYTES))
         if header["key"] != json.loads(json.dumps(key)):
             logger.info("%s is of other versions: it is made anew", path)
+            return None
+        if header["why_not"]:
             return None
         sizes = [int(n) for n in header["sizes"]]  # weights, facts, merges, graph
         if os.fstat(file.fileno()).st_size != HEADER_BYTES + sum(sizes):

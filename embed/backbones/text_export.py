@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,9 +23,11 @@ from embed.backbones.kept_text import (
     padded,
     run_graph,
     text_key,
+    why_not_kept,
 )
 from embed.backbones.loading import Backbone
 from embed.backbones.towers import has_text, text_embedding, text_is_causal
+from store import StoreError
 from store.durable import make_folder, whole_file
 
 N_TOKENS = 32
@@ -57,7 +60,7 @@ class _Texts(nn.Module):
 
 def keep_text(backbone: Backbone, folder: Path) -> Path:
     """Keep the backbone's text tower in a folder of exports, held against torch before; its file. One that is
-    there and fits is left.
+    there and fits is left. A model that cannot be kept is remembered as such, a lack of room is not.
 
     Raises EngineUnavailable: a tower or tokenizer of another kind, ONNX Runtime is missing, the vectors are
     further from torch's than TOLERANCE, or the file cannot be written.
@@ -67,9 +70,11 @@ def keep_text(backbone: Backbone, folder: Path) -> Path:
     kept = open_kept_text(folder, spec, weights)
     if kept is not None and kept.is_intact:
         return path
-    pairs = _byte_pairs(backbone)
+    pairs, key = _byte_pairs(backbone), text_key(spec, weights)
+    if why_not := why_not_kept(path, key):
+        raise EngineUnavailable(why_not)
     try:
-        key, merges = text_key(spec, weights), _merger(pairs)
+        merges = _merger(pairs)
         length = backbone.context_length
         facts = Facts(
             pairs.pattern, dict(pairs.special), pairs.start, pairs.end, length, min(N_TOKENS, length), 0, 0.0
@@ -79,12 +84,18 @@ def keep_text(backbone: Backbone, folder: Path) -> Path:
         make_folder(path.parent)
         with whole_file(path) as partial:
             _write(partial, path.name, model, key, facts, merges, backbone, tokens)
-    except EngineUnavailable:
-        raise
+    except (MemoryError, OSError, ImportError, StoreError) as error:
+        raise EngineUnavailable(_not_kept(backbone, error)) from error
     except Exception as error:  # an exporter has no kinds of its own
-        why = f"the text tower of {backbone.id} is not kept: {first_line(error)}"
-        raise EngineUnavailable(why) from error
+        why_not = str(error) if isinstance(error, EngineUnavailable) else _not_kept(backbone, error)
+        with suppress(StoreError), whole_file(path) as partial:
+            partial.write_bytes(MAGIC + json.dumps({"key": key, "why_not": why_not}).encode() + b"\n")
+        raise EngineUnavailable(why_not) from error
     return path
+
+
+def _not_kept(backbone: Backbone, error: Exception) -> str:
+    return f"the text tower of {backbone.id} is not kept: {first_line(error)}"
 
 
 def _byte_pairs(backbone: Backbone) -> BytePairs:
@@ -157,6 +168,7 @@ def _write(
         file.write(small)
         header = {
             "key": key,
+            "why_not": "",
             "sizes": [n_weights, *map(len, pieces)],
             "weights_sha256": weights_sha256,
             "small_sha256": hashlib.sha256(small).hexdigest(),

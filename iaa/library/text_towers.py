@@ -46,6 +46,8 @@ def words_kept(
     from embed.prompts.tokens import check_prompts
 
     made_of = weights_of(made_by)
+    if made_of.get("weights_sha256") in (None, "imported"):
+        return None
     if device not in ("auto", "cpu") or len(words) >= MANY or not _are_those(weights, made_of):
         return None
     tower = _kept(made_by.backbone, made_of)

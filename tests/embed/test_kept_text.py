@@ -12,6 +12,7 @@ from embed.backbones.kept_text import HEADER_BYTES, open_kept_text
 from embed.backbones.loading import load_backbone
 from embed.backbones.text_export import N_TOKENS, keep_text
 from embed.prompts.text import encode_part
+from store import SpaceError
 
 TEXTS = ["a photo of a dog", "", "Ein schöner Garten", " ".join(["fog"] * (N_TOKENS - 2))]
 
@@ -107,7 +108,7 @@ def test_what_is_not_as_it_was_written_is_not_used(backbone, kept, damage, caplo
                 "short": content[:-1],
                 "long": content + b"0",
                 "other file": b"{}" + content,
-                "header": content.replace(b'"sizes"', b'"seizs"'),
+                "header": content.replace(b'"sizes"', b'"seizs"', 1),
                 "no header": kept_text.MAGIC + b"\0" * 100,
             }[damage]
         )
@@ -117,7 +118,7 @@ def test_what_is_not_as_it_was_written_is_not_used(backbone, kept, damage, caplo
 
 
 def test_one_of_other_versions_is_made_anew(backbone, kept, monkeypatch):
-    monkeypatch.setattr(kept_text, "engine_versions", lambda: {"onnx": "0", "onnxruntime": "0"})
+    monkeypatch.setattr(kept_text, "engine_versions", lambda: {"onnx": "99.0", "onnxruntime": "99.0"})
     assert open_kept(kept, backbone) is None
     keep_text(backbone, kept.parent)
     assert open_kept(kept, backbone) is not None
@@ -134,19 +135,58 @@ def other_ids(self, text):
 REFUSED = {
     "other tokens": (text_export.Tokenizer, "ids", other_ids, "reads .* in another way"),
     "inexact": (text_export, "TOLERANCE", 1e-12, "of their length from torch's, more than 1e-12"),
-    "other tokenizer": (text_export, "_byte_pairs", None, "of a kind that is not kept"),
     "not exported": (text_export, "_export", None, "demo_clip is not kept: TypeError"),
 }
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-def test_what_cannot_be_kept_leaves_nothing(backbone, tmp_path, monkeypatch, reason):
+def test_what_cannot_be_kept_is_remembered(backbone, tmp_path, monkeypatch, reason):
     module, name, value, message = REFUSED[reason]
-    if reason == "other tokenizer":
-        monkeypatch.setattr(type(backbone), "tokenizer", property(lambda self: str.split))
-    else:
-        monkeypatch.setattr(module, name, value)
-    with pytest.raises(EngineUnavailable, match=message):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, value)
+        with pytest.raises(EngineUnavailable, match=message):
+            keep_text(backbone, tmp_path)
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_size < HEADER_BYTES and open_kept(path, backbone) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(text_export, "_export", lambda *_: pytest.fail("tried again"))
+        with pytest.raises(EngineUnavailable, match=message):
+            keep_text(backbone, tmp_path)
+    monkeypatch.setattr(kept_text, "made_from", lambda spec, versions: {"backbone": "of another version"})
+    assert keep_text(backbone, tmp_path) == path and open_kept(path, backbone) is not None
+
+
+LACKING = {
+    "room": (text_export, "_write", SpaceError("cannot write: the disk is full")),
+    "memory": (text_export, "_export", MemoryError("too little")),
+    "a package": (text_export, "_merger", ImportError("No module named tokenizers")),
+}
+
+
+@pytest.mark.parametrize("lack", LACKING)
+def test_what_a_machine_lacks_is_not_remembered(backbone, tmp_path, monkeypatch, lack):
+    module, name, error = LACKING[lack]
+
+    def fail(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, fail)
+        with pytest.raises(EngineUnavailable, match="demo_clip is not kept"):
+            keep_text(backbone, tmp_path)
+    assert list(tmp_path.iterdir()) == [] and keep_text(backbone, tmp_path).is_file()
+
+
+def test_another_tokenizer_or_an_old_onnx_runtime_is_told_before_anything_is_tried(
+    backbone, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(text_export, "_export", lambda *_: pytest.fail("tried"))
+    with monkeypatch.context() as patch:
+        patch.setattr(kept_text, "OLDEST_THAT_MAPS", (99, 0))
+        with pytest.raises(EngineUnavailable, match=r"onnxruntime .* is too old: .*onnxruntime>=99"):
+            keep_text(backbone, tmp_path)
+    monkeypatch.setattr(type(backbone), "tokenizer", property(lambda self: str.split))
+    with pytest.raises(EngineUnavailable, match="of a kind that is not kept"):
         keep_text(backbone, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
