@@ -334,6 +334,26 @@ def test_the_queue_goes_on_and_says_how_far_it_is(open_page: Open, library: Fake
     until(page, lambda: len(library.stars) == 23)
 
 
+def test_the_queue_waits_for_the_first_photographs_to_be_looked_at(open_page: Open, library: Fake) -> None:
+    """It asks now and then: without a rest it would ask hundreds of times a second, of a busy program."""
+    asked_at = []
+
+    def not_yet(route: Any) -> None:
+        asked_at.append(time.monotonic())
+        route.fulfill(status=409, json={"detail": "no photograph has been looked at yet; ask again in a while"})
+
+    page = open_page(library)
+    page.expected_problems.append("409")
+    page.route("**/api/next*", not_yet)
+    page.keyboard.press("r")
+    page.get_by_text("None has been looked at yet: they come as soon as some are.").wait_for()
+    until(page, lambda: len(asked_at) == 3)
+    rests = [after - before for before, after in zip(asked_at, asked_at[1:], strict=False)]
+    assert min(rests) > 1, rests
+    page.unroute("**/api/next*")
+    assert name_in(page, "#sitting .rate-one").startswith("IMG_")
+
+
 def test_the_queue_ends_and_shows_again_what_was_skipped(open_page: Open, library: Fake) -> None:
     library.stars = {row: 3.0 for row in range(57)}
     page = open_page(library, "#mode=rate", wait="#sitting:not([hidden])")
