@@ -2,6 +2,7 @@
 
 import re
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -456,7 +457,7 @@ def test_the_queue_waits_for_the_first_photographs_to_be_looked_at(open_page: Op
     page.keyboard.press("r")
     page.get_by_text("None has been looked at yet: they come as soon as some are.").wait_for()
     until(page, lambda: len(asked_at) == 3)
-    rests = [after - before for before, after in zip(asked_at, asked_at[1:], strict=False)]
+    rests = [after - before for before, after in pairwise(asked_at)]
     assert min(rests) > 1, rests
     page.unroute("**/api/next*")
     assert name_in(page, "#sitting .rate-one").startswith("IMG_")
