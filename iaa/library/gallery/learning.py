@@ -121,7 +121,7 @@ class Learning:
 
         matrix = self._matrix()
         gram = self._gram(matrix)
-        group, is_open = self._groups(), matrix.has.copy()
+        group, is_open = self.grouping.moments(), matrix.has.copy()
         with self._lock:
             rated = np.array(
                 [row for each in self._held() for row in (each.row, each.other) if row >= 0], int
@@ -331,14 +331,6 @@ class Learning:
         content = self.gallery.rows.content(row)
         return min(self.gallery.rows.of_content(content), default=row) if content else row
 
-    def _groups(self) -> np.ndarray:
-        """Number of the group of each row, -1 for none, as far as groups are known by now."""
-        group = np.full(len(self.gallery), -1)
-        made = self.grouping.groups()
-        for number, each in enumerate([] if made is None else made.groups):
-            group[each["rows"]] = number
-        return group
-
     def _evaluate(self) -> dict[str, Any]:
         from analysis.taste.evaluation import evaluate_taste
         from analysis.taste.gram import Gram
@@ -349,7 +341,7 @@ class Learning:
             gram,
             learned.opinions,
             learned.general,
-            self._groups(),
+            self.grouping.numbers(),
             self._generals()[-1],
             n_boot=400,
             n_repeats=3,

@@ -331,6 +331,11 @@ const sitting = createSitting(api, ratings, marking, worth, {
     const row = library.rowOf(key);
     return row < 0 ? null : photographAt(known().photographs, row);
   },
+  groupOf(key) {
+    const groups = library.groups();
+    const index = groups ? groups.of[library.rowOf(key)] ?? -1 : -1;
+    return groups && index >= 0 ? groups.groups[index].id : "";
+  },
   onMode: setMode,
   onClose: closeSitting,
   onOrder: showMyOrder,

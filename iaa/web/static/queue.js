@@ -16,14 +16,14 @@ const NOT_YET = "None has been looked at yet: they come as soon as some are.";
 
 /**
  * @param {import("./api.js").Api} api
- * @param {{isKnown: (key: string) => boolean, isRated: (key: string) => boolean, isOpen: () => boolean, onChange: () => void}} act
+ * @param {{isKnown: (key: string) => boolean, isRated: (key: string) => boolean, groupOf: (key: string) => string, isOpen: () => boolean, onChange: () => void}} act
  */
 export function createQueue(api, act) {
   /** @type {string[]} */
   let ahead = [];
   /** @type {Pair[]} */
   let pairs = [];
-  /** Shown already, rated or passed over. */
+  /** Shown already, rated or passed over. @type {Set<string>} */
   const seen = new Set();
   /** Shown in a pair already. @type {Set<string>} */
   const compared = new Set();
@@ -63,16 +63,20 @@ export function createQueue(api, act) {
 
   /** @param {string[]} keys @param {string[][]} found */
   function take(keys, found) {
-    const fresh = keys.filter((key) => act.isKnown(key) && !act.isRated(key) && !seen.has(key) && !ahead.includes(key));
-    ahead.push(...fresh);
+    const before = new Set(ahead);
+    // As it is known now: what is better known does not wait behind what was said before.
+    ahead = keys.filter((key) => act.isKnown(key) && !act.isRated(key) && !seen.has(key));
     pairs = /** @type {Pair[]} */ (found.filter((two) => two.length === 2 && two.every((key) => act.isKnown(key) && !act.isRated(key) && !compared.has(key))));
-    return fresh.length;
+    return ahead.filter((key) => !before.has(key)).length;
   }
 
   return {
     /** The next photograph, "" if there is none now. */
     next() {
-      ahead = ahead.filter((key) => !act.isRated(key) && act.isKnown(key));
+      // Groups may have been found meanwhile: of each one photograph is enough.
+      const groups = new Set([...seen].map(act.groupOf));
+      groups.delete("");
+      ahead = ahead.filter((key) => !act.isRated(key) && act.isKnown(key) && !groups.has(act.groupOf(key)));
       const key = ahead.shift() ?? "";
       if (key) seen.add(key);
       // Where the last answer had nothing new, the next one has nothing either; where there was none, it is asked again in a while.

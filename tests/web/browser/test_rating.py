@@ -463,6 +463,25 @@ def test_the_queue_waits_for_the_first_photographs_to_be_looked_at(open_page: Op
     assert name_in(page, "#sitting .rate-one").startswith("IMG_")
 
 
+def test_the_queue_asks_of_no_moment_twice(open_page: Open, library: Fake) -> None:
+    """Groups may be found after it was said what to rate next: two bursts here, of 10 to 13 and of 20 to 22."""
+    rows = [12, 10, 40, 21, 13, 22, 50]
+    library.next = lambda n: {  # type: ignore[method-assign]
+        "keys": [library.keys[row] for row in rows if row not in library.stars][:n], "pair": [], "pairs": []
+    } | library.stamp()  # fmt: skip
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    page.get_by_label(re.compile("Bursts")).wait_for()
+    page.keyboard.press("r")
+    shown = []
+    for _ in range(4):
+        shown.append(name_in(page, "#sitting .rate-one"))
+        page.keyboard.press("3")
+        page.wait_for_timeout(100)
+    assert [library.names.index(name) for name in shown] == [12, 40, 21, 50]
+    page.get_by_text("Nothing is left to ask.").wait_for()
+
+
 def test_the_queue_ends_and_shows_again_what_was_skipped(open_page: Open, library: Fake) -> None:
     library.stars = {row: 3.0 for row in range(57)}
     page = open_page(library, "#mode=rate", wait="#sitting:not([hidden])")
@@ -470,7 +489,7 @@ def test_the_queue_ends_and_shows_again_what_was_skipped(open_page: Open, librar
     page.keyboard.press("4")
     page.keyboard.press("s")
     page.keyboard.press("2")
-    page.get_by_text("Nothing is left to rate.").wait_for()
+    page.get_by_text("Nothing is left to ask. Of photographs of one moment one is enough.").wait_for()
     until(page, lambda: len(library.stars) == 59)
     page.get_by_role("button", name="Look again, skipped ones too").click()
     name_in(page, "#sitting .rate-one")
