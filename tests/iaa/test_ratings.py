@@ -175,6 +175,8 @@ def test_the_commands(mine: Dataset, run, tmp_path: Path) -> None:
     assert code == 0 and "2 ratings of 2 photographs by me" in said and "undo --rater me --act 1" in said
     code, out, _ = run("rate", "show", "-d", "mine")
     assert code == 0 and "5 stars" in out
+    mine.ratings.add("c.jpg", stars=1)
+    assert "1 star " in run("rate", "show", "-d", "mine")[1] and len(mine.ratings.undo()) == 1
     code, out, _ = run("rate", "show", "-d", "mine", "--json")
     assert [row["value"] for row in json.loads(out)["ratings"]] == [3, 5]
     assert run("rate", "export", tmp_path / "out.csv", "-d", "mine")[0] == 0
