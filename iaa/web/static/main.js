@@ -19,6 +19,7 @@ import { createResort } from "./resort.js";
 import { createSearch } from "./search.js";
 import { createSelection } from "./selection.js";
 import { compute, orderRows } from "./shown.js";
+import { createSidecars } from "./sidecars.js";
 import { createSitting } from "./sitting.js";
 import { countFilters, createStore, initialState, isSearching } from "./state.js";
 import { createStatus } from "./status.js";
@@ -421,8 +422,9 @@ async function choosePair() {
   else paint();
 }
 
+const sidecars = createSidecars(api, { library: library.info, say, onRead: () => void ratings.refresh() });
 const toolbar = createToolbar(store, {
-  onSize: (size) => grid.setSize(size), onKeys: () => showKeys(bindings), onFirst: () => void selectFirst(), onRate: () => setMode("rate"), onView: setView, library: library.info,
+  onSize: (size) => grid.setSize(size), onKeys: () => showKeys(bindings), onFirst: () => void selectFirst(), onRate: () => setMode("rate"), onRead: sidecars.read, onWrite: sidecars.write, onView: setView, library: library.info,
 });
 const rail = createRail(store, { onPair: () => void choosePair() });
 const line = createLine(store, { onSelectAll: selectAll });

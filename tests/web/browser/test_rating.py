@@ -630,6 +630,35 @@ def test_what_ratings_are_worth_is_said_in_photographers_words(open_page: Open, 
     assert page.locator("#order select").input_value() == "taste"
 
 
+def test_stars_of_other_programs_and_for_them(open_page: Open, library: Fake) -> None:
+    page = open_page(library, "#order=name")
+    first_is(page, "IMG_0000.jpg")
+    page.get_by_label("More", exact=True).click()
+    page.get_by_role("button", name="Take over stars of other programs…").click()
+    dialog = page.locator("dialog")
+    dialog.get_by_text(
+        "2 photographs have stars, or are rejected, in sidecars or in the files themselves; 2 of these ratings "
+        "are new here. 1 photograph is rated differently in two places: left out."
+    ).wait_for()
+    dialog.get_by_text("IMG_0007.jpg.xmp: it is no XML").wait_for()
+    assert library.stars == {}
+    dialog.get_by_role("button", name="Take over 2 ratings").click()
+    toast_is(page, "2 ratings taken over.")
+    label_has(page, 3, "5 stars")
+    page.get_by_role("button", name="Undo").click()
+    label_lacks(page, 3, "stars")
+    until(page, lambda: library.stars == {})
+    page.get_by_label("More", exact=True).click()
+    page.get_by_role("button", name="Write stars for other programs…").click()
+    dialog.get_by_text("3 new sidecars, 2 left as they are, since somebody gave other stars there.").wait_for()
+    dialog.get_by_label("Whose stars").select_option(index=1)
+    dialog.get_by_role("button", name="Write 60 sidecars").click()
+    toast_is(page, "60 sidecars written.")
+    written = asked(library, "write_sidecars")
+    assert [body["do"] for body in written] == [False, False, True]
+    assert written[0]["head"] is None and written[1]["head"] == written[2]["head"] != ""
+
+
 def test_another_window_rates_too(open_page: Open, library: Fake) -> None:
     page = open_page(library)
     first_is(page, "IMG_0059.png")
