@@ -1,8 +1,9 @@
-"""Importing torchvision, timm and open_clip without torch's compiler.
+"""Importing torch, torchvision, timm and open_clip without what only a compiler needs.
 
-They load it to say of single functions that they are not to be compiled, and that takes longer than all the
-rest of their import. Nothing here compiles a model; where one is compiled or exported, the compiler is loaded
-then.
+Libraries load torch's compiler to say of single functions that they are not to be compiled, and that takes
+longer than all the rest of their import. Torch itself loads what its operators give for tensors without data,
+a quarter of its import. Nothing here compiles a model; where one is built, compiled or exported, all that is
+loaded then.
 """
 
 import importlib
@@ -13,10 +14,13 @@ from types import ModuleType
 from typing import Any
 
 _COMPILER = "torch._dynamo"
+_SHAPES = "torch._meta_registrations"
 
 
 def library(name: str) -> Any:
     """The module of this name, loaded without torch's compiler where that is possible. Raises ImportError."""
+    if not name.startswith("torchvision"):  # which decodes and resizes; the others build models
+        load_shapes()
     if name in sys.modules or _COMPILER in sys.modules:
         return importlib.import_module(name)
     import torch
@@ -30,13 +34,28 @@ def library(name: str) -> Any:
         torch.compiler.disable = disable
 
 
+def put_off_shapes() -> None:
+    """Let torch, when it is imported, leave out shapes of tensors without data until a model is built. For
+    processes of this program alone: others may want them at any time."""
+    if "torch" not in sys.modules and _SHAPES not in sys.modules:
+        sys.modules[_SHAPES] = _StandIn(_SHAPES)
+
+
+def load_shapes() -> None:
+    """What was put off."""
+    if isinstance(sys.modules.get(_SHAPES), _StandIn):
+        del sys.modules[_SHAPES]
+        if "torch" in sys.modules:
+            importlib.import_module(_SHAPES)
+
+
 class _StandIn(ModuleType):
     """A module that is loaded when something is asked of it that it does not have."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        for stood_in in (_COMPILER, f"{_COMPILER}.utils"):
+        for stood_in in (_SHAPES,) if self.__name__ == _SHAPES else (_COMPILER, f"{_COMPILER}.utils"):
             if isinstance(sys.modules.get(stood_in), _StandIn):
                 del sys.modules[stood_in]
         return getattr(importlib.import_module(self.__name__), name)

@@ -9,6 +9,7 @@ import numpy as np
 
 BLOCK_ROWS = 2048
 """Rows per digest block, equal to the rows of a part, so that a part's digests survive the merge."""
+_CELLS_AT_ONCE = 4096
 PIECE_BYTES = 2**28
 """What is held of an array at once where it is larger."""
 
@@ -29,9 +30,11 @@ def digest_of_strings(*columns: np.ndarray) -> str:
     hasher = hashlib.sha256(len(columns).to_bytes(8, "little"))
     for column in columns:
         hasher.update(len(column).to_bytes(8, "little"))
-        for cell in column.tolist():
-            encoded = str(cell).encode("utf-8", "surrogateescape")
-            hasher.update(len(encoded).to_bytes(8, "little") + encoded)
+        for start in range(0, len(column), _CELLS_AT_ONCE):
+            some = column[start : start + _CELLS_AT_ONCE].tolist()
+            cells = [str(cell).encode("utf-8", "surrogateescape") for cell in some]
+            prefix = {n: n.to_bytes(8, "little") for n in set(map(len, cells))}
+            hasher.update(b"".join([prefix[len(cell)] + cell for cell in cells]))
     return hasher.hexdigest()
 
 
@@ -85,11 +88,27 @@ def encode_strings(values: np.ndarray) -> np.ndarray:
     Names that are not valid UTF-8 (possible on Linux) survive by surrogate escapes. A NUL cannot be
     represented and raises ValueError.
     """
+    if values.dtype.kind == "U" and (plain := _encode_ascii(values)) is not None:
+        return plain
     encoded = [str(value).encode("utf-8", "surrogateescape") for value in values.tolist()]
     if any(b"\0" in cell for cell in encoded):
         raise ValueError("a string holds a NUL character, which the store cannot keep")
     width = max((len(cell) for cell in encoded), default=1) or 1
     return np.array(encoded, dtype=f"S{width}")
+
+
+def _encode_ascii(values: np.ndarray) -> np.ndarray | None:
+    """The same of strings of ASCII, all cells at once; None for others, and where one holds a NUL."""
+    try:
+        encoded: np.ndarray = values.astype(np.bytes_)
+    except UnicodeEncodeError:
+        return None
+    if not encoded.size:
+        return None
+    letters = encoded.reshape(-1, 1).view(np.uint8) != 0
+    if (letters[:, 1:] & ~letters[:, :-1]).any():
+        return None
+    return encoded.astype(f"S{max(1, int(letters.any(axis=0).sum()))}")
 
 
 def decode_strings(stored: np.ndarray) -> np.ndarray:

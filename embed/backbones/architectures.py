@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from embed.backbones.families import Texts, Transform, family
 from embed.backbones.spec import BackboneError, BackboneSpec
+from embed.uncompiled import load_shapes
 
 
 def check_architecture(spec: BackboneSpec, has_file: bool = False) -> None:
@@ -38,6 +39,7 @@ def build_architecture(
     Only for loading all weights into it afterwards: most tensors are memory as it was found. The
     global random state is left as it was. On the device "meta" no memory is taken.
     """
+    load_shapes()
     check_architecture(spec, has_file=True)
     with torch.random.fork_rng(devices=[]), quiet(), _NoRandomFill():
         return family(spec.library).build(spec, torch.device(device))

@@ -9,8 +9,8 @@ it follows from), its SHA-256 and what its check found, then the model. Whatever
 damaged or of another version, is made anew. A new export is held against torch on a few pictures.
 """
 
+import glob
 import hashlib
-import importlib.metadata
 import inspect
 import io
 import json
@@ -26,10 +26,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from embed.backbones.families import family
-from embed.backbones.spec import ONNXRUNTIME, TORCH, BackboneError
+from embed.backbones.exports import (
+    OPSET,
+    TOLERANCE,
+    EngineUnavailable,
+    engine_versions,
+    first_line,
+    made_from,
+)
+from embed.backbones.spec import ONNXRUNTIME, TORCH, BackboneSpec
 from embed.backbones.towers import image_outputs
-from embed.backbones.weights import file_sha256
+from embed.backbones.transforms import recipe_from_transform, transform_of
 from embed.images.geometry import OWN_SIZE, scale_pixels
 from store.digests import digest_of_json
 from store.durable import make_folder, publish, sole_writer, write_pieces
@@ -41,21 +48,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TOLERANCE = 1e-5
-"""How far an engine's vectors may be from torch's: the length of the difference, of the vector's."""
-
-OLDEST = {"onnxruntime": (1, 17), "onnx": (1, 15)}
-"""What runs the exported operators, and what torch's exporter needs."""
-
-_OPSET = 17
 _MAGIC = b"iaa-engine 1\n"
 _MAX_HEADER = 1 << 16
 _MAX_MODEL = (1 << 31) - (1 << 20)
 """A protocol buffer ends at 2 GiB."""
-
-
-class EngineUnavailable(BackboneError):  # noqa: N818
-    """An engine cannot compute a backbone here; the message says why."""
 
 
 def fastest_exact(backbone: "Backbone") -> str:
@@ -77,39 +73,6 @@ def fastest_exact(backbone: "Backbone") -> str:
 def _image_modules(model: nn.Module) -> Iterator[nn.Module]:
     tower = getattr(model, "visual", model)  # of a pair, the tower of texts has a say in nothing here
     yield from (tower if isinstance(tower, nn.Module) else model).modules()
-
-
-def engine_versions() -> dict[str, str]:
-    """Versions of the packages by which ONNX Runtime computes.
-
-    Raises EngineUnavailable for one that is missing, too old or cannot be loaded.
-    """
-    found = {}
-    for package, oldest in OLDEST.items():
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            raise EngineUnavailable(
-                f"{package} is not installed: pip install '{package}>={_dotted(oldest)}'"
-            ) from None
-        if _numbers(found[package]) < oldest:
-            raise EngineUnavailable(
-                f"{package} {found[package]} is too old: pip install '{package}>={_dotted(oldest)}'"
-            )
-    try:
-        import onnxruntime  # noqa: F401
-    except Exception as error:  # a library that cannot be loaded, or one made for another numpy
-        raise EngineUnavailable(f"onnxruntime cannot be loaded: {_first_line(error)}") from error
-    return found
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    parts = version.split(".")[:2]
-    return tuple(int(part) for part in parts if part.isdecimal())
-
-
-def _dotted(version: Sequence[int]) -> str:
-    return ".".join(map(str, version))
 
 
 class Session:
@@ -164,10 +127,74 @@ def open_session(backbone: "Backbone", folder: Path | None) -> Session:
             logger.warning("%s: the kept export cannot be used (%s): it is made anew", backbone.id, error)
     made, run = _make(backbone)
     if path is not None:
-        _keep(path, key, made)
+        _keep(path, key, made, _facts(backbone))
     if made.why_not or run is None:
         raise EngineUnavailable(made.why_not)
     return Session(run, made.names, versions, made.difference, is_new=True)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A kept export, with all that its backbone says of itself."""
+
+    path: Path
+    key: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    def open(self) -> Session | None:
+        """Its session; None where it cannot be used."""
+        kept = _read(self.path, self.key)
+        if kept is None or kept.why_not:
+            return None
+        try:
+            return Session(_runner(kept.model), kept.names, engine_versions(), kept.difference, is_new=False)
+        except Exception as error:  # whatever it finds wrong with it: it can be made anew
+            logger.warning("%s cannot be used: %s", self.path, first_line(error))
+            return None
+
+
+def kept_exports(folder: Path, spec: BackboneSpec) -> list[Path]:
+    """The kept exports of a backbone, of whatever weights."""
+    return sorted(folder.glob(f"{glob.escape(cache_stem(spec.file_stem))}.*.onnx"))
+
+
+def find_kept(folder: Path, spec: BackboneSpec, weights_sha256: str, weights_file: str) -> Kept | None:
+    """The kept export that a backbone of these weights would have here, and what it says of itself."""
+    try:
+        causes = json.loads(json.dumps(_causes(spec, weights_sha256, engine_versions())))
+    except EngineUnavailable:
+        return None
+    for path in kept_exports(folder, spec):
+        try:
+            with path.open("rb") as file:
+                is_ours = file.readline(len(_MAGIC)) == _MAGIC
+                header = json.loads(file.readline(_MAX_HEADER)) if is_ours else {}
+            key, facts = header["key"], header["facts"]
+            if facts and causes.items() <= key.items() and facts["weights_file"] == weights_file:
+                return Kept(path, key, facts)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue  # told by who reads it whole
+    return None
+
+
+def _facts(backbone: "Backbone") -> dict[str, Any] | None:
+    """What a backbone of a library says of itself, as JSON values; None where its transform is not what its
+    recipe says."""
+    recipe = backbone.recipe
+    if recipe.crop_mode == OWN_SIZE or recipe_from_transform(transform_of(recipe)) != recipe:
+        return None
+    return {
+        "recipe": recipe.to_json(),
+        "outputs": dict(backbone.outputs),
+        "activation": dict(backbone.activation),
+        "pretrained": backbone.pretrained,
+        "memory_format": str(backbone.memory_format).removeprefix("torch."),
+        "weights_file": backbone.weights_file,
+        "weights_entry": backbone.weights_entry,
+        "weights_are_averaged": backbone.weights_are_averaged,
+        "remarks": list(backbone.remarks),
+        "fastest_engine": fastest_exact(backbone),
+    }
 
 
 @dataclass(frozen=True)
@@ -186,25 +213,20 @@ def _make(backbone: "Backbone") -> "tuple[_Export, Callable[[Any], list[Any]] | 
     try:
         model = _export(backbone, names)
     except (MemoryError, OSError) as error:
-        raise EngineUnavailable(f"{backbone.id} could not be exported: {_first_line(error)}") from error
+        raise EngineUnavailable(f"{backbone.id} could not be exported: {first_line(error)}") from error
     except Exception as error:  # an exporter has no kinds of its own: any error of any part of torch
-        return _Export(why_not=f"{backbone.id} cannot be exported: {_first_line(error)}"), None
+        return _Export(why_not=f"{backbone.id} cannot be exported: {first_line(error)}"), None
     if len(model) > _MAX_MODEL:
         return _Export(why_not=f"{backbone.id} is too large for one file: {len(model):,} bytes"), None
     try:
         run = _runner(model)
         difference = largest_difference(backbone, run, names)
     except Exception as error:
-        raise EngineUnavailable(f"ONNX Runtime cannot run {backbone.id}: {_first_line(error)}") from error
+        raise EngineUnavailable(f"ONNX Runtime cannot run {backbone.id}: {first_line(error)}") from error
     if not difference <= TOLERANCE:  # not a number, too
         why_not = f"the vectors of {backbone.id} differ by {difference:.1e} of their length from torch's"
         return _Export(why_not=f"{why_not}, more than {TOLERANCE:.0e}"), None
     return _Export(model, names, difference), run
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:300]}"
 
 
 class _Outputs(nn.Module):
@@ -224,20 +246,33 @@ def _export(backbone: "Backbone", names: Sequence[str]) -> bytes:
     By torch's older exporter: it takes seconds where the newer one takes half a minute, and every torch that
     this package runs with has it.
     """
-    buffer = io.BytesIO()
+    axes = {name: {0: "b"} for name in ("images", *names)}
     images = torch.zeros(2, 3, *backbone.recipe.crop)
+    return export_graph(_Outputs(backbone.model).eval(), images, "images", names, axes)
+
+
+def export_graph(
+    module: nn.Module,
+    example: Tensor,
+    takes: str,
+    gives: Sequence[str],
+    axes: Mapping[str, Mapping[int, str]],
+) -> bytes:
+    """The bytes of a module as ONNX: the names of its input and outputs, and by name which of their axes may
+    have any length. Raises whatever the exporter does."""
+    buffer = io.BytesIO()
     settings: dict[str, Any] = {
-        "input_names": ["images"],
-        "output_names": list(names),
-        "dynamic_axes": {name: {0: "b"} for name in ("images", *names)},
-        "opset_version": _OPSET,
+        "input_names": [takes],
+        "output_names": list(gives),
+        "dynamic_axes": axes,
+        "opset_version": OPSET,
     }
     export: Any = torch.onnx.export  # its older half, which takes a buffer, is not in its types
     if "dynamo" in inspect.signature(export).parameters:
         settings["dynamo"] = False
     with torch.no_grad(), warnings.catch_warnings(), _without_fused_attention(), _quiet():
         warnings.simplefilter("ignore")
-        export(_Outputs(backbone.model).eval(), (images,), buffer, **settings)
+        export(module, (example,), buffer, **settings)
     return buffer.getvalue()
 
 
@@ -320,27 +355,22 @@ def _pictures(backbone: "Backbone") -> list[Tensor]:
 def _key(backbone: "Backbone", versions: Mapping[str, str]) -> dict[str, Any]:
     """All that an export, and the verdict on it, follows from."""
     provenance = backbone.provenance()
-    spec = backbone.spec
-    settings = [spec.config] if spec.config is not None else family(spec.library).settings(spec)
     return {
-        "backbone": backbone.id,
-        "settings": [file_sha256(path) for path in settings],
+        **_causes(backbone.spec, backbone.weights_sha256, versions),
         **backbone.weights_identity,
         **{name: provenance[name] for name in ("library", "architecture", "activation", "outputs")},
         "n_parameters": sum(tensor.numel() for tensor in backbone.model.parameters()),
         "crop": list(backbone.recipe.crop),
-        "versions": {**provenance["versions"], **versions, "opset": str(_OPSET)},
-        "program": _program(),
-        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
     }
 
 
-def _program() -> str:
-    """SHA-256 over the sources here, by which any change of what an output is made by is seen."""
-    hasher = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
-        hasher.update(source.name.encode() + hashlib.sha256(source.read_bytes()).digest())
-    return hasher.hexdigest()
+def _causes(spec: BackboneSpec, weights_sha256: str, versions: Mapping[str, str]) -> dict[str, Any]:
+    """What is known before anything is built; the rest of a key follows from it."""
+    return {
+        **made_from(spec, dict(versions)),
+        "weights_sha256": weights_sha256,
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+    }
 
 
 def _short(key: Mapping[str, Any]) -> str:
@@ -370,10 +400,11 @@ def _read(path: Path, key: Mapping[str, Any]) -> _Export | None:
         return None
 
 
-def _keep(path: Path, key: Mapping[str, Any], export: _Export) -> None:
+def _keep(path: Path, key: Mapping[str, Any], export: _Export, facts: Mapping[str, Any] | None) -> None:
     """Keep an export; where that cannot be, it is made again next time."""
     header = {
         "key": dict(key),
+        "facts": facts,
         "sha256": hashlib.sha256(export.model).hexdigest(),
         "names": export.names,
         "difference": export.difference,

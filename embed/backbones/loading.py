@@ -22,10 +22,10 @@ from embed.backbones.architectures import (
     named_by_user,
 )
 from embed.backbones.checkpoints import Checkpoint
-from embed.backbones.engines import Session, open_session
+from embed.backbones.engines import Session, fastest_exact, open_session
 from embed.backbones.families import family
 from embed.backbones.registry import BackboneError, BackboneSpec, resolve_backbone
-from embed.backbones.spec import ENGINES, ONNXRUNTIME, TORCH
+from embed.backbones.spec import ENGINES, ONNXRUNTIME, TORCH, PromptTooLong
 from embed.backbones.state_dicts import load_weights
 from embed.backbones.towers import (
     activations,
@@ -37,12 +37,14 @@ from embed.backbones.towers import (
 )
 from embed.backbones.transforms import Recipe, recipe_from_transform
 from embed.backbones.weights import (
+    WeightsFile,
     WeightsUnavailable,
     backbone_availability,
     file_sha256,
     library_versions,
     locate_weights,
 )
+from embed.prompts.tokens import token_counts
 from store.shapes import Float, Int
 
 __all__ = [
@@ -60,10 +62,6 @@ logger = logging.getLogger(__name__)
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class PromptTooLong(BackboneError):  # noqa: N818
-    """A text has more tokens than the text tower reads; cutting it would embed another text."""
-
-
 class Backbone:
     """A loaded, frozen model in eval mode: images and texts in, raw float32 vectors out.
 
@@ -71,7 +69,6 @@ class Backbone:
         outputs: name to dimension, measured from the model by one forward pass.
         transform: the library's own callable, PIL image to float tensor (3, h, w).
         recipe: the same transform as numbers.
-        model: the torch module, for training and for attribution.
         remarks: what people should know of how the weights were taken; often none.
         engine: what computes the image outputs, `torch` or `onnxruntime`; texts go through torch.
     """
@@ -92,8 +89,8 @@ class Backbone:
         self.spec = spec
         self.id = spec.id
         self.memory_format = _memory_format(model)
-        self.model = model.eval().requires_grad_(False).to(device)
-        self.model.to(memory_format=self.memory_format)
+        self._model = model.eval().requires_grad_(False).to(device)
+        self._model.to(memory_format=self.memory_format)
         self.transform = transform
         self.recipe: Recipe = recipe_from_transform(transform)
         self.weights_sha256 = weights_sha256
@@ -112,6 +109,16 @@ class Backbone:
         self._tokenizer: Callable[..., Tensor] | None = None
         self.outputs = self._measure_outputs()
         self._check_activation()
+
+    @property
+    def model(self) -> nn.Module:
+        """The torch module, for training and for attribution."""
+        return self._model
+
+    @property
+    def fastest_engine(self) -> str:
+        """The engine that is fastest for it among those that give torch's vectors within rounding."""
+        return fastest_exact(self)
 
     @property
     def weights_identity(self) -> dict[str, str]:
@@ -143,6 +150,14 @@ class Backbone:
         self._session = open_session(self, folder) if engine == ONNXRUNTIME else None
         self.engine = engine
         return self._session
+
+    @property
+    def tokenizer(self) -> Callable[..., Tensor]:
+        """The library's own: texts and `context_length` to token ids, cut or padded."""
+        self._needs_text()
+        if self._tokenizer is None:
+            self._tokenizer = build_tokenizer(self.spec)
+        return self._tokenizer
 
     @property
     def context_length(self) -> int:
@@ -186,9 +201,10 @@ class Backbone:
 
     def tokens_uncut(
         self, texts: Sequence[str], context_length: int
-    ) -> tuple[Int[Tensor, "b n_tokens"], list[int]]:
+    ) -> tuple[Int[np.ndarray, "b n_tokens"], list[int]]:
         """Token ids padded to a context length, and which of the texts do not fit into it."""
-        return self._tokenize(texts, self._length(context_length))
+        tokens, too_long = self._tokenize(texts, self._length(context_length))
+        return tokens.numpy(), too_long
 
     def contexts_needed(self, texts: Sequence[str]) -> list[int]:
         """For each text the smallest context length that gives the same vector as the full one.
@@ -198,14 +214,16 @@ class Backbone:
         if not text_is_causal(self.model):
             self.tokenize(texts)
             return [self.context_length] * len(texts)
-        return token_counts(self.tokenize([*texts, ""]))[:-1].tolist()
+        found: list[int] = token_counts(self.tokenize([*texts, ""]).numpy())[:-1].tolist()
+        return found
 
     def lengths_of(self, tokens: Int[Tensor, "b n_tokens"]) -> list[int]:
         """The same of token ids as `tokenize` gives them at full length."""
         if not text_is_causal(self.model):
             return [self.context_length] * len(tokens)
         padding = self._tokenize([""], self.context_length)[0]
-        return token_counts(torch.cat([tokens, padding]))[:-1].tolist()
+        found: list[int] = token_counts(torch.cat([tokens, padding]).numpy())[:-1].tolist()
+        return found
 
     def context_needed(self, texts: Sequence[str]) -> int:
         """The smallest context length that gives all these texts the same vectors as the full one."""
@@ -294,10 +312,7 @@ class Backbone:
     def _tokenize(self, texts: Sequence[str], length: int) -> tuple[Tensor, list[int]]:
         if isinstance(texts, str):
             raise TypeError("texts is one string; a list of strings is expected")
-        self._needs_text()
-        if self._tokenizer is None:
-            self._tokenizer = build_tokenizer(self.spec)
-        return tokenize_uncut(self._tokenizer, texts, length)
+        return tokenize_uncut(self.tokenizer, texts, length)
 
 
 def row_bytes(outputs: Mapping[str, int], cells: Iterable[str] = ()) -> int:
@@ -314,12 +329,6 @@ def tokenize_uncut(
     longer = tokenizer([*texts, ""], context_length=length + 1)
     was_cut = (longer[:-1, :length] != tokens).any(1) | (longer[:-1, length] != longer[-1, -1])
     return tokens, was_cut.nonzero().flatten().tolist()
-
-
-def token_counts(tokens: Int[Tensor, "b n_tokens"]) -> Int[Tensor, " b"]:
-    """Tokens of each text, start and end token included; the last text's last token must be padding."""
-    positions = torch.arange(1, tokens.shape[1] + 1)
-    return ((tokens != tokens[-1, -1]) * positions).max(dim=1).values
 
 
 def _memory_format(model: nn.Module) -> torch.memory_format:
@@ -348,6 +357,19 @@ def _remarks(spec: BackboneSpec, file: str, checkpoint: Checkpoint | None) -> tu
     return tuple(found)
 
 
+def take_weights(spec: BackboneSpec, weights: Path | None = None) -> tuple[WeightsFile, str]:
+    """The local file of the weights and its SHA-256. Raises BackboneError for another than is expected."""
+    file = locate_weights(spec, weights)
+    sha256 = file_sha256(file.path)
+    if file.pinned_sha256 and sha256 != file.pinned_sha256:
+        raise BackboneError(
+            f"backbone {spec.id!r}: {file.path} has SHA-256 {sha256}, expected "
+            f"{file.pinned_sha256}: the file is damaged or another version. Reinstall the package, "
+            "or give the file on purpose: --weights FILE"
+        )
+    return file, sha256
+
+
 def load_backbone(
     backbone: str | BackboneSpec,
     weights: Path | None = None,
@@ -362,14 +384,7 @@ def load_backbone(
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     check_architecture(spec, has_file=weights is not None)
-    file = locate_weights(spec, weights)
-    sha256 = file_sha256(file.path)
-    if file.pinned_sha256 and sha256 != file.pinned_sha256:
-        raise BackboneError(
-            f"backbone {spec.id!r}: {file.path} has SHA-256 {sha256}, expected "
-            f"{file.pinned_sha256}: the file is damaged or another version. Reinstall the package, "
-            "or give the file on purpose: --weights FILE"
-        )
+    file, sha256 = take_weights(spec, weights)
     model, transform = build_architecture(spec)
     checkpoint = load_weights(model, file.path, spec)
     loaded = Backbone(

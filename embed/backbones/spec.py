@@ -21,6 +21,10 @@ class UnknownBackbone(BackboneError):  # noqa: N818
     """No backbone has this id."""
 
 
+class PromptTooLong(BackboneError):  # noqa: N818
+    """A text has more tokens than the text tower reads; cutting it would embed another text."""
+
+
 @dataclass(frozen=True)
 class BackboneSpec:
     """What is known about a backbone before anything is loaded.

@@ -4,7 +4,7 @@ The numbers are never retyped. A step that is not understood is an error, becaus
 would give plausible, different vectors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -85,6 +85,31 @@ def recipe_from_transform(transform: Callable[..., Any]) -> Recipe:
         )
     mean, std = (_channels(getattr(steps["normalize"], name)) for name in ("mean", "std"))
     return Recipe(resize, interpolation, antialias, crop, crop_mode, mean, std, "rgb" in steps)
+
+
+def recipe_from_json(values: Mapping[str, Any]) -> Recipe:
+    """The recipe of plain JSON values (`Recipe.to_json`)."""
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Recipe(**plain)
+
+
+def transform_of(recipe: Recipe) -> Callable[..., Any]:
+    """A transform that does what a recipe says, of torchvision's steps: another one than the library's, whose
+    recipe it was, with the same pixels. Not for images at their own size.
+    """
+    size = list(recipe.resize) if isinstance(recipe.resize, tuple) else recipe.resize
+    mode = tv.InterpolationMode(recipe.interpolation)
+    steps: list[Any] = [tv.Resize(size, mode, antialias=recipe.antialias)]
+    if recipe.crop_mode == "center":
+        steps.append(tv.CenterCrop(recipe.crop))
+    if recipe.to_rgb:
+        steps.append(_convert_to_rgb)
+    made: Callable[..., Any] = tv.Compose([*steps, tv.ToTensor(), tv.Normalize(recipe.mean, recipe.std)])
+    return made
+
+
+def _convert_to_rgb(image: Any) -> Any:
+    return image.convert("RGB")
 
 
 def _named_steps(transform: Callable[..., Any]) -> dict[str, Any]:

@@ -56,9 +56,10 @@ class Sieve:
     def leaves_out(self, path: str) -> bool:
         """True for a file or folder that is hidden (".name") or excluded by its own name or path."""
         name = path.rpartition("/")[2]
-        if name.startswith(".") and name.casefold() not in self._wanted.names:
+        in_one_case = name.casefold()
+        if name.startswith(".") and in_one_case not in self._wanted.names:
             return True
-        one_case = name.casefold(), path.casefold()
+        one_case = in_one_case, path
         if not self._excluded.match(*one_case) or self._wanted.match(*one_case):
             return False
         self.left_out[name] += 1
@@ -101,16 +102,18 @@ class _Patterns:
     def __init__(self, patterns: Sequence[str]) -> None:
         magic = [p for p in patterns if _MAGIC.search(p)]
         self.names = {p for p in patterns if not _MAGIC.search(p)}
+        self._has_paths = any("/" in p for p in patterns)
         self._by_name = _any_of([p for p in magic if "/" not in p])
         self._by_path = _any_of([p for p in magic if "/" in p])
 
     def match(self, name: str, path: str) -> bool:
-        return (
-            name in self.names
-            or path in self.names
-            or (self._by_name is not None and self._by_name.match(name) is not None)
-            or (self._by_path is not None and self._by_path.match(path) is not None)
-        )
+        """True for a name in lower case, or a path in whatever case, that one of the patterns fits."""
+        if name in self.names or (self._by_name is not None and self._by_name.match(name) is not None):
+            return True
+        if not self._has_paths:  # most have none, and millions of paths are asked about
+            return False
+        path = path.casefold()
+        return path in self.names or (self._by_path is not None and self._by_path.match(path) is not None)
 
 
 def _any_of(patterns: Sequence[str]) -> re.Pattern[str] | None:
@@ -138,12 +141,19 @@ def is_raw_name(name: str) -> bool:
 def without_raw_twins(files: Sequence[str]) -> tuple[list[str], int]:
     """The files but for raw ones beside a JPEG or HEIF of the same name, which cameras write together and
     which are one photograph; and how many those are."""
-    raw = [path for path in files if is_raw_name(path)]
+    raw = _raw_files(files)
     if not raw:
         return list(files), 0
     developed = {_stem(path) for path in files if path.lower().endswith((*JPEG_SUFFIXES, *HEIF_SUFFIXES))}
     twins = {path for path in raw if _stem(path) in developed}
     return [path for path in files if path not in twins], len(twins)
+
+
+def _raw_files(files: Sequence[str]) -> list[str]:
+    endings = {path.rpartition(".")[2] for path in files}  # few, of millions of files
+    if not any(is_raw_name(f".{ending}") for ending in endings):
+        return []
+    return [path for path in files if is_raw_name(path)]
 
 
 def _stem(path: str) -> str:
@@ -175,7 +185,7 @@ def listing_notes(files: Sequence[str], sieve: Sieve, n_twins: int) -> tuple[str
         notes.append(
             f"{n_twins:,} raw files lie beside a JPEG or HEIF of the same name and are one image with it"
         )
-    n_raw = sum(map(is_raw_name, files))
+    n_raw = len(_raw_files(files))
     if n_raw and find_spec("rawpy") is None:
         notes.append(
             f"{n_raw:,} raw files need rawpy, else they fail: pip install 'image-aesthetics-store[raw]'"

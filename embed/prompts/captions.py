@@ -12,15 +12,8 @@ from pathlib import Path
 
 from embed.backbones.loading import Backbone
 from embed.prompts.sets import FIXED_TEMPLATE, Label, PromptSetError, PromptTable, find_problems_of
-from embed.prompts.text import (
-    SamePrompts,
-    TokenLengths,
-    describe_same,
-    embed_prompts,
-    encode_part,
-    look_at,
-    prompt_plan,
-)
+from embed.prompts.text import embed_prompts, encode_part, prompt_plan
+from embed.prompts.tokens import SamePrompts, TokenLengths, describe_same, look_at
 from store import Captions, IdentityError, MissingFileError, open_prompts
 from store.identity import complete
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import typer
 
+from embed.uncompiled import put_off_shapes
 from iaa.cli.console import (
     LOG_FORMAT,
     CleanFormatter,
@@ -88,6 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     prepare_streams()
+    put_off_shapes()
     try:
         os.getcwd()
     except OSError:

@@ -128,7 +128,9 @@ def load_backbones(
 ) -> "list[Backbone]":
     """Several backbones on one device; with a data root, fine-tuned ones, too. `say` takes remarks."""
     from embed.backbones.device import describe_device, pick_device
+    from embed.backbones.kept_images import load_kept
     from embed.backbones.loading import load_backbone as load
+    from iaa.library.engines import engine_folder
 
     chosen = pick_device(device)
     say(f"device: {describe_device(chosen)}")
@@ -139,7 +141,9 @@ def load_backbones(
 
             loaded.append(load_tuned(find_tuned(root, name), chosen, precision))
         else:
-            loaded.append(load(name, weights.get(name), chosen, precision))
+            is_exported = chosen.type == "cpu" and precision == "float32"
+            kept = load_kept(name, weights.get(name), engine_folder()) if is_exported else None
+            loaded.append(kept or load(name, weights.get(name), chosen, precision))
             for remark in loaded[-1].remarks:
                 say(remark)
     return loaded

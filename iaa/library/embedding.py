@@ -16,6 +16,7 @@ from iaa.library.opening import embedded_paths
 from iaa.library.progress import Bar, Progress, Say, log, show_progress
 from iaa.library.remotes import fetch_runs, hand_over, take_up
 from iaa.library.table import Table
+from iaa.library.text_towers import keep_words
 from store import SpaceError, Targets, open_features, write_targets
 from store.parts import begun_provenance, part_bounds
 from store.remote import open_remote
@@ -380,6 +381,9 @@ def run_pipeline(
             told = "have their rows" if update else "are done"
             moved = rows_on(bar, n_here, told, say)
             outcomes = act(table, loaded, layout.features, options, moved, timings)
+    for backbone in loaded:
+        if has_text(backbone.id):
+            keep_words(backbone)  # people will ask for words
     used = {
         "batch_size": options.batch_size,
         "n_threads": options.n_threads,

@@ -55,10 +55,10 @@ def choose_engine(backbone: "Backbone", asked: str, made: str = "", say: Say = l
 
     Raises EngineUnavailable where only the engine asked for, or that of earlier rows, will do.
     """
-    from embed.backbones.engines import EngineUnavailable, fastest_exact
+    from embed.backbones.exports import EngineUnavailable
     from embed.backbones.spec import TORCH
 
-    wanted = made or fastest_exact(backbone) if asked == AUTO else asked
+    wanted = made or backbone.fastest_engine if asked == AUTO else asked
     try:
         session = backbone.use_engine(wanted, engine_folder())
     except EngineUnavailable as error:

@@ -135,7 +135,8 @@ def check_prompts(file: str, backbone: str) -> Checked:
     Raises UnknownBackbone, UsageError for a backbone without a tokenizer.
     """
     from embed.prompts.sets import PromptSetError, expand, get_prompt_set, resolve_contents
-    from embed.prompts.text import describe_same, measure_tokens, name_some
+    from embed.prompts.text import measure_tokens
+    from embed.prompts.tokens import describe_same, name_some
 
     try:
         prompt_set = get_prompt_set(file)

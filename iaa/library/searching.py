@@ -18,6 +18,7 @@ from iaa.library.layout import Layout
 from iaa.library.opening import open_clip_features, open_embedded, open_photographs
 from iaa.library.ranking import Asked, Ranking
 from iaa.library.table import Table
+from iaa.library.text_towers import keep_words, weights_of, words_by, words_kept
 from iaa.library.words import Maker, kept_words
 from store import Features, IdentityError, StoreError, open_targets
 from store.digests import decode_strings
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _N_NAMED = 8
-_WEIGHTS = ("weights_sha256", "weights_entry")
-"""Keys of a feature file's identity that tell weights from others."""
-
-
 class Origin(Maker, Protocol):
     """What made vectors, and where that is written."""
 
@@ -146,7 +143,8 @@ def encode_words(
     template: str = "{label}",
 ) -> np.ndarray:
     """The vectors of words put into a template, raw (n_words, dim), by the very weights that made the
-    features; of words that were asked before the kept ones, without loading anything.
+    features: of words that were asked before the kept ones, without loading anything; else by the kept text
+    tower, or the loaded backbone, whose text tower is kept then.
 
     Raises IdentityError for other weights, UsageError for a backbone without a text tower, PromptTooLong,
     SamePrompts for two words that are one text to the tokenizer.
@@ -156,22 +154,14 @@ def encode_words(
         raise UsageError(f"{name} has no text tower that goes with its images; {_by_picture(layout)}")
 
     def encode() -> np.ndarray:
-        return words_by(same_weights(layout, features, weights, device), words, template)
+        vectors = words_kept(features, words, template, weights, device)
+        if vectors is None:
+            loaded = same_weights(layout, features, weights, device)
+            vectors = words_by(loaded, words, template)
+            keep_words(loaded)
+        return vectors
 
     return kept_words(layout, features, words, template, encode, weights, device)
-
-
-def words_by(loaded: "Backbone", words: list[str], template: str = "{label}") -> np.ndarray:
-    """The vectors of words put into a template, raw (n_words, dim), by a loaded backbone. Raises
-    PromptTooLong, SamePrompts."""
-    from embed.prompts.sets import PromptTable
-    from embed.prompts.text import check_prompts, encode_part
-
-    texts, n = tuple(template.format(label=word) for word in words), len(words)
-    table = PromptTable(texts, tuple(words), (0,) * n, ("",) * n, (template,) * n)
-    check_prompts("words", table, loaded)
-    vectors: np.ndarray = encode_part(loaded, texts)
-    return vectors
 
 
 def find_image(given: str, ids: list[str], files: list[str], dataset: str, backbone: str) -> int | None:
@@ -265,7 +255,7 @@ def same_weights(layout: Layout, features: Origin, weights: Path | None, device:
     if device == "auto" and complete(features.identity)["engine"] != "torch":
         device = "cpu"  # where the engine is that made the vectors
     (loaded,) = load_backbones([name], {name: weights} if weights else {}, device, root=layout.root)
-    made_of = {key: features.identity[key] for key in _WEIGHTS if key in features.identity}
+    made_of = weights_of(features)
     if loaded.weights_identity != made_of:
         stored = features.provenance.get("weights", {}).get("file", "a file not named")
         raise IdentityError(

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from embed.backbones import engines
-from embed.backbones.engines import EngineUnavailable, fastest_exact
+from embed.backbones import engines, exports
+from embed.backbones.engines import fastest_exact
+from embed.backbones.exports import EngineUnavailable
 from embed.backbones.loading import load_backbone
 from embed.batching import Encoder
 from embed.images.datasets import ImageTable
@@ -184,7 +185,7 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path, quick, backb
 
 
 def no_version(package):
-    raise engines.importlib.metadata.PackageNotFoundError(package)
+    raise exports.importlib.metadata.PackageNotFoundError(package)
 
 
 def refuse(*_):
@@ -192,8 +193,8 @@ def refuse(*_):
 
 
 TROUBLES = {
-    "missing": (engines.importlib.metadata, "version", no_version, "onnxruntime is not installed: pip"),
-    "old": (engines.importlib.metadata, "version", lambda _: "1.9.1", r"onnxruntime 1.9.1 is too old: pip"),
+    "missing": (exports.importlib.metadata, "version", no_version, "onnxruntime is not installed: pip"),
+    "old": (exports.importlib.metadata, "version", lambda _: "1.9.1", r"onnxruntime 1.9.1 is too old: pip"),
     "export": (engines, "_export", refuse, "cannot be exported: RuntimeError: Unsupported operator aten::s"),
     "run": (engines, "_runner", refuse, "ONNX Runtime cannot run timm:test_efficientnet"),
     "inexact": (engines, "TOLERANCE", 1e-12, "of their length from torch's, more than 1e-12"),

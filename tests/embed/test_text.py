@@ -4,10 +4,13 @@ import numpy as np
 import open_clip
 import pytest
 
-from embed.backbones.loading import PromptTooLong, load_backbone
+from embed.backbones.loading import load_backbone
+from embed.backbones.spec import PromptTooLong
 from embed.prompts import text as embed_text
+from embed.prompts import tokens as embed_tokens
 from embed.prompts.sets import Label, PromptSet, expand
-from embed.prompts.text import SamePrompts, describe_same, embed_prompts, measure_tokens
+from embed.prompts.text import embed_prompts, measure_tokens
+from embed.prompts.tokens import SamePrompts, describe_same
 from store import IdentityError, open_prompts
 from store.digests import BLOCK_ROWS
 
@@ -77,7 +80,7 @@ def test_a_kill_loses_at_most_a_part_and_the_digest_is_that_of_an_unbroken_run(
 def test_texts_that_do_not_fit_are_named_all_of_them_before_anything_is_written(
     tmp_path, backbone, monkeypatch
 ):
-    monkeypatch.setattr(embed_text, "TOKEN_CHUNK", 2)
+    monkeypatch.setattr(embed_tokens, "TOKEN_CHUNK", 2)
     long = [" ".join([word] * 90) for word in ("dog", "cat")]
     table = expand(PromptSet("long", LABELS[:1], ("a {label} {content}",), ("sea", long[0], "sky", long[1])))
     with pytest.raises(PromptTooLong, match=r"2 of 4 prompts .*'a great dog dog.*'a great cat cat") as caught:

@@ -56,3 +56,32 @@ def test_a_library_that_asks_for_more_of_the_compiler_gets_it():
 @pytest.mark.slow
 def test_a_compiler_that_is_loaded_already_stays():
     assert run(COUNTED.format(before="import torch._dynamo") + NEEDED) == "True"
+
+
+PUT_OFF = """
+import sys
+from embed.uncompiled import library, load_shapes, put_off_shapes
+put_off_shapes()
+import torch
+library("torchvision.transforms.v2.functional")
+print("torch._decomp" in sys.modules)
+"""
+SHAPES = """
+with torch.device("meta"):
+    images, weight = torch.empty(2, 3, 20, 20), torch.empty(5, 3, 3, 3)
+assert torch.nn.functional.conv2d(images, weight).shape == (2, 5, 18, 18)
+assert torch.nn.functional.scaled_dot_product_attention(*[torch.empty(2, 4, 7, 8, device="meta")] * 3).shape
+assert sys.modules["torch._meta_registrations"].__file__
+"""
+
+
+LATER = ["load_shapes()", "library('timm')", "import torch._meta_registrations as m; m.aten"]
+
+
+@pytest.mark.parametrize("needed", LATER)
+def test_shapes_without_data_are_there_when_they_are_needed_and_not_before(needed):
+    assert run(f"{PUT_OFF}{needed}\n{SHAPES}") == "False"
+
+
+def test_a_torch_that_is_there_already_is_left_as_it_is():
+    assert run(f"import torch{PUT_OFF}{SHAPES}") == "True"

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embed.backbones import engines
-from embed.backbones.engines import EngineUnavailable, Session
+from embed.backbones import exports
+from embed.backbones.engines import Session
+from embed.backbones.exports import EngineUnavailable
 from iaa.cli.app import app
 from iaa.library.dataset import add_dataset
 from iaa.library.embedding import How, embed
@@ -118,7 +119,7 @@ def test_an_update_keeps_the_engine_also_when_it_was_stopped(layout, run, photog
     with pytest.raises(Killed):
         run(update=True, on_rows=stop)
     with monkeypatch.context() as patch:
-        patch.setitem(engines.OLDEST, "onnxruntime", (99, 0))
+        patch.setitem(exports.OLDEST, "onnxruntime", (99, 0))
         with pytest.raises(EngineUnavailable, match="too old: pip install") as refused:
             run(update=True)
         assert "--overwrite --engine torch" in refused.value.__notes__[0]
@@ -126,7 +127,7 @@ def test_an_update_keeps_the_engine_also_when_it_was_stopped(layout, run, photog
 
 
 def test_without_it_torch_is_taken_said_once_and_noted(layout, run, monkeypatch):
-    monkeypatch.setitem(engines.OLDEST, "onnxruntime", (99, 0))
+    monkeypatch.setitem(exports.OLDEST, "onnxruntime", (99, 0))
     done = run()
     (said,) = [line for line in run.said if "computes" in line]
     assert "torch computes, which is slower here: onnxruntime 1." in said

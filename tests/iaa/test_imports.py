@@ -23,7 +23,7 @@ def loaded_by(*arguments):
     """Answer of `iaa` with these arguments, and the packages that it had loaded at its end."""
     code = (
         "import atexit, sys\n"
-        "tell = lambda: print(*sorted({m.partition('.')[0] for m in sys.modules}), file=sys.stderr)\n"
+        "tell = lambda: print(*sorted({m for m in sys.modules if '.' not in m}), file=sys.stderr)\n"
         f"atexit.register(tell); sys.argv = ['iaa', *{arguments!r}]\n"
         "from iaa.__main__ import main\nmain()"
     )
@@ -45,7 +45,7 @@ def test_help_loads_nothing_that_computes(verb):
         "import contextlib, sys\nfrom iaa.cli.app import main\n"
         f"for words in {asked!r}:\n"
         "    with contextlib.suppress(SystemExit):\n        main(words)\n"
-        "print(*sorted({m.partition('.')[0] for m in sys.modules}), file=sys.stderr)"
+        "print(*sorted({m for m in sys.modules if '.' not in m}), file=sys.stderr)"
     )
     done = run_python(code)
     loaded = set(done.stderr.splitlines()[-1].split())
@@ -118,7 +118,7 @@ def test_a_mistyped_backbone_is_answered_by_the_first_process_without_arrays(tmp
         "import atexit, subprocess, sys\n"
         "def refuse(*a, **k): raise AssertionError('a process was started')\n"
         "subprocess.Popen = refuse\n"
-        "tell = lambda: print(*sorted({m.partition('.')[0] for m in sys.modules}))\n"
+        "tell = lambda: print(*sorted({m for m in sys.modules if '.' not in m}))\n"
         "atexit.register(tell)\n"
         f"sys.argv = 'iaa embed -d demo -b vit_b23.openai --data'.split() + [{str(tmp_path)!r}]\n"
         "from iaa.__main__ import main\nmain()"
@@ -137,7 +137,7 @@ def test_the_version_is_told_by_the_standard_library_alone():
 
 @pytest.mark.parametrize("package", ["iaa", "store", "iaa.library.names"])
 def test_a_package_is_there_at_once(package):
-    code = f"import sys, {package}; print(*{{m.partition('.')[0] for m in sys.modules}})"
+    code = f"import sys, {package}; print(*{{m for m in sys.modules if '.' not in m}})"
     done = run_python(code)
     assert done.returncode == 0 and not set(done.stdout.split()).intersection(HEAVY + ARRAYS)
 

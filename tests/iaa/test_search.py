@@ -306,11 +306,22 @@ def test_likeness_loads_no_torch(world, tmp_path):
     assert loaded == [] and len(read_page(sheet).cards) == 9
 
 
-def test_words_that_were_asked_before_load_no_torch(world):
-    text = "a boat that nobody else asks for"
-    (first, loaded), (again, loaded_again) = (search_alone(world, text, "--json") for _ in range(2))
-    assert "torch" in loaded and loaded_again == []
+def test_the_first_words_alone_load_torch(world, tmp_path, monkeypatch):
+    """The text tower is kept then, and the vectors of words that were asked before."""
+    monkeypatch.setenv("IAA_CACHE", str(tmp_path))
+    texts = ["a boat that nobody asks for", "a boat that nobody asks for", "a barn nobody asks for"]
+    (first, loaded), (again, loaded_again), (other, loaded_for_other) = (
+        search_alone(world, text, "--json") for text in texts
+    )
+    assert "torch" in loaded and loaded_again == loaded_for_other == []
     assert again == first and len(json.loads(first)["shown"]) == 8
+    (tmp_path / "engines").rename(tmp_path / "elsewhere")
+    shutil.rmtree(world / "data/mine/derived/words")
+    by_torch, loaded = search_alone(world, texts[2], "--json")
+    assert "torch" in loaded
+    shown = [json.loads(out)["shown"] for out in (other, by_torch)]
+    cosines = [{row["image_id"]: row["cosine"] for row in rows} for rows in shown]
+    assert cosines[0] == pytest.approx(cosines[1], abs=1e-5)
 
 
 def test_words_are_asked_anew_where_what_is_kept_does_not_fit(run, tmp_path, monkeypatch):
@@ -321,6 +332,7 @@ def test_words_are_asked_anew_where_what_is_kept_does_not_fit(run, tmp_path, mon
         asked.append(weights)
         return load_backbones(["demo_clip"], {}, "cpu")[0]
 
+    monkeypatch.setattr(iaa.library.searching, "words_kept", lambda *_: None)
     monkeypatch.setattr(iaa.library.searching, "same_weights", encoded)
 
     def n_asked(*more):

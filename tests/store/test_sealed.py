@@ -1,11 +1,13 @@
 """Sealed files: what is read is what was written, and every damage is found."""
 
+import hashlib
 import time
 
 import h5py
 import numpy as np
 import pytest
 
+import store.digests
 from store.digests import BLOCK_ROWS, decode_strings, digest_of_strings, encode_strings
 from store.errors import IntegrityError, MissingFileError, SchemaError, SpaceError
 from store.sealed import SealedFile, write_sealed
@@ -190,3 +192,42 @@ def test_strings_survive_and_tables_have_distinct_digests():
         encode_strings(np.array(["a\0b"]))
     assert digest_of_strings(np.array(["ab", "c"])) != digest_of_strings(np.array(["a", "bc"]))
     assert digest_of_strings(np.array(["a"]), np.array(["b"])) != digest_of_strings(np.array(["a", "b"]))
+
+
+def encoded_one_by_one(values):
+    cells = [str(value).encode("utf-8", "surrogateescape") for value in values.tolist()]
+    return np.array(cells, dtype=f"S{max(1, *map(len, cells))}")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", "", "bcd"], ["", ""], ["x" * 300, "y"], ["straße", "a"], ["\udce4.jpg", "b"],
+        np.array(["ab", "c"], dtype="U40"), np.array(["ab", "c"], dtype=object), ["日本"],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_strings_are_encoded_at_once_as_one_by_one(values):
+    values = np.array(values)
+    found, expected = encode_strings(values), encoded_one_by_one(values)
+    assert found.dtype == expected.dtype and found.tobytes() == expected.tobytes()
+
+
+def test_a_string_that_holds_a_nul_is_refused_wherever_it_stands():
+    for values in (["a\0b"], ["a", "\0a"], ["ä", "a\0b"]):
+        with pytest.raises(ValueError, match="NUL"):
+            encode_strings(np.array(values))
+
+
+def test_the_digest_of_strings_is_over_lengths_and_cells(monkeypatch):
+    """Over chunks of any size, of cells of any length, equal to the definition."""
+    columns = [np.array(["a", "", "straße", "\udce4"] * 5), np.array(["x" * n for n in range(0, 9000, 450)])]
+    hasher = hashlib.sha256((2).to_bytes(8, "little"))
+    for column in columns:
+        hasher.update((20).to_bytes(8, "little"))
+        for cell in column.tolist():
+            encoded = cell.encode("utf-8", "surrogateescape")
+            hasher.update(len(encoded).to_bytes(8, "little") + encoded)
+    for n_at_once in (1, 7, 4096):
+        monkeypatch.setattr(store.digests, "_CELLS_AT_ONCE", n_at_once)
+        assert digest_of_strings(*columns) == hasher.hexdigest()

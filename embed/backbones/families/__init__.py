@@ -5,11 +5,11 @@ and ids are read without it. The rest of `embed.backbones` asks the family and k
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embed.backbones.spec import BackboneError, BackboneSpec
 
@@ -34,6 +34,24 @@ Model = Any
 Transform = Callable[..., "Tensor"]
 
 
+class BytePairs(NamedTuple):
+    """What a byte-pair tokenizer is made of; its texts are mended and made small before."""
+
+    vocabulary: Mapping[str, int]
+    merges: Sequence[tuple[str, str]]
+    """In their order."""
+    end_of_word: str
+    pattern: str
+    """Regular expression of words, read without regard to case."""
+    special: Mapping[str, int]
+    start: int
+    end: int
+
+
+def _no_pairs(tokenizer: Any) -> BytePairs | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Texts:
     """The text towers of a family."""
@@ -50,6 +68,8 @@ class Texts:
     """Joint-space vectors (b, dim) of token ids, raw; causal towers take any length that fits."""
     is_causal: Callable[[Model], bool]
     """Whether tokens after the end token cannot change a text's vector, so that padding can go."""
+    byte_pairs: Callable[[Any], BytePairs | None] = _no_pairs
+    """What a tokenizer is made of, if it is CLIP's; None for any other."""
 
 
 def _no_own(spec: BackboneSpec) -> bool:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embed.backbones.families import Family, Model, Texts, Transform, unknown_name, unknown_weights
+from embed.backbones.families import BytePairs, Family, Model, Texts, Transform, unknown_name, unknown_weights
 from embed.backbones.spec import BackboneError, BackboneSpec, UnknownBackbone, read_config
 from embed.uncompiled import library
 
@@ -191,6 +191,17 @@ def _tokenizer(spec: BackboneSpec) -> "Callable[..., Tensor]":
     return tokenizer
 
 
+def _byte_pairs(tokenizer: Any) -> BytePairs | None:
+    """Of CLIP's own tokenizer as open_clip has it; others are other classes, or clean texts in other ways."""
+    kind = type(tokenizer).__name__, getattr(getattr(tokenizer, "clean_fn", None), "__name__", "")
+    if kind != ("SimpleTokenizer", "_clean_lower") or tokenizer.reduction_fn is not None:
+        return None
+    merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)
+    special = {tokenizer.decoder[id]: id for id in tokenizer.all_special_ids}
+    start, end = tokenizer.sot_token_id, tokenizer.eot_token_id
+    return BytePairs(tokenizer.encoder, merges, "</w>", tokenizer.pat.pattern, special, start, end)
+
+
 def _text_length_of(spec: BackboneSpec) -> int:
     open_clip = library("open_clip")
 
@@ -281,5 +292,6 @@ FAMILY = Family(
         length=_text_length,
         embedding=_text_embedding,
         is_causal=_text_is_causal,
+        byte_pairs=_byte_pairs,
     ),
 )

@@ -3,17 +3,18 @@
 The backbone is the one whose weights made the gallery's vectors; other weights of its name are refused.
 """
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from iaa.library.errors import UsageError
-from iaa.library.gallery.processes import Helpers
+from iaa.library.gallery.processes import HelperDied, Helpers
 from iaa.library.layout import Layout
 from iaa.library.words import kept_words
 
@@ -58,10 +59,19 @@ class Sent:
 def encode_words(made_by: MadeBy, words: list[str], template: str) -> np.ndarray:
     """Raw vectors of words in a template (n_words, dim). Raises UsageError for words that cannot be read,
     StoreError where the weights are others than those that made the vectors."""
-    from iaa.library.searching import words_by
+    from iaa.library.text_towers import words_by, words_kept
 
     with _without_torch():
-        return words_by(_loaded(made_by), words, template)
+        found = words_kept(made_by, words, template, made_by.weights, made_by.device)
+        return words_by(_loaded(made_by), words, template) if found is None else found
+
+
+def keep_words_of(made_by: MadeBy) -> None:
+    """Keep the text tower of the loaded backbone, if there is one, for the next time the page is opened."""
+    from iaa.library.text_towers import keep_words
+
+    if _loaded.cache_info().currsize:
+        keep_words(_loaded(made_by))
 
 
 def encode_picture(made_by: MadeBy, output: str, data: bytes) -> np.ndarray:
@@ -75,8 +85,18 @@ def encode_picture(made_by: MadeBy, output: str, data: bytes) -> np.ndarray:
 def words_of(helpers: Helpers, made_by: MadeBy, words: list[str], template: str) -> np.ndarray:
     """As encode_words, by a helper, and kept: what was asked before needs no model."""
     layout = Layout(made_by.root, made_by.dataset)
-    encode = partial(helpers.call, encode_words, made_by, words, template)
+
+    def encode() -> np.ndarray:
+        vectors = helpers.call(encode_words, made_by, words, template)
+        threading.Thread(target=_keep, args=(helpers, made_by), daemon=True).start()  # nobody waits for it
+        return vectors
+
     return kept_words(layout, made_by, words, template, encode, made_by.weights, made_by.device)
+
+
+def _keep(helpers: Helpers, made_by: MadeBy) -> None:
+    with suppress(HelperDied):
+        helpers.call(keep_words_of, made_by)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
+from embed.uncompiled import put_off_shapes
+
 Answer = TypeVar("Answer")
 
 
@@ -100,6 +102,7 @@ def _pool(n_processes: int) -> ProcessPoolExecutor:
 def _begin() -> None:
     """In the new process: interrupts are for the one that started it; when that ends, so does this."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    put_off_shapes()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

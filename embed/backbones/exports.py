@@ -1,0 +1,84 @@
+"""What exports of models for ONNX Runtime have in common: what they need, and what they follow from.
+
+Nothing of torch is imported here, so that an export can be used without it.
+"""
+
+import hashlib
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from embed.backbones.families import family
+from embed.backbones.spec import BackboneError, BackboneSpec
+from embed.backbones.weights import file_sha256, library_versions
+
+OLDEST = {"onnxruntime": (1, 17), "onnx": (1, 15)}
+"""What runs the exported operators, and what torch's exporter needs."""
+
+TOLERANCE = 1e-5
+"""How far an export's vectors may be from torch's: the length of the difference, of the vector's."""
+
+OPSET = 17
+
+
+class EngineUnavailable(BackboneError):  # noqa: N818
+    """An engine cannot compute a backbone here; the message says why."""
+
+
+def engine_versions() -> dict[str, str]:
+    """Versions of the packages by which ONNX Runtime computes.
+
+    Raises EngineUnavailable for one that is missing, too old or cannot be loaded.
+    """
+    found = {}
+    for package, oldest in OLDEST.items():
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            raise EngineUnavailable(
+                f"{package} is not installed: pip install '{package}>={_dotted(oldest)}'"
+            ) from None
+        if _numbers(found[package]) < oldest:
+            raise EngineUnavailable(
+                f"{package} {found[package]} is too old: pip install '{package}>={_dotted(oldest)}'"
+            )
+    try:
+        import onnxruntime  # noqa: F401
+    except Exception as error:  # a library that cannot be loaded, or one made for another numpy
+        raise EngineUnavailable(f"onnxruntime cannot be loaded: {first_line(error)}") from error
+    return found
+
+
+def made_from(spec: BackboneSpec, versions: dict[str, str]) -> dict[str, Any]:
+    """What every export of a backbone follows from besides its weights: its settings, the libraries and
+    packages, and the sources here, by which any change of what an output is made by is seen."""
+    settings = [spec.config] if spec.config is not None else family(spec.library).settings(spec)
+    return {
+        "backbone": spec.id,
+        "settings": [file_sha256(path) for path in settings],
+        "versions": {**library_versions(spec), **versions, "opset": str(OPSET)},
+        "program": _program(),
+    }
+
+
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its message."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    parts = version.split(".")[:2]
+    return tuple(int(part) for part in parts if part.isdecimal())
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(map(str, version))
+
+
+def _program() -> str:
+    hasher = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
+        hasher.update(source.name.encode() + hashlib.sha256(source.read_bytes()).digest())
+    return hasher.hexdigest()
