@@ -136,7 +136,7 @@ def test_a_row_per_rating_and_a_column_per_rater(mine: Dataset, tmp_path: Path) 
         ("file,stars,Stars \na.jpg,3,4\n", "may both be meant"),
         ("a.jpg,3\nb.jpg,4\n", "such as: file,stars"),
         ("file,stars\na.jpg,6\n", "--scale LOWEST HIGHEST"),
-        ("file,stars\na.jpg,\"1,234\"\n", "is no rating"),
+        ('file,stars\na.jpg,"1,234"\n', "is no rating"),
     ],
 )
 def test_tables_that_can_be_read_in_two_ways(mine: Dataset, tmp_path: Path, text: str, said: str) -> None:

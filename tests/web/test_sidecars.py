@@ -53,5 +53,6 @@ def test_what_cannot_be_written_is_refused(client, folder):
         answer = client.post("/api/write_sidecars", {"head": head, "do": True})
         assert answer.status == 404 and head in answer.json["detail"]
     answer = client.post("/api/write_sidecars", {"do": True})
-    assert answer.status == 409 and "nothing is rated yet" in answer.json["detail"] and sidecars_of(folder) == {}
+    assert answer.status == 409 and "nothing is rated yet" in answer.json["detail"]
+    assert sidecars_of(folder) == {}
     assert client.post("/api/write_sidecars", {"do": True}, Authorization=None).status in (401, 403)

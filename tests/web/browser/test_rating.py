@@ -362,7 +362,11 @@ def test_the_map_rates_what_was_drawn_around(open_page: Open, library: Fake) -> 
     page.keyboard.press("m")
     points = points_of_map(page)
     canvas = page.locator("#map canvas").bounding_box()
-    top, middle, bottom = canvas["y"] + 4, canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] - 4
+    top, middle, bottom = (
+        canvas["y"] + 4,
+        canvas["x"] + canvas["width"] / 2,
+        canvas["y"] + canvas["height"] - 4,
+    )
     right = {library.names.index(name): place for name, place in points.items() if place[0] > middle + 80}
     inside = {library.names.index(name): place for name, place in points.items() if place[0] < middle - 80}
     end = list(right.values())[-1]
@@ -449,7 +453,9 @@ def test_the_queue_waits_for_the_first_photographs_to_be_looked_at(open_page: Op
 
     def not_yet(route: Any) -> None:
         asked_at.append(time.monotonic())
-        route.fulfill(status=409, json={"detail": "no photograph has been looked at yet; ask again in a while"})
+        route.fulfill(
+            status=409, json={"detail": "no photograph has been looked at yet; ask again in a while"}
+        )
 
     page = open_page(library)
     page.expected_problems.append("409")
@@ -650,7 +656,9 @@ def test_stars_of_other_programs_and_for_them(open_page: Open, library: Fake) ->
     until(page, lambda: library.stars == {})
     page.get_by_label("More", exact=True).click()
     page.get_by_role("button", name="Write stars for other programs…").click()
-    dialog.get_by_text("3 new sidecars, 2 left as they are, since somebody gave other stars there.").wait_for()
+    dialog.get_by_text(
+        "3 new sidecars, 2 left as they are, since somebody gave other stars there."
+    ).wait_for()
     dialog.get_by_label("Whose stars").select_option(index=1)
     dialog.get_by_role("button", name="Write 60 sidecars").click()
     toast_is(page, "60 sidecars written.")
