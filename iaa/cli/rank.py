@@ -63,7 +63,7 @@ def rank(
     check_file_place(sheet_file, "--sheet")
     chosen = options.choose(dataset, data)
     file = one_weights_file(backbone, weights)
-    found = chosen.rank(head, high, low, prompts, method, backbone, file, device, n_boot, seed)
+    found = chosen.rank(head, high, low, prompts, method, backbone, file, device, n_boot, seed, progress)
     _answer(chosen, found, top, worst, (csv_file, sheet_file, copy_to), as_json)
 
 
@@ -107,7 +107,7 @@ def search(
     text = words[0].strip() if words else None
     chosen = options.choose(dataset, data)
     file = one_weights_file(backbone, weights)
-    found = chosen.search(text, like, backbone, output, file, device)
+    found = chosen.search(text, like, backbone, output, file, device, progress)
     _answer(chosen, found, top, 0, (csv_file, sheet_file, copy_to), as_json)
 
 

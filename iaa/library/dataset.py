@@ -119,6 +119,7 @@ class Dataset(Kept):
         output: str | None = None,
         weights: Path | str | None = None,
         device: str = "auto",
+        progress: Progress | None = None,
     ) -> Ranking:
         """The photographs closest to words, or to a picture: one of the data set, or any image file.
 
@@ -130,9 +131,9 @@ class Dataset(Kept):
         if text is not None:
             if output not in (None, "embedding"):
                 raise UsageError(f"output {output}: words are compared with the embedding; leave it out")
-            return searching.search_words(self.layout, text, backbone, file, device)
+            return searching.search_words(self.layout, text, backbone, file, device, progress)
         assert like is not None
-        return searching.search_like(self.layout, like, backbone, output, file, device)
+        return searching.search_like(self.layout, like, backbone, output, file, device, progress)
 
     @naming_extras()
     def rank(
@@ -147,6 +148,7 @@ class Dataset(Kept):
         device: str = "auto",
         n_boot: int = 1000,
         seed: int = 0,
+        progress: Progress | None = None,
     ) -> Ranking:
         """The photographs from best to worst: by a head, by words (`high` against `low`, any words), or by
         the labels of an encoded prompt set.
@@ -167,7 +169,7 @@ class Dataset(Kept):
             )
         file = None if weights is None else Path(weights)
         return scoring.rank_by_words(
-            self.layout, _names(high) or [], _names(low) or [], backbone, file, device
+            self.layout, _names(high) or [], _names(low) or [], backbone, file, device, progress
         )
 
     def fit_probe(

@@ -383,7 +383,7 @@ def run_pipeline(
             outcomes = act(table, loaded, layout.features, options, moved, timings)
     for backbone in loaded:
         if has_text(backbone.id):
-            keep_words(backbone)  # people will ask for words
+            keep_words(backbone, progress)  # people will ask for words
     used = {
         "batch_size": options.batch_size,
         "n_threads": options.n_threads,

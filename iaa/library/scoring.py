@@ -13,6 +13,7 @@ from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.names import Method
 from iaa.library.opening import existing_head, open_clip_features, open_embedded, open_photographs
+from iaa.library.progress import Progress
 from iaa.library.ranking import Asked, Ranking
 from iaa.library.searching import encode_words
 from store import Captions, Features, IdentityError, MissingFileError, Prompts, open_prompts, open_targets
@@ -75,6 +76,7 @@ def rank_by_words(
     backbone: str | None = None,
     weights: Path | None = None,
     device: str = "auto",
+    progress: Progress | None = None,
 ) -> Ranking:
     """The images by words that praise against words that damn, any words: each as "a [word] picture" (the
     paper's fixed prompt, section 4.1), encoded now by the weights that made the vectors.
@@ -89,7 +91,8 @@ def rank_by_words(
     labels = [*words[0], *words[1]]
     polarity = [1] * len(words[0]) + [-1] * len(words[1])
     with open_clip_features(layout, backbone) as features:
-        vectors = unit_directions(encode_words(layout, features, labels, weights, device, FIXED_TEMPLATE))
+        raw = encode_words(layout, features, labels, weights, device, FIXED_TEMPLATE, progress)
+        vectors = unit_directions(raw)
         first = first_equal_rows(partial(features.read, "embedding"), features.n_images)
         similarity = cosines(features.blocks("embedding"), first, vectors)
         scores = one_prompt_per_label("fixed", similarity, index_labels(labels, polarity))

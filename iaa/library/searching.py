@@ -16,6 +16,7 @@ from iaa.library.engines import choose_engine
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
 from iaa.library.opening import open_clip_features, open_embedded, open_photographs
+from iaa.library.progress import Progress, show_progress
 from iaa.library.ranking import Asked, Ranking
 from iaa.library.table import Table
 from iaa.library.text_towers import keep_words, weights_of, words_by, words_kept
@@ -82,6 +83,7 @@ def search_words(
     backbone: str | None = None,
     weights: Path | None = None,
     device: str = "auto",
+    progress: Progress | None = None,
 ) -> Ranking:
     """The images by their cosine with a text, which goes as it is through the text tower.
 
@@ -93,7 +95,7 @@ def search_words(
     if not text.strip():
         raise UsageError("there is nothing to look for: the text is empty")
     with open_clip_features(layout, backbone) as features:
-        vector = encode_words(layout, features, [text.strip()], weights, device)[0]
+        vector = encode_words(layout, features, [text.strip()], weights, device, progress=progress)[0]
         return _by_cosine(layout, features, "embedding", vector, f'"{text.strip()}"', {"text": text.strip()})
 
 
@@ -104,6 +106,7 @@ def search_like(
     output: str | None = None,
     weights: Path | None = None,
     device: str = "auto",
+    progress: Progress | None = None,
 ) -> Ranking:
     """The images by their likeness to a picture: one of the data set, by its id or file or the end of one,
     or any other image file.
@@ -126,7 +129,7 @@ def search_like(
             content = _read_file(Path(given))
             row = _row_of_content(features, content)
         if row is None:
-            vector = _encode_image(layout, features, output, Path(given), weights, device)
+            vector = _encode_image(layout, features, output, Path(given), weights, device, progress)
             return _by_cosine(layout, features, output, vector, f"Like {given}", {"like": given})
         name = files[row] or ids[row]
         vector = _read_query(features, output, row, name)
@@ -141,6 +144,7 @@ def encode_words(
     weights: Path | None,
     device: str,
     template: str = "{label}",
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """The vectors of words put into a template, raw (n_words, dim), by the very weights that made the
     features: of words that were asked before the kept ones, without loading anything; else by the kept text
@@ -156,9 +160,9 @@ def encode_words(
     def encode() -> np.ndarray:
         vectors = words_kept(features, words, template, weights, device)
         if vectors is None:
-            loaded = same_weights(layout, features, weights, device)
+            loaded = same_weights(layout, features, weights, device, progress)
             vectors = words_by(loaded, words, template)
-            keep_words(loaded)
+            keep_words(loaded, progress)
         return vectors
 
     return kept_words(layout, features, words, template, encode, weights, device)
@@ -242,7 +246,9 @@ def _by_picture(layout: Layout) -> str:
     return f"or search by a picture, without weights: iaa search --like IMAGE -d {layout.dataset}"
 
 
-def same_weights(layout: Layout, features: Origin, weights: Path | None, device: str) -> "Backbone":
+def same_weights(
+    layout: Layout, features: Origin, weights: Path | None, device: str, progress: Progress | None = None
+) -> "Backbone":
     """The backbone, loaded from the very weights that made the features. Raises IdentityError."""
     name = features.backbone
     made_by = str(features.identity.get("weights_sha256", ""))
@@ -254,7 +260,8 @@ def same_weights(layout: Layout, features: Origin, weights: Path | None, device:
         )
     if device == "auto" and complete(features.identity)["engine"] != "torch":
         device = "cpu"  # where the engine is that made the vectors
-    (loaded,) = load_backbones([name], {name: weights} if weights else {}, device, root=layout.root)
+    with (progress or show_progress)(f"loading {name}", 0, ""):
+        (loaded,) = load_backbones([name], {name: weights} if weights else {}, device, root=layout.root)
     made_of = weights_of(features)
     if loaded.weights_identity != made_of:
         stored = features.provenance.get("weights", {}).get("file", "a file not named")
@@ -306,10 +313,16 @@ def _row_of_content(features: Features, content: bytes) -> int | None:
 
 
 def _encode_image(
-    layout: Layout, features: Features, output: str, path: Path, weights: Path | None, device: str
+    layout: Layout,
+    features: Features,
+    output: str,
+    path: Path,
+    weights: Path | None,
+    device: str,
+    progress: Progress | None,
 ) -> np.ndarray:
     """The vector of an image file that is none of the data set's, decoded and resized as theirs were."""
-    loaded = same_weights(layout, features, weights, device)
+    loaded = same_weights(layout, features, weights, device, progress)
     return picture_by(loaded, features.identity, output, path, str(path))
 
 

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from iaa.library.engines import engine_folder
-from iaa.library.words import Maker
+from iaa.library.progress import Progress, show_progress
+from iaa.library.words import Maker, which_file
 
 if TYPE_CHECKING:
     from embed.backbones.kept_text import KeptTower
@@ -86,7 +88,7 @@ def words_by(loaded: "Backbone", words: list[str], template: str = "{label}") ->
     return vectors
 
 
-def keep_words(loaded: "Backbone") -> None:
+def keep_words(loaded: "Backbone", progress: Progress | None = None) -> None:
     """Keep the backbone's text tower, for the next words; where that cannot be, they take as long again."""
     from embed.backbones.exports import EngineUnavailable
     from embed.backbones.text_export import keep_text
@@ -96,7 +98,8 @@ def keep_words(loaded: "Backbone") -> None:
         return
     _asked.add(key)
     try:
-        keep_text(loaded, engine_folder())
+        with (progress or show_progress)(f"keeping what {loaded.id} needs for words, once", 0, ""):
+            keep_text(loaded, engine_folder())
     except EngineUnavailable as error:
         logger.info("%s", error)
 
@@ -111,6 +114,14 @@ def table_of(words: list[str], template: str) -> "PromptTable":
 
 def _are_those(weights: Path | None, made_of: Mapping[str, str]) -> bool:
     """Whether a file holds the weights that made vectors; what it is otherwise is told by who loads it."""
+    if weights is None:
+        return True
+    return weights.is_file() and _sha256_of(weights, which_file(weights)) == made_of.get("weights_sha256")
+
+
+@lru_cache(maxsize=4)
+def _sha256_of(path: Path, which: str) -> str:
+    """Read once in a process, as long as the file is the same one."""
     from embed.backbones.weights import file_sha256
 
-    return weights is None or (weights.is_file() and file_sha256(weights) == made_of.get("weights_sha256"))
+    return file_sha256(path)

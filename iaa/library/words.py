@@ -49,7 +49,7 @@ def kept_words(
         "template": template,
         "torch": version("torch"),
         "device": device,
-        "given": _which(weights),
+        "given": which_file(weights),
         **{name: value for name, value in made_by.identity.items() if name.startswith("weights")},
     }
     folder = layout.derived / "words"
@@ -65,7 +65,7 @@ def kept_words(
     return vectors
 
 
-def _which(weights: Path | None) -> str:
+def which_file(weights: Path | None) -> str:
     """Which weights file was given: the same one need not be read again to know whose vectors it makes."""
     if weights is None:
         return ""

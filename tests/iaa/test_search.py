@@ -20,10 +20,14 @@ from PIL import Image
 
 import iaa.library.photographs
 import iaa.library.searching
+import iaa.library.text_towers
 import iaa.library.words
 from analysis.probing.heads import Head, save_head
 from analysis.prompting.scores import rank_images
+from embed.backbones.spec import PromptTooLong
+from embed.backbones.weights import local_weights
 from embed.prompts.text import encode_part
+from embed.prompts.tokens import SamePrompts
 from iaa.cli.app import main
 from iaa.library.backbones import load_backbones
 from iaa.library.embedding import prepare_table
@@ -324,11 +328,41 @@ def test_the_first_words_alone_load_torch(world, tmp_path, monkeypatch):
     assert cosines[0] == pytest.approx(cosines[1], abs=1e-5)
 
 
+def test_a_kept_text_tower_is_used_for_its_own_weights_and_device_alone(world, tmp_path, monkeypatch):
+    from iaa.library.text_towers import MANY, keep_words, words_kept
+
+    monkeypatch.setenv("IAA_CACHE", str(tmp_path))
+    monkeypatch.setattr(iaa.library.text_towers, "_asked", set())
+    loaded = load_backbones(["demo_clip"], {}, "cpu")[0]
+    keep_words(loaded)
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(local_weights(loaded.spec).path.read_bytes())
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"other")
+    with open_features(world / "data/mine/features/demo_clip.h5") as features:
+
+        def is_used(words=("a boat",), weights=None, device="auto"):
+            return words_kept(features, list(words), "{label}", weights, device) is not None
+
+        assert is_used() and is_used(device="cpu") and is_used(weights=own)
+        assert not is_used(device="cuda") and not is_used(weights=other)
+        assert not is_used(weights=tmp_path / "nowhere.safetensors")
+        assert is_used([f"boat {n}" for n in range(MANY - 1)])
+        assert not is_used([f"boat {n}" for n in range(MANY)])
+        assert not is_used([" ".join(["fog"] * 40)])
+        with pytest.raises(SamePrompts, match="one text to the tokenizer"):
+            is_used(["a boat", "A  Boat"])
+        with pytest.raises(PromptTooLong, match="77 tokens that demo_clip reads"):
+            is_used([" ".join(["fog"] * 90)])
+        own.write_bytes(b"replaced")
+        assert not is_used(weights=own)
+
+
 def test_words_are_asked_anew_where_what_is_kept_does_not_fit(run, tmp_path, monkeypatch):
     """Of other words, another torch, another weights file; and a damaged file is left aside."""
     asked = []
 
-    def encoded(layout, features, weights, device):
+    def encoded(layout, features, weights, device, progress=None):
         asked.append(weights)
         return load_backbones(["demo_clip"], {}, "cpu")[0]
 
