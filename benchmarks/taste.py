@@ -1,4 +1,4 @@
-"""Learning curves of a person's taste: `python benchmarks/taste.py FEATURES RATINGS [--choose]`.
+"""Learning curves of one's taste: `python benchmarks/taste.py FEATURES RATINGS [--choose [--picture FILE]]`.
 
 FEATURES is a feature file (`iaa embed`), RATINGS a CSV with the columns rater, file, rating (several
 ratings of one photograph by one person are averaged). Every person who rated all photographs counts; the
@@ -6,8 +6,8 @@ intervals are over people. k photographs are rated, the test is on the rest.
 
 Without --choose: own ratings only; the mean of all others' real ratings; both (one's own residual learned);
 a person's first block against the last. With it: k chosen by what they teach against k at random, from the
-same few to begin with. Data without single raters: give the mean votes as one person; then the intervals are
-over draws.
+same few to begin with; as a picture, too. Data without single raters: give the mean votes as one person; then
+the intervals are over draws.
 """
 
 import argparse
@@ -45,13 +45,15 @@ def read(features: Path, ratings: Path, output: str | None) -> tuple[np.ndarray,
     return rows, table.to_numpy().T, ceiling
 
 
+def error_of(values: np.ndarray) -> float:
+    """Half of the 95 % interval of a mean over people."""
+    return float(1.96 * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
 def over_people(values: np.ndarray) -> str:
     """Mean over people with its 95 % interval."""
-    mean = values.mean()
-    if len(values) < 2:
-        return f"{mean:.3f}"
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    return f"{mean:.3f} [{mean - 1.96 * error:.3f}, {mean + 1.96 * error:.3f}]"
+    mean, error = values.mean(), error_of(values)
+    return f"{mean:.3f} [{mean - error:.3f}, {mean + error:.3f}]" if error else f"{mean:.3f}"
 
 
 def curve(rows: np.ndarray, ratings: np.ndarray, ceiling: np.ndarray, n_draws: int) -> None:
@@ -91,7 +93,7 @@ def order_of(taste, gram: Gram, rest: np.ndarray, stars: np.ndarray, general: np
     return 0.0 if np.isnan(value) else value
 
 
-def choose(rows: np.ndarray, ratings: np.ndarray, n_draws: int) -> None:
+def choose(rows: np.ndarray, ratings: np.ndarray, n_draws: int, picture: Path | None = None) -> None:
     """The same from k photographs that were chosen, or drawn; tested on a part that nobody may choose."""
     scaling = scaling_of(rows)
     gram, standard = Gram(rows, scaling), scaling.apply(rows)
@@ -124,6 +126,31 @@ def choose(rows: np.ndarray, ratings: np.ndarray, n_draws: int) -> None:
             f"{rule} - random {over_people((by[rule] - by['random']).mean(axis=unit))}" for rule in rules[1:]
         ]
         print(f"k = {k}: " + "; ".join(said), flush=True)
+    if picture is not None:
+        unit = 2 if n_people > 1 else 1
+        draw_curves({rule: reached[rule][: len(sizes)].mean(axis=unit) for rule in rules}, sizes, picture)
+
+
+def draw_curves(reached: dict[str, np.ndarray], sizes: list[int], path: Path) -> None:
+    """SRCC by the number of ratings, a line per rule, and what each rule has over chance draws."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    whole, ahead = figure.subplots(1, 2)
+    for at, (rule, values) in enumerate(reached.items()):
+        for axes, shown in ((whole, values), (ahead, values - reached["random"])):
+            if axes is ahead and rule == "random":
+                continue
+            x = np.array(sizes) * 1.03 ** (at - 1.5)
+            bars = [error_of(each) for each in shown]
+            axes.errorbar(x, shown.mean(axis=1), bars, fmt="o-", color=f"C{at}", label=rule)
+    ahead.axhline(0, color="grey", linestyle=":")
+    for axes, what in ((whole, "SRCC with the other ratings"), (ahead, "less that of random draws")):
+        axes.set(xscale="log", xlabel="ratings", ylabel=what)
+        axes.set_xticks(sizes, list(map(str, sizes)))
+        axes.minorticks_off()
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
 
 
 def main() -> None:
@@ -134,11 +161,12 @@ def main() -> None:
     parser.add_argument("--output")
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--picture", type=Path, help="with --choose: learning curves, as PNG, SVG or PDF")
     given = parser.parse_args()
     rows, ratings, ceiling = read(given.features, given.ratings, given.output)
     print(f"{ratings.shape[0]} people, {ratings.shape[1]} photographs, {given.draws} draws")
     if given.choose:
-        choose(rows, ratings, given.draws)
+        choose(rows, ratings, given.draws, given.picture)
     else:
         curve(rows, ratings, ceiling, given.draws)
 

@@ -36,6 +36,15 @@ def _last(name: str) -> str:
     return _folded(name.rpartition("/")[2])
 
 
+def _last_of_any(name: str) -> str:
+    """The same of a path as Windows writes it, too, which those that are there never are."""
+    return _last(name.replace("\\", "/"))
+
+
+def _bare_of_any(name: str) -> str:
+    return without_ending(_last_of_any(name))
+
+
 def _bare(name: str) -> str:
     return without_ending(_last(name))
 
@@ -55,7 +64,9 @@ def _unguarded(name: str) -> str:
 
 
 def _are_of_one_path(one: str, other: str) -> bool:
-    """True if the folders of the one are the last folders of the other: a/b and x/a/b, but not x/b."""
+    """True if the folders of the one are the last folders of the other: a/b and x/a/b, but not x/b. The one
+    may be written with backslashes."""
+    one = one.replace("\\", "/")
     if "/" not in one or "/" not in other:
         return True
     folders = [_folded(name).strip("/").split("/")[:-1] for name in (one, other)]
@@ -74,9 +85,9 @@ CLOSE: tuple[Form, ...] = (
 WIDE: tuple[Form, ...] = (
     ("without ending", _folded, _stem),
     ("without ending", _stem, _folded),
-    ("by the last part of the path", _last, _last),
-    ("by the last part of the path, without ending", _last, _bare),
-    ("by the last part of the path, without ending", _bare, _last),
+    ("by the last part of the path", _last_of_any, _last),
+    ("by the last part of the path, without ending", _last_of_any, _bare),
+    ("by the last part of the path, without ending", _bare_of_any, _last),
     ("as a number without its .0", _number, _bare),
     ("without the apostrophe that guards a spreadsheet's cell", _unguarded, _folded),
 )

@@ -91,7 +91,8 @@ def _decode(data: bytes, path: Path, encoding: str, n_before: int) -> str:
             there = next((piece for piece in seen if not piece.isascii()), seen[0])
             advice = (
                 f" As Windows-1252 (cp1252) it would read {there.strip()!r}. Save it as UTF-8 (in Excel: CSV "
-                f"UTF-8; elsewhere: iconv -f cp1252 -t utf-8), or name it, for ratings: -o encoding=cp1252"
+                f"UTF-8; elsewhere: iconv -f cp1252 -t utf-8), or name it, where a data set is added by it: "
+                "-o encoding=cp1252"
             )
         raise TableError(
             f"{path} cannot be read as a table: line {line} (byte {error.start + n_before:,}) is not "

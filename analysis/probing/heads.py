@@ -81,6 +81,18 @@ class Head:
     @property
     def reaches(self) -> str:
         """SRCC with its interval and on what it was measured, in a few words; '' where nobody measured."""
+        if (found := self._srcc()) is None:
+            return ""
+        value, low, high, by = found
+        return f"SRCC {value:.3f} [{low:.3f}, {high:.3f}] {by}"
+
+    @property
+    def srcc(self) -> float | None:
+        """SRCC with people on photographs that it was not fitted on, None where nobody measured."""
+        found = self._srcc()
+        return None if found is None else found[0]
+
+    def _srcc(self) -> tuple[float, float, float, str] | None:
         measured, by = self.about.get("metrics"), "on test images"
         if self.is_of_all:
             by = "by folds"
@@ -90,8 +102,21 @@ class Head:
         try:
             value, low, high = map(float, srcc)  # type: ignore[arg-type]
         except (TypeError, ValueError):
-            return ""
-        return f"SRCC {value:.3f} [{low:.3f}, {high:.3f}] {by}"
+            return None
+        return value, low, high, by
+
+    @property
+    def agreements(self) -> list[tuple[str, float]]:
+        """SRCC with people on photographs of other kinds than it was fitted on, by their kind, as its card
+        has them; none where nobody measured."""
+        others = self.about.get("elsewhere")
+        found = []
+        for kind, measured in others.items() if isinstance(others, dict) else ():
+            try:
+                found.append((str(kind), float(measured["srcc"][0])))
+            except (TypeError, ValueError, KeyError, IndexError):
+                continue  # what the photographs are, and what others have written there
+        return found
 
     def score(self, features: Float[np.ndarray, "n_images dim"]) -> Float[np.ndarray, " n_images"]:
         """Scores of features of the right kind, which is not checked here: see `score_features`."""

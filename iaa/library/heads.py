@@ -38,6 +38,16 @@ def list_heads(root: Path) -> Table:
     return Table(f"Heads in {root / 'heads'}, of the project, and published by others", cells)
 
 
+def _in_words(value: Any) -> Any:
+    """A part of a card for people: a metric with its interval in one, what belongs together in a row."""
+    if isinstance(value, dict):
+        parts = ((key, _in_words(each), isinstance(each, dict)) for key, each in value.items())
+        return ", ".join(f"{key} ({told})" if is_in else f"{key} {told}" for key, told, is_in in parts)
+    if isinstance(value, list) and len(value) == 3 and all(isinstance(each, float) for each in value):
+        return "{:.3f} [{:.3f}, {:.3f}]".format(*value)
+    return value
+
+
 class Described(dict[str, Any]):
     """What a head expects and where it comes from, as plain values; and as people read it."""
 
@@ -49,7 +59,7 @@ class Described(dict[str, Any]):
         layers, widths = self["layers"], "not fetched yet"
         if layers:
             widths = " -> ".join(map(str, [layers[0][1], *(shape[0] for shape in layers)]))
-        told = {**self, "layers": widths, **self["about"]}
+        told = {**self, "layers": widths, **{key: _in_words(value) for key, value in self["about"].items()}}
         for key, value in told.pop("importance", {}).items():
             told[f"Figure 3 on {self.dataset}: {key}"] = value
         return facts(f"Head {self['name']}", {key: value for key, value in told.items() if key != "about"})

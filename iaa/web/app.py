@@ -9,7 +9,7 @@ from iaa.library.gallery.grouping import Grouping
 from iaa.library.gallery.keeping import Keeper
 from iaa.library.gallery.learning import Learning
 from iaa.library.gallery.questions import Questions
-from iaa.web import actions, answers, library, page, pictures, ratings
+from iaa.web import actions, answers, library, page, pictures, ratings, sidecars
 from iaa.web.responses import Json
 from iaa.web.security import BodyTooLargeError, Door, Guard
 
@@ -44,6 +44,7 @@ def create_app(keeper: Keeper, door: Door, is_local: bool = True) -> FastAPI:
     page.add(app, gallery)
     library.add(app, gallery, questions, grouping, learning, is_local)
     ratings.add(app, learning)
+    sidecars.add(app, gallery, questions)
     pictures.add(app, gallery, questions, grouping)
     actions.add(app, keeper, questions, learning, is_local)
     app.add_middleware(Guard, door=door)

@@ -114,8 +114,8 @@ def add(app: FastAPI, learning: Learning) -> None:
         turn: Annotated[int, Query(ge=0, le=2**31, description="Another number: another pair first.")] = 0,
     ) -> Response:
         """Photographs to rate next, of every kind that is there, and pairs of them to compare. The answer is
-        the same until something is rated; to pass a pair over, or not to be asked what another window is
-        asked, give another `turn`."""
+        the same until something is rated, or more is known of photographs and groups; to pass a pair over, or
+        not to be asked what another window is asked, give another `turn`."""
         return Json(learning.next(n, turn))
 
     @app.get("/api/taste", response_model=Taste, responses=_CANNOT)

@@ -8,6 +8,7 @@ import pytest
 
 from analysis.probing.heads import SHIPPED, find_heads, head_files, load_head
 from embed.backbones.published_heads import PUBLISHED
+from iaa.library.gallery.questions import card_of
 from iaa.library.heads import list_heads, remove_head
 from iaa.library.opening import existing_head
 from store import MissingFileError, Targets, open_features, write_targets
@@ -37,8 +38,22 @@ def test_every_card_says_where_it_comes_from_and_what_it_reaches(path):
     assert head.about["title"] and "doi" in head.about["source"] and "Apache-2.0" in head.about["licence"]
     value, low, high = head.about["metrics"]["srcc"]
     assert 0.6 < low < value < high < 0.9
-    assert {"exteriors", "interiors"} < set(head.about["elsewhere"])
+    assert [kind for kind, _ in head.agreements] == ["exteriors", "interiors"]
     assert sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}.*")) < 20_000
+
+
+def test_the_card_in_the_words_of_the_page_and_of_the_command_line(holiday, invoke):
+    head = load_head(SHIPPED / "oasis-beauty")
+    told = card_of(head)
+    assert told.startswith("fitted on oasis, all 484 rated photographs. ")
+    assert told.endswith("0.76 on photographs it had not seen, 0.06 on exteriors, 0.44 on interiors")
+    measured = replace(head, about={"origin": "somebody", "held_back_srcc": [0.5, 0.4, 0.6]})
+    assert card_of(measured).endswith("0.50 on photographs it had not seen")
+    for elsewhere in (None, 3, {"lakes": 3}, {"lakes": {"srcc": []}}):
+        other = replace(head, about={"origin": "somebody", "elsewhere": elsewhere})
+        assert card_of(other) == "fitted on somebody"
+    out = " ".join(invoke("head", "show", "oasis-beauty", "--data", holiday)[1].split())
+    assert "0.761 [0.713, 0.803]" in out and "interiors (n 118, srcc 0.443 [0.280, 0.584])" in out
 
 
 def test_there_is_one():

@@ -134,12 +134,28 @@ def test_a_row_per_rating_and_a_column_per_rater(mine: Dataset, tmp_path: Path) 
         ("rater,file,stars\n,a.jpg,3\n", "by nobody"),
         ("file,stars,flag\na.jpg,3,perhaps\n", "is no flag"),
         ("file,stars,Stars \na.jpg,3,4\n", "may both be meant"),
+        ("a.jpg,3\nb.jpg,4\n", "such as: file,stars"),
+        ("file,stars\na.jpg,6\n", "--scale LOWEST HIGHEST"),
+        ('file,stars\na.jpg,"1,234"\n', "is no rating"),
     ],
 )
 def test_tables_that_can_be_read_in_two_ways(mine: Dataset, tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         import_ratings(mine.ratings, write(tmp_path, text))
     assert len(mine.ratings.present()) == 0
+
+
+def test_tables_as_spreadsheets_save_them(mine: Dataset, tmp_path: Path) -> None:
+    """Excel's "Unicode text", and its CSV where commas are in numbers; paths as Windows writes them."""
+    table = tmp_path / "table.csv"
+    table.write_bytes("File\tStars\r\nC:\\my\\lake\\d.jpg\t4\r\na.jpg\t2,5\r\n".encode("utf-16"))
+    assert import_ratings(mine.ratings, table).unknown == [] and held(mine) == {"lake/d.jpg": 4, "a.jpg": 2.5}
+    table.write_bytes("Datei;Sterne\r\nb.jpg;1,5\r\nC:\\my\\sea\\d.jpg;1\r\n".encode("utf-8-sig"))
+    with pytest.raises(UsageError, match="--column NAME"):
+        import_ratings(mine.ratings, table, rater="me")
+    found = import_ratings(mine.ratings, table, columns=["Sterne"])
+    assert found.unknown == ["C:\\my\\sea\\d.jpg"]
+    assert held(mine) == {"lake/d.jpg": 4, "a.jpg": 2.5, "b.jpg": 1.5}
 
 
 def test_what_is_exported_can_be_imported(mine: Dataset, tmp_path: Path) -> None:
@@ -159,6 +175,8 @@ def test_the_commands(mine: Dataset, run, tmp_path: Path) -> None:
     assert code == 0 and "2 ratings of 2 photographs by me" in said and "undo --rater me --act 1" in said
     code, out, _ = run("rate", "show", "-d", "mine")
     assert code == 0 and "5 stars" in out
+    mine.ratings.add("c.jpg", stars=1)
+    assert "1 star " in run("rate", "show", "-d", "mine")[1] and len(mine.ratings.undo()) == 1
     code, out, _ = run("rate", "show", "-d", "mine", "--json")
     assert [row["value"] for row in json.loads(out)["ratings"]] == [3, 5]
     assert run("rate", "export", tmp_path / "out.csv", "-d", "mine")[0] == 0

@@ -21,6 +21,8 @@ class Made:
     threshold: float
     groups: list[dict[str, Any]]
     group_of: dict[int, str]
+    has: np.ndarray
+    """Rows that had a vector when they were made."""
 
 
 class Grouping:
@@ -39,6 +41,33 @@ class Grouping:
         """The group of a row, as far as groups have been asked for."""
         made = self._job.last(self.gallery.list_version)
         return None if made is None else made.group_of.get(row)
+
+    def numbers(self) -> np.ndarray:
+        """Number of the group of each row, -1 for none, as far as groups are known by now."""
+        made = self.groups()
+        group = np.full(len(self.gallery), -1)
+        for number, each in enumerate([] if made is None else made.groups):
+            group[each["rows"]] = number
+        return group
+
+    def moments(self) -> np.ndarray:
+        """The same, and those for which no groups were looked for yet: with what was taken within SECONDS of
+        them they are taken for one group."""
+        from analysis.grouping.groups import SECONDS
+
+        group, taken = self.numbers(), self.gallery.rows.taken
+        made = self._job.last(self.gallery.list_version)
+        is_known = np.zeros(len(group), bool) if made is None else made.has
+        by_time = np.argsort(taken, kind="stable")  # NaN last
+        first, second = by_time[:-1], by_time[1:]
+        is_one = (taken[second] - taken[first] <= SECONDS) & ~(is_known[first] & is_known[second])
+        for one, next_one in zip(first[is_one].tolist(), second[is_one].tolist(), strict=True):
+            number = max(group[one], group[next_one])
+            if number < 0:
+                number = group.max() + 1
+            group[one] = number if group[one] < 0 else group[one]
+            group[next_one] = number if group[next_one] < 0 else group[next_one]
+        return group
 
     def _make(self) -> Made:
         from analysis.grouping.groups import Shots, group_photographs
@@ -69,7 +98,7 @@ class Grouping:
             name = f"{group.kind}-{listing.keys[min(members)]}"
             groups.append({"id": name, "kind": group.kind, "rows": members, "ranked": group.is_ranked})
             group_of |= dict.fromkeys(members, name)
-        return Made(thresholds.near, groups, group_of)
+        return Made(thresholds.near, groups, group_of, matrix.has.copy())
 
     def _score(self) -> np.ndarray | None:
         """The score that the page begins with; None where there is none."""

@@ -31,7 +31,7 @@ _RECENT = 5
 _GROWN = 1.25
 """More vectors than this times those before: the features are standardised anew."""
 _CHOOSE_ANEW = 1.05
-"""More ratings than this times those before: the penalty is chosen anew."""
+"""More ratings than this times those before: the penalty is chosen anew, and whether to begin with a head."""
 _MANY = 200
 _QUEUE = 60
 _PAIRED = 20
@@ -121,7 +121,7 @@ class Learning:
 
         matrix = self._matrix()
         gram = self._gram(matrix)
-        group, is_open = self._groups(), matrix.has.copy()
+        group, is_open = self.grouping.moments(), matrix.has.copy()
         with self._lock:
             rated = np.array(
                 [row for each in self._held() for row in (each.row, each.other) if row >= 0], int
@@ -299,10 +299,11 @@ class Learning:
             if not len(opinions):
                 raise GalleryError("nothing is rated yet: rate a few photographs with the keys 1 to 5", 409)
             is_soon = before is not None and _MANY < len(opinions) <= _CHOOSE_ANEW * before.n_chosen
-            alphas = (before.taste.alpha,) if is_soon and before is not None else ALPHAS
-            fits = [
-                (fit_taste(gram, opinions, general, alphas=alphas), general) for general in self._generals()
-            ]
+            alphas, generals = ALPHAS, self._generals()
+            if is_soon and before is not None:  # with what it begins stays, too: one fit, not two
+                alphas = (before.taste.alpha,)
+                generals = generals[:1] if before.general is None else generals[-1:]
+            fits = [(fit_taste(gram, opinions, general, alphas=alphas), general) for general in generals]
             taste, general = min(fits, key=lambda fit: _left_out(fit[0], opinions))
             n_chosen = before.n_chosen if is_soon and before is not None else len(opinions)
             self._learned = _Learned(key, opinions, taste, general, n_chosen)
@@ -331,14 +332,6 @@ class Learning:
         content = self.gallery.rows.content(row)
         return min(self.gallery.rows.of_content(content), default=row) if content else row
 
-    def _groups(self) -> np.ndarray:
-        """Number of the group of each row, -1 for none, as far as groups are known by now."""
-        group = np.full(len(self.gallery), -1)
-        made = self.grouping.groups()
-        for number, each in enumerate([] if made is None else made.groups):
-            group[each["rows"]] = number
-        return group
-
     def _evaluate(self) -> dict[str, Any]:
         from analysis.taste.evaluation import evaluate_taste
         from analysis.taste.gram import Gram
@@ -349,7 +342,7 @@ class Learning:
             gram,
             learned.opinions,
             learned.general,
-            self._groups(),
+            self.grouping.numbers(),
             self._generals()[-1],
             n_boot=400,
             n_repeats=3,

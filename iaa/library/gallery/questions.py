@@ -44,6 +44,16 @@ class Score:
     about: str
 
 
+def card_of(head: "Head") -> str:
+    """What a head was fitted on, and how far it agrees with people on which photographs, in two sentences."""
+    card = f"fitted on {head.origin}"
+    on = [("photographs it had not seen", head.srcc)] if head.srcc is not None else []
+    if on := [*on, *head.agreements]:
+        told = ", ".join(f"{value:.2f} on {kind}" for kind, value in on)
+        card += f". Agreement with people (1: the same order, 0: chance): {told}"
+    return card
+
+
 class Questions:
     """Answers about one gallery. Methods may be called from any thread and raise GalleryError."""
 
@@ -60,9 +70,7 @@ class Questions:
         found = []
         if gallery.layout is not None:
             for name, head in self._heads().items():
-                found.append(
-                    Score(name, name.replace("-", " ").replace("_", " "), f"fitted on {head.origin}")
-                )
+                found.append(Score(name, name.replace("-", " ").replace("_", " "), card_of(head)))
         if gallery.backbone and not gallery.why_no_words:
             about = f'the words "a {PRAISE} picture" against "a {BLAME} picture"'
             found.append(Score(WORDS_HEAD, PRAISE, about))

@@ -179,7 +179,7 @@ class DatasetRatings:
 def _in_words(row: Mapping[str, Any]) -> str:
     value = float(row["value"])
     if row["kind"] == "stars":
-        return f"{value:g} stars"
+        return f"{value:g} star" if value == 1 else f"{value:g} stars"
     if row["kind"] == "flag":
         return "picked" if value == 1 else "rejected"
     said = "equal to" if value == 0 else "better than" if value > 0 else "worse than"

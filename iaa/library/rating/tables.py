@@ -1,6 +1,7 @@
 """Ratings as tables: read from what people and programs wrote, and written for them."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ EMPTY_CELLS = {"", "na", "n/a", "nan", "null", "none", "-"}
 _FLAGS = {
     "pick": 1, "picked": 1, "yes": 1, "1": 1, "reject": -1, "rejected": -1, "no": -1, "-1": -1, "0": 0,
 }  # fmt: skip
+_DECIMAL_COMMA = re.compile(r"(-?\d+),(\d{1,2})")
+"""A number as spreadsheets of many countries write it; three digits after it might be thousands."""
 Said = tuple[int, Kind, float]
 """Row of the table, kind and value."""
 
@@ -82,7 +85,14 @@ def import_ratings(
     """
     table = read_table(path)
     names = table.column_names
-    file_column = one_column(path, names, FILES) or names[0]
+    file_column = one_column(path, names, FILES)
+    if file_column is None:
+        file_column = names[0]
+        if match_names([file_column], ratings.contents.image_id).row[0] >= 0:
+            raise UsageError(
+                f"{path} does not name its columns: its first line is {', '.join(names[:3])!r}. Write a line "
+                "above it, such as: file,stars. Nothing was added"
+            )
     found = Imported(path)
     files = column_text(table, file_column)
     distinct = list(dict.fromkeys(files))
@@ -145,7 +155,10 @@ def _said(
             raise UsageError(f"{path}: {len(found[''])} ratings are by nobody (column {raters_column!r})")
         return found
     if rater is not None:
-        raise UsageError(f"{path} has no column of stars ({', '.join(STARS[:3])}); it has {', '.join(names)}")
+        raise UsageError(
+            f"{path} has no column of stars ({', '.join(STARS[:3])}); it has {', '.join(names)}. If one of "
+            "them is, name it: --column NAME"
+        )
     if not names:
         raise UsageError(f"{path} has no ratings: its only column is {file_column!r}")
     return {name: _values(path, table, name, scale) for name in columns or names}
@@ -157,7 +170,7 @@ def _values(path: Path, table: "pa.Table", column: str, scale: tuple[float, floa
         if cell.lower() in EMPTY_CELLS:
             continue
         try:
-            value = float(cell)
+            value = float(_DECIMAL_COMMA.sub(r"\1.\2", cell) if _DECIMAL_COMMA.fullmatch(cell) else cell)
         except ValueError:
             value = math.nan
         if not math.isfinite(value):

@@ -86,6 +86,10 @@ export function createApi(onContact) {
     next: (n, turn) => get(`/api/next?n=${n}&turn=${turn}`),
     /** @returns {Promise<import("./types.js").Taste>} */
     taste: () => get("/api/taste"),
+    /** @param {boolean} isDone Else it is only said. @returns {Promise<{act: number, n_found: number, n_new: number, n_conflicts: number, problems: string[]}>} */
+    readSidecars: async (isDone) => (await post("/api/read_sidecars", { do: isDone })).json(),
+    /** @param {string | null} head null: one's own stars. @param {boolean} isDone @returns {Promise<{n_new: number, n_changed: number, n_same: number, n_kept: number, problems: string[]}>} */
+    writeSidecars: async (head, isDone) => (await post("/api/write_sidecars", { head, do: isDone })).json(),
     /** @param {string} key */
     reveal: (key) => post("/api/reveal", { key }),
     stop: () => post("/api/stop", {}),

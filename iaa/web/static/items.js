@@ -1,6 +1,6 @@
 /** What the grid and the viewer show of each photograph. */
 
-import { countOf, flagName, formatCount, formatPercentile, formatScore, KINDS, starsText } from "./words.js";
+import { countOf, formatCount, formatPercentile, formatScore, KINDS, markWords } from "./words.js";
 
 /** @typedef {import("./types.js").Shown} Shown */
 /** @typedef {import("./shown.js").Known} Known */
@@ -14,9 +14,6 @@ export function photographAt(photographs, row) {
   const { key, name, thumb, colour, width, height, state, reason } = photographs;
   return { key: key[row], name: name[row], thumb: thumb[row], colour: colour[row], width: width[row], height: height[row], state: state[row], reason: reason[row] };
 }
-
-/** @type {Record<string, string>} */
-const FLAGS = { pick: "picked", reject: "rejected" };
 
 /** The ranking whose numbers stand on the photographs. @param {State} state @param {Known} known */
 export const markingOrder = (state, known) => (state.order === "alike" ? known.search : state.order === "taste" ? known.taste : known.score);
@@ -48,8 +45,7 @@ export function gridItems(state, shown, known, selection) {
         stack ? `on top of ${KINDS[stack.kind].one}, ${countOf(stack.rows.length)}` : "",
         failed ? whyNot : "",
         Number.isFinite(score) && order ? `${order.title} ${formatScore(score)}, ${formatPercentile(order.percentile[row], state.order === "alike" ? "more alike" : "better")}` : "",
-        marks.stars[row] ? starsText(marks.stars[row]) : "",
-        FLAGS[flagName(marks.flag[row])] ?? "",
+        ...markWords(marks.stars[row], marks.flag[row]),
         condition === "waiting" ? "not scored yet" : "",
         suggested ? "suggested" : "",
       ].filter(Boolean).join(", ");

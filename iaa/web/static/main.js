@@ -19,6 +19,7 @@ import { createResort } from "./resort.js";
 import { createSearch } from "./search.js";
 import { createSelection } from "./selection.js";
 import { compute, orderRows } from "./shown.js";
+import { createSidecars } from "./sidecars.js";
 import { createSitting } from "./sitting.js";
 import { countFilters, createStore, initialState, isSearching } from "./state.js";
 import { createStatus } from "./status.js";
@@ -70,6 +71,8 @@ let shown = compute(store.get(), known());
 
 // What is shown
 
+const isOnMap = () => store.get().view === "map" && !store.get().group;
+
 /** Whether the grid has to begin at its top with the next paint. */
 let reset = true;
 let scheduled = 0;
@@ -101,7 +104,7 @@ function paint() {
     return;
   }
   begun = begun || now.photographs.key.length > 0;
-  const onMap = state.view === "map" && !state.group;
+  const onMap = isOnMap();
   byId("scroller").hidden = onMap;
   byId("map").hidden = !onMap;
   if (onMap) paintMap();
@@ -134,7 +137,7 @@ function paintMap() {
   const { photographs } = known();
   if (!points) {
     const text = library.problemOf("points") || "Drawing the map…";
-    map.show({ length: 0, at: (row) => photographAt(photographs, row), x: new Float64Array(0), y: new Float64Array(0), passes: () => false, isSelected: () => false }, text);
+    map.show({ length: 0, at: (row) => photographAt(photographs, row), x: new Float64Array(0), y: new Float64Array(0), passes: () => false, isSelected: () => false, markOf: ratings.of }, text);
     return;
   }
   const place = new Int32Array(photographs.key.length).fill(-1);
@@ -149,6 +152,7 @@ function paintMap() {
     y: Float64Array.from(rows, (row) => points.y[place[row]]),
     passes: (point) => shown.mask[rows[point]] === 0,
     isSelected: selection.has,
+    markOf: ratings.of,
   }, rows.length ? "" : "The map is drawn once photographs have been looked at.");
 }
 
@@ -286,12 +290,13 @@ function showMyOrder() {
   store.set({ mode: "", open: "", compare: [], order: "taste", reversed: false, view: "all", group: "" });
 }
 
-/** The photograph that is focused, or open; all that are selected if it is one of them. */
+/** The photograph that is focused, open, or on the map under the pointer; all that are selected if it is one of them. */
 function rateThese() {
   if (compare.isOpen()) return [compare.key()];
   if (viewer.isOpen()) return [viewer.key()];
-  const key = keyAt(grid.active());
-  if (!key) return [];
+  const key = isOnMap() ? map.under() : keyAt(grid.active());
+  // On the map none need be meant but those that were drawn around.
+  if (!key) return isOnMap() ? selection.keys() : [];
   return selection.has(key) ? selection.keys() : [key];
 }
 
@@ -299,10 +304,11 @@ function rateThese() {
 function rate(kind, value) {
   const keys = rateThese();
   marking.rate(keys, kind, value);
+  if (!keys.length && isOnMap()) say("Point at a photograph, or select some, to rate them.");
   if (keys.length !== 1) return;
   if (compare.isOpen()) compare.step(1);
   else if (viewer.isOpen()) viewer.step(1);
-  else {
+  else if (!isOnMap()) {
     grid.focus();
     grid.activate(grid.active() + 1);
   }
@@ -325,6 +331,11 @@ const sitting = createSitting(api, ratings, marking, worth, {
   photographOf(key) {
     const row = library.rowOf(key);
     return row < 0 ? null : photographAt(known().photographs, row);
+  },
+  groupOf(key) {
+    const groups = library.groups();
+    const index = groups ? groups.of[library.rowOf(key)] ?? -1 : -1;
+    return groups && index >= 0 ? groups.groups[index].id : "";
   },
   onMode: setMode,
   onClose: closeSitting,
@@ -411,8 +422,9 @@ async function choosePair() {
   else paint();
 }
 
+const sidecars = createSidecars(api, { library: library.info, say, onRead: () => void ratings.refresh() });
 const toolbar = createToolbar(store, {
-  onSize: (size) => grid.setSize(size), onKeys: () => showKeys(bindings), onFirst: () => void selectFirst(), onRate: () => setMode("rate"), onView: setView, library: library.info,
+  onSize: (size) => grid.setSize(size), onKeys: () => showKeys(bindings), onFirst: () => void selectFirst(), onRate: () => setMode("rate"), onRead: sidecars.read, onWrite: sidecars.write, onView: setView, library: library.info,
 });
 const rail = createRail(store, { onPair: () => void choosePair() });
 const line = createLine(store, { onSelectAll: selectAll });
@@ -453,10 +465,11 @@ const bindings = [
   { keys: ["ArrowRight", "ArrowDown", "PageDown"], shown: "", does: "", where: ["viewer"], run: () => viewer.step(1) },
   { keys: ["Space"], shown: "Space", does: "select or not", where: ["viewer"], run: () => selection.toggle(viewer.key()) },
   { keys: ["1", "2", "3", "4", "5"], shown: "1 2 3 4 5", does: "stars, and on to the next", where: ["grid", "viewer", "compare"], run: (name) => rate("stars", Number(name)) },
-  { keys: ["0"], shown: "0", does: "no stars", where: ["grid", "viewer", "compare"], run: () => rate("stars", 0) },
-  { keys: ["x"], shown: "X", does: "reject", where: ["grid", "viewer", "compare"], run: () => rate("flag", -1) },
-  { keys: ["p"], shown: "P", does: "pick", where: ["grid", "viewer", "compare"], run: () => rate("flag", 1) },
-  { keys: ["u"], shown: "U", does: "unmark: neither picked nor rejected", where: ["grid", "viewer", "compare"], run: () => rate("flag", 0) },
+  { keys: ["1", "2", "3", "4", "5"], shown: "1 2 3 4 5", does: "stars for what is pointed at, or selected", where: ["map"], run: (name) => rate("stars", Number(name)) },
+  { keys: ["0"], shown: "0", does: "no stars", where: ["grid", "viewer", "compare", "map"], run: () => rate("stars", 0) },
+  { keys: ["x"], shown: "X", does: "reject", where: ["grid", "viewer", "compare", "map"], run: () => rate("flag", -1) },
+  { keys: ["p"], shown: "P", does: "pick", where: ["grid", "viewer", "compare", "map"], run: () => rate("flag", 1) },
+  { keys: ["u"], shown: "U", does: "unmark: neither picked nor rejected", where: ["grid", "viewer", "compare", "map"], run: () => rate("flag", 0) },
   { keys: ["r"], shown: "R", does: "rate these next", where: ["grid", "viewer"], run: () => setMode("rate") },
   { keys: ["s"], shown: "S", does: "re-sort by my taste", where: ["grid"], run: resortNow },
   { keys: ["1", "2", "3", "4", "5"], shown: "1 2 3 4 5", does: "stars, and on to the next", where: ["rate"], run: (name) => sitting.rate("stars", Number(name)) },
@@ -488,9 +501,9 @@ const bindings = [
   { keys: ["g"], shown: "G", does: "groups, or all photographs", where: ["grid", "map"], run: () => setView(store.get().view === "groups" && !store.get().group ? "all" : "groups") },
   { keys: ["m"], shown: "M", does: "map, or all photographs", where: ["grid", "map"], run: () => setView(store.get().view === "map" ? "all" : "map") },
   { keys: ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], shown: "← → ↑ ↓", does: "move", where: ["map"], run: (name) => map.pan(...shift(name)) },
-  { keys: ["+", "="], shown: "+ − 0", does: "nearer, farther, all of it", where: ["map"], run: () => map.zoom(1.3) },
+  { keys: ["+", "="], shown: "+ − Home", does: "nearer, farther, all of it", where: ["map"], run: () => map.zoom(1.3) },
   { keys: ["-"], shown: "", does: "", where: ["map"], run: () => map.zoom(1 / 1.3) },
-  { keys: ["0"], shown: "", does: "", where: ["map"], run: () => map.fit() },
+  { keys: ["Home"], shown: "", does: "", where: ["map"], run: () => map.fit() },
   { keys: ["r"], shown: "R", does: "draw around photographs to select them (or drag with Shift)", where: ["map"], run: () => map.toggleRegion() },
   { keys: ["a"], shown: "A", does: "select what is in view", where: ["map"], run: () => map.selectVisible() },
   { keys: ["f"], shown: "F", does: "filters", where: ["grid", "map"], run: () => toolbar.toggleRail() },
@@ -504,7 +517,7 @@ const bindings = [
   { keys: ["?"], shown: "?", does: "these keys", where: ["grid", "viewer", "compare", "map", "rate", "pairs"], run: () => showKeys(bindings) },
 ];
 
-listenToKeys(bindings, () => (sitting.isOpen() ? store.get().mode || "rate" : compare.isOpen() ? "compare" : viewer.isOpen() ? "viewer" : store.get().view === "map" ? "map" : "grid"));
+listenToKeys(bindings, () => (sitting.isOpen() ? store.get().mode || "rate" : compare.isOpen() ? "compare" : viewer.isOpen() ? "viewer" : isOnMap() ? "map" : "grid"));
 
 /** @param {string} name */
 function move(name) {

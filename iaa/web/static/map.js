@@ -1,8 +1,13 @@
-/** The library as points that lie near each other where photographs look alike; thumbnails where there is room. */
+/**
+ * The library as points that lie near each other where photographs look alike; thumbnails where there is room. The one under
+ * the pointer stands out: the keys that rate are about it.
+ */
 
 import { thumbnailAddress } from "./api.js";
-import { byId, h, iconButton } from "./dom.js";
+import { byId, h, iconButton, setText } from "./dom.js";
+import { drawMark } from "./map-mark.js";
 import { loadThumbnail } from "./thumbnails.js";
+import { markWords } from "./words.js";
 
 /** @typedef {import("./viewer.js").Photograph} Photograph */
 
@@ -14,24 +19,28 @@ import { loadThumbnail } from "./thumbnails.js";
  * @property {Float64Array} y
  * @property {(point: number) => boolean} passes Whether it passes the filters.
  * @property {(key: string) => boolean} isSelected
+ * @property {(key: string) => import("./ratings.js").Mark} markOf
  */
 
 const KEPT_PICTURES = 600;
 const PICTURE_EDGE = 160;
 const AT_ONCE = 8;
+/** Pixels that a pointer has to go after an outline was drawn to mean the photograph that it is on. */
+const MEANT = 8;
 
 /** @param {{onOpen: (key: string) => void, onSelect: (keys: string[], add: boolean) => void}} act */
 export function createMap(act) {
   const element = byId("map");
-  const canvas = h("canvas", { tabindex: "0", role: "img", "aria-label": "Map of the photographs: those that look alike lie together. Arrows move, plus and minus zoom, A selects what is in view." });
+  const canvas = h("canvas", { tabindex: "0", role: "img", "aria-label": "Map of the photographs: those that look alike lie together. Arrows move, plus and minus zoom, A selects what is in view, 1 to 5 rate what is selected or under the pointer." });
   const regionButton = iconButton("lasso", "Draw around photographs to select them", () => setRegion(!drawing), "R");
   const message = h("p", { class: "stage-message", role: "status" });
-  element.append(canvas, message, h("div", { class: "map-tools" }, regionButton,
-    iconButton("plus", "Nearer", () => zoom(1.5), "+"), iconButton("minus", "Farther", () => zoom(1 / 1.5), "\u2212"), iconButton("fit", "All of it", () => fit(), "0")));
+  const label = h("p", { class: "map-label", hidden: true, "aria-hidden": "true" });
+  element.append(canvas, label, message, h("div", { class: "map-tools" }, regionButton,
+    iconButton("plus", "Nearer", () => zoom(1.5), "+"), iconButton("minus", "Farther", () => zoom(1 / 1.5), "\u2212"), iconButton("fit", "All of it", () => fit(), "Home")));
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
 
   /** @type {MapContent} */
-  let content = { length: 0, at: () => { throw new Error("no points"); }, x: new Float64Array(0), y: new Float64Array(0), passes: () => false, isSelected: () => false };
+  let content = { length: 0, at: () => { throw new Error("no points"); }, x: new Float64Array(0), y: new Float64Array(0), passes: () => false, isSelected: () => false, markOf: () => ({ stars: 0, flag: 0 }) };
   let view = { scale: 1, x: 0.5, y: 0.5 };
   let drawing = false;
   /** @type {{x: number, y: number}[]} */
@@ -39,6 +48,10 @@ export function createMap(act) {
   /** @type {{point: number, left: number, top: number, width: number, height: number}[]} */
   let drawn = [];
   let frame = 0;
+  /** Where the pointer rests, if it means a photograph there. @type {{x: number, y: number} | null} */
+  let pointer = null;
+  /** Where an outline ended. @type {{x: number, y: number} | null} */
+  let ended = null;
   /** @type {Map<string, ImageBitmap | null>} null: on its way. */
   const pictures = new Map();
   let loading = 0;
@@ -66,7 +79,8 @@ export function createMap(act) {
       canvas.height = Math.round(height * density);
     }
     const style = getComputedStyle(element);
-    const accent = style.getPropertyValue("--accent");
+    // As the style sheet has made colours of them: a canvas does not know what light-dark() is.
+    const [accent, text] = [style.outlineColor, style.color];
     context.setTransform(density, 0, 0, density, 0, 0);
     context.clearRect(0, 0, width, height);
     const edge = Math.min(PICTURE_EDGE, (width < 600 ? 44 : width < 1600 ? 64 : 84) * Math.sqrt(view.scale));
@@ -88,6 +102,16 @@ export function createMap(act) {
     }
     context.globalAlpha = 1;
     for (const { x, y, point } of large) drawPicture(x, y, point, edge, accent);
+    const under = pointer && hitAt(pointer);
+    if (under) {
+      const { x, y } = screen(under.point);
+      drawPicture(x, y, under.point, edge, accent);
+      context.strokeStyle = text;
+      context.lineWidth = 2;
+      context.strokeRect(under.left - 2, under.top - 2, under.width + 4, under.height + 4);
+    }
+    canvas.classList.toggle("over", Boolean(under));
+    paintLabel(under ?? null);
     if (outline.length > 1) {
       context.beginPath();
       for (const { x, y } of outline) context.lineTo(x, y);
@@ -110,7 +134,9 @@ export function createMap(act) {
     const width = ratio >= 1 ? edge : edge * ratio;
     const height = ratio >= 1 ? edge / ratio : edge;
     const [left, top] = [x - width / 2, y - height / 2];
+    const mark = content.markOf(photograph.key);
     drawn.push({ point, left, top, width, height });
+    context.globalAlpha = mark.flag < 0 ? 0.35 : 1;
     const picture = pictures.get(photograph.key);
     if (picture) {
       context.drawImage(picture, left, top, width, height);
@@ -121,11 +147,26 @@ export function createMap(act) {
       context.fillRect(left, top, width, height);
       if (picture === undefined) queue.push(photograph);
     }
+    context.globalAlpha = 1;
+    drawMark(context, mark, left, top + height, width);
     if (content.isSelected(photograph.key)) {
       context.strokeStyle = accent;
       context.lineWidth = 3;
       context.strokeRect(left + 1.5, top + 1.5, width - 3, height - 3);
     }
+  }
+
+  /** What the photograph under the pointer is called, and how it is rated. @param {typeof drawn[0] | null} under */
+  function paintLabel(under) {
+    label.hidden = !under;
+    if (!under) return;
+    const { key, name } = content.at(under.point);
+    const { stars, flag } = content.markOf(key);
+    setText(label, [name, ...markWords(stars, flag)].join(" \u00b7 "));
+    const left = Math.max(4, Math.min(canvas.clientWidth - label.offsetWidth - 4, under.left + (under.width - label.offsetWidth) / 2));
+    const below = under.top + under.height + 6;
+    const top = below + label.offsetHeight < canvas.clientHeight ? below : under.top - label.offsetHeight - 6;
+    label.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
   }
 
   function loadMore() {
@@ -185,10 +226,13 @@ export function createMap(act) {
     const box = canvas.getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };
   }
-  /** @param {{clientX: number, clientY: number}} event */
-  function keyAt(event) {
-    const { x, y } = at(event);
-    const hit = drawn.findLast((one) => x >= one.left && x <= one.left + one.width && y >= one.top && y <= one.top + one.height);
+  /** @param {{x: number, y: number}} place */
+  function hitAt({ x, y }) {
+    return drawn.findLast((one) => x >= one.left && x <= one.left + one.width && y >= one.top && y <= one.top + one.height);
+  }
+  /** @param {{x: number, y: number} | null} place */
+  function keyAt(place) {
+    const hit = place && hitAt(place);
     return hit ? content.at(hit.point).key : "";
   }
 
@@ -206,7 +250,12 @@ export function createMap(act) {
     const before = pointers.get(event.pointerId);
     const now = at(event);
     if (!before) {
-      canvas.classList.toggle("over", keyAt(event) !== "");
+      // The hand that has just drawn around some means these, not what it happens to lie on.
+      if (ended && Math.hypot(now.x - ended.x, now.y - ended.y) < MEANT) return;
+      ended = null;
+      const key = keyAt(pointer);
+      pointer = event.pointerType === "touch" ? null : now;
+      if (keyAt(pointer) !== key) redraw();
       return;
     }
     if (Math.hypot(now.x - before.x, now.y - before.y) > 2) moved = true;
@@ -215,8 +264,14 @@ export function createMap(act) {
     if (other) {
       const [was, is] = [Math.hypot(before.x - other.x, before.y - other.y), Math.hypot(now.x - other.x, now.y - other.y)];
       if (was > 0) zoom(is / was, { x: (now.x + other.x) / 2, y: (now.y + other.y) / 2 });
-    } else if (outline.length) outline.push(now);
-    else view = { ...view, x: view.x - (now.x - before.x) / side(), y: view.y - (now.y - before.y) / sideY() };
+    } else if (outline.length) {
+      pointer = null;
+      outline.push(now);
+    }
+    else {
+      pointer = null;
+      view = { ...view, x: view.x - (now.x - before.x) / side(), y: view.y - (now.y - before.y) / sideY() };
+    }
     pointers.set(event.pointerId, now);
     redraw();
   });
@@ -226,8 +281,9 @@ export function createMap(act) {
       const region = outline;
       act.onSelect(keysWhere((point) => content.passes(point) && contains(region, screen(point))), event.ctrlKey || event.metaKey);
       setRegion(false);
+      ended = at(event);
     } else if (!moved) {
-      const key = keyAt(event);
+      const key = keyAt(at(event));
       if (key && event.pointerType === "touch") act.onOpen(key);
       else act.onSelect(key ? [key] : [], event.ctrlKey || event.metaKey);
     }
@@ -239,8 +295,12 @@ export function createMap(act) {
     outline = [];
     redraw();
   });
+  canvas.addEventListener("pointerleave", () => {
+    pointer = null;
+    redraw();
+  });
   canvas.addEventListener("dblclick", (event) => {
-    const key = keyAt(event);
+    const key = keyAt(at(event));
     if (key) act.onOpen(key);
   });
   canvas.addEventListener("wheel", (event) => {
@@ -265,6 +325,8 @@ export function createMap(act) {
       redraw();
     },
     redraw,
+    /** The photograph under the pointer, "" for none. */
+    under: () => keyAt(pointer),
     zoom,
     fit,
     focus: () => canvas.focus({ preventScroll: true }),

@@ -22,7 +22,7 @@ const KEYS = {
  * @param {import("./ratings.js").RatingsData} ratings
  * @param {import("./marking.js").Marking} marking
  * @param {import("./worth.js").Worth} worth
- * @param {{photographOf: (key: string) => Photograph | null, onMode: (mode: Mode) => void, onClose: () => void, onOrder: () => void, onUndo: () => void}} act
+ * @param {{photographOf: (key: string) => Photograph | null, groupOf: (key: string) => string, onMode: (mode: Mode) => void, onClose: () => void, onOrder: () => void, onUndo: () => void}} act
  */
 export function createSitting(api, ratings, marking, worth, act) {
   const element = byId("sitting");
@@ -56,6 +56,7 @@ export function createSitting(api, ratings, marking, worth, act) {
   const queue = createQueue(api, {
     isKnown: (key) => act.photographOf(key) !== null,
     isRated: (key) => ratings.of(key).stars > 0 || ratings.of(key).flag !== 0,
+    groupOf: act.groupOf,
     isOpen: () => !element.hidden,
     onChange: () => {
       if (element.hidden) return;
@@ -132,7 +133,7 @@ export function createSitting(api, ratings, marking, worth, act) {
     if (mode === "rate") one.show(current, ratings.of(key), at > 0, seen(queue.ahead()));
     else pair.show(two ? seen(two) : [], seen(queue.aheadPairs()));
     const isOver = mode === "rate" ? !current : !two;
-    setText(message, !isOver ? "" : queue.problem() || (queue.isBusy() ? "Looking for what to rate next…" : mode === "rate" ? "Nothing is left to rate." : "No two are left to compare."));
+    setText(message, !isOver ? "" : queue.problem() || (queue.isBusy() ? "Looking for what to rate next…" : mode === "rate" ? "Nothing is left to ask. Of photographs of one moment one is enough." : "No two are left to compare."));
     again.hidden = !isOver || queue.isBusy() || queue.problem() !== "";
     setText(title, TITLES[mode]);
     for (const { mode: name, button } of modes) {

@@ -19,7 +19,7 @@ const REVERSED = { best: "Least good first", taste: "My taste, backwards", alike
 
 /**
  * @param {import("./state.js").Store} store
- * @param {{onSize: (size: Size) => void, onKeys: () => void, onFirst: () => void, onRate: () => void, onView: (view: State["view"]) => void, library: () => Library | null}} act
+ * @param {{onSize: (size: Size) => void, onKeys: () => void, onFirst: () => void, onRate: () => void, onRead: () => void, onWrite: () => void, onView: (view: State["view"]) => void, library: () => Library | null}} act
  */
 export function createToolbar(store, act) {
   const railButton = byId("rail-button");
@@ -96,7 +96,7 @@ export function createToolbar(store, act) {
       if (value !== "" && value !== null) details.append(h("dt", { text: term }), h("dd", { text: String(value) }));
     }
     const dialog = openDialog(library?.title ?? "",
-      h("div", { class: "menu" }, item("Select the first…", act.onFirst), item("Dark or light", toggleTheme), item("Keys", act.onKeys)),
+      h("div", { class: "menu" }, item("Select the first…", act.onFirst), item("Take over stars of other programs…", act.onRead), item("Write stars for other programs…", act.onWrite), item("Dark or light", toggleTheme), item("Keys", act.onKeys)),
       h("details", {}, h("summary", { text: "Details" }), details));
   }
 

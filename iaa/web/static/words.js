@@ -33,6 +33,9 @@ export const starsText = (n) => (n === 0 ? "no stars" : `${Number(n.toFixed(1))}
 /** What a flag is called in filters and in style sheets. @param {number} flag */
 export const flagName = (flag) => (flag > 0 ? "pick" : flag < 0 ? "reject" : "");
 
+/** "4 stars", "picked": how a photograph is rated, nothing where it is not. @param {number} stars @param {number} flag */
+export const markWords = (stars, flag) => [stars ? starsText(stars) : "", flag > 0 ? "picked" : flag < 0 ? "rejected" : ""].filter(Boolean);
+
 /** @param {number} taken Seconds since 1970, on the camera's own clock. */
 export const formatDay = (taken) => SHORT_DAY.format(taken * 1000);
 /** @param {number} taken */

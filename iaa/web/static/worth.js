@@ -27,6 +27,8 @@ export function createWorth(api, ratings, act) {
   let taste = null;
   let askedFor = -1;
   let timer = 0;
+  /** Fills the small window anew while it is open. */
+  let repaintWindow = () => {};
 
   /** @param {number} wait */
   async function ask(wait) {
@@ -46,20 +48,31 @@ export function createWorth(api, ratings, act) {
   };
 
   function show() {
-    const rows = taste ? tableOf(taste) : [];
     const cells = (/** @type {string[]} */ some) => some.map((one, place) => h(place ? "td" : "th", { text: one, ...(place ? {} : { scope: "row" }) }));
-    const dialog = openDialog("My taste",
-      h("p", { class: "taste-verdict", text: `${rated()}: ${taste ? verdictOf(taste) : "finding out what is learned…"}.` }),
-      h("p", { class: "quiet", text: taste ? evidenceOf(taste) : "" }),
-      h("p", { class: "quiet", text: "Photographs are held back, predicted from your other ratings, and compared with what you said." }),
-      ...(rows.length ? [h("details", {}, h("summary", { text: "Details" }), h("div", { class: "table-frame" }, h("table", { class: "worth-table" },
-        h("thead", {}, h("tr", {}, ...["Question", "By", "Value", "95 % range", "n"].map((name) => h("th", { scope: "col", text: name })))),
-        h("tbody", {}, ...rows.map(({ question, by, value, range, n }) => h("tr", {}, ...cells([question, by, value, range, n]))))))) ] : []),
+    const verdict = h("p", { class: "taste-verdict" });
+    const evidence = h("p", { class: "quiet" });
+    const body = h("tbody", {});
+    const details = h("details", {}, h("summary", { text: "Details" }), h("div", { class: "table-frame" }, h("table", { class: "worth-table" },
+      h("thead", {}, h("tr", {}, ...["Question", "By", "Value", "95 % range", "n"].map((name) => h("th", { scope: "col", text: name })))), body)));
+    // What was asked may be answered only now: the foot and this window say the same.
+    repaintWindow = () => {
+      const rows = taste ? tableOf(taste) : [];
+      setText(verdict, `${rated()}: ${taste ? verdictOf(taste) : "finding out what is learned…"}.`);
+      setText(evidence, taste ? evidenceOf(taste) : "");
+      details.hidden = !rows.length;
+      body.replaceChildren(...rows.map(({ question, by, value, range, n }) => h("tr", {}, ...cells([question, by, value, range, n]))));
+    };
+    repaintWindow();
+    const dialog = openDialog("My taste", verdict, evidence,
+      h("p", { class: "quiet", text: "Photographs are held back, predicted from your other ratings, and compared with what you said." }), details,
       h("div", { class: "dialog-buttons" }, h("button", { type: "button", class: "button primary", text: "Show photographs in my order", onclick: () => {
         dialog.close("");
         act.onOrder();
       } })));
     dialog.classList.add("taste-dialog");
+    dialog.addEventListener("close", () => {
+      repaintWindow = () => {};
+    });
   }
 
   return {
@@ -81,6 +94,7 @@ export function createWorth(api, ratings, act) {
       const line = `${rated()} · ${taste ? verdictOf(taste) : "finding out what is learned…"}`;
       setText(text, line);
       element.title = taste ? evidenceOf(taste) : "";
+      repaintWindow();
     },
   };
 }

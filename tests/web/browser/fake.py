@@ -379,6 +379,18 @@ class Fake:
             return self.keep(asked)
         if what == "undo":
             return self.take_back(asked.get("act"))
+        if what == "read_sidecars":
+            elsewhere = {row: 5.0 for row in (3, 4) if self.stars.get(row) != 5}
+            act = self._last + 1 if asked["do"] and elsewhere else 0
+            if act:
+                self._acts[act] = [("stars", row, self.stars.get(row, 0)) for row in elsewhere]
+                self._last += len(elsewhere)
+                self.stars |= elsewhere
+            told = {"done": asked["do"], "act": act, "problems": ["IMG_0007.jpg.xmp: it is no XML"]}
+            return as_json(told | {"n_found": 2, "n_new": len(elsewhere), "n_conflicts": 1})
+        if what == "write_sidecars":
+            counts = {"n_new": 60 if asked["head"] else 3, "n_changed": 0, "n_same": 0, "n_kept": 2}
+            return as_json({"done": asked["do"], "problems": []} | counts)
         if what == "copy":
             return as_json({"folder": f"/photographs/copies/{asked['name']}", "n": len(asked["keys"])})
         if what in ("csv", "zip"):

@@ -2,6 +2,7 @@
 
 import re
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from tests.web.browser.test_page import count_is, first_is, hash_of, label
 pytestmark = pytest.mark.browser
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+TEXT, ACCENT = [28, 28, 28], [23, 99, 184]
+"""What stands out on the map under the pointer, and what is selected, in the light."""
 WORKSHOP = re.compile(r"\b(head|backbone|rater|embedding|vector|SRCC)s?\b")
 
 
@@ -284,6 +287,116 @@ def test_one_photograph_is_rated_by_keys_and_by_pointer(open_page: Open, library
     until(page, lambda: library.stars == {59: 4} and library.flags == {})
 
 
+def points_of_map(page: Any) -> dict[str, tuple[float, float]]:
+    """Where pictures lie on the map, by the name that the map says under the pointer."""
+    page.locator("#map canvas").wait_for()
+    page.wait_for_timeout(500)
+    box = page.locator("#map canvas").bounding_box()
+    found = {}
+    for y in range(30, int(box["height"]) - 90, 60):
+        for x in range(30, int(box["width"]) - 30, 45):
+            place = (box["x"] + x, box["y"] + y)
+            page.mouse.move(*place)
+            page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            if page.locator("#map .map-label").is_visible():
+                found.setdefault(page.locator("#map .map-label").text_content(), place)
+    return found
+
+
+def map_says(page: Any, text: str) -> None:
+    page.wait_for_function("t => document.querySelector('.map-label').textContent === t", arg=text)
+
+
+def n_pixels(page: Any, colour: list[int]) -> int:
+    """How many of the map's pixels have this colour."""
+    n = page.evaluate(
+        """([r, g, b]) => {
+            const canvas = document.querySelector("#map canvas");
+            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            let n = 0;
+            for (let i = 0; i < data.length; i += 4)
+                n += data[i] === r && data[i + 1] === g && data[i + 2] === b && data[i + 3] === 255;
+            return n;
+        }""",
+        colour,
+    )
+    return int(n)
+
+
+def test_the_map_rates_what_is_under_the_pointer(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    page.keyboard.press("m")
+    points = points_of_map(page)
+    assert len(points) > 5
+    (name, place), (other, _) = list(points.items())[:2]
+    row, left_alone = library.names.index(name), library.names.index(other)
+    page.mouse.move(*place)
+    page.keyboard.press("4")
+    until(page, lambda: n_pixels(page, TEXT) > 200)
+    map_says(page, f"{name} \u00b7 4 stars")
+    toast_is(page, f"{name}: 4 stars")
+    page.keyboard.press("x")
+    map_says(page, f"{name} \u00b7 4 stars \u00b7 rejected")
+    page.keyboard.press("p")
+    map_says(page, f"{name} \u00b7 4 stars \u00b7 picked")
+    page.keyboard.press("u")
+    page.keyboard.press("0")
+    map_says(page, name)
+    page.keyboard.press("Control+z")
+    map_says(page, f"{name} \u00b7 4 stars")
+    until(page, lambda: library.stars == {row: 4} and library.flags == {} and left_alone != row)
+    # Beside all of them no photograph is meant, also not the one that was focused before.
+    page.mouse.move(5, 5)
+    page.keyboard.press("5")
+    toast_is(page, "Point at a photograph, or select some, to rate them.")
+    assert library.stars == {row: 4}
+    page.keyboard.press("Escape")
+    first_is(page, "IMG_0059.png")
+    label_lacks(page, 0, "stars")
+
+
+def test_the_map_rates_what_was_drawn_around(open_page: Open, library: Fake) -> None:
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    page.keyboard.press("m")
+    points = points_of_map(page)
+    canvas = page.locator("#map canvas").bounding_box()
+    top, middle, bottom = (
+        canvas["y"] + 4,
+        canvas["x"] + canvas["width"] / 2,
+        canvas["y"] + canvas["height"] - 4,
+    )
+    right = {library.names.index(name): place for name, place in points.items() if place[0] > middle + 80}
+    inside = {library.names.index(name): place for name, place in points.items() if place[0] < middle - 80}
+    end = list(right.values())[-1]
+    page.keyboard.down("Shift")
+    page.mouse.move(canvas["x"] + 4, top)
+    page.mouse.down()
+    for corner in [(middle, top), (middle, bottom), (canvas["x"] + 4, bottom), (canvas["x"] + 4, top), end]:
+        page.mouse.move(*corner, steps=3)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    page.wait_for_function("() => parseInt(document.querySelector('.actions-count').textContent) > 1")
+    n = int(page.locator(".actions-count").text_content().split()[0])
+    until(page, lambda: n_pixels(page, ACCENT) > 200)
+    # The hand rests on another photograph now: it means those that it has just drawn around.
+    page.mouse.move(end[0] + 2, end[1])
+    page.keyboard.press("3")
+    toast_is(page, f"{n} photographs: 3 stars")
+    until(page, lambda: len(library.stars) == n and set(inside) <= set(library.stars))
+    # Pointed at, one that is not among them is rated alone, one of them with all.
+    alone, place = next((row, place) for row, place in right.items() if row not in library.stars)
+    page.mouse.move(*place, steps=5)
+    page.keyboard.press("5")
+    until(page, lambda: library.stars.get(alone) == 5 and len(library.stars) == n + 1)
+    page.mouse.move(*next(iter(inside.values())), steps=5)
+    page.keyboard.press("p")
+    until(page, lambda: len(library.flags) == n and alone not in library.flags)
+    page.keyboard.press("Control+z")
+    until(page, lambda: library.flags == {})
+
+
 def test_the_chosen_one_of_several_is_rated(open_page: Open, library: Fake) -> None:
     page = open_page(
         library, "#compare=k000010&compare=k000011&compare=k000012", wait="#compare:not([hidden])"
@@ -334,6 +447,47 @@ def test_the_queue_goes_on_and_says_how_far_it_is(open_page: Open, library: Fake
     until(page, lambda: len(library.stars) == 23)
 
 
+def test_the_queue_waits_for_the_first_photographs_to_be_looked_at(open_page: Open, library: Fake) -> None:
+    """It asks now and then: without a rest it would ask hundreds of times a second, of a busy program."""
+    asked_at = []
+
+    def not_yet(route: Any) -> None:
+        asked_at.append(time.monotonic())
+        route.fulfill(
+            status=409, json={"detail": "no photograph has been looked at yet; ask again in a while"}
+        )
+
+    page = open_page(library)
+    page.expected_problems.append("409")
+    page.route("**/api/next*", not_yet)
+    page.keyboard.press("r")
+    page.get_by_text("None has been looked at yet: they come as soon as some are.").wait_for()
+    until(page, lambda: len(asked_at) == 3)
+    rests = [after - before for before, after in pairwise(asked_at)]
+    assert min(rests) > 1, rests
+    page.unroute("**/api/next*")
+    assert name_in(page, "#sitting .rate-one").startswith("IMG_")
+
+
+def test_the_queue_asks_of_no_moment_twice(open_page: Open, library: Fake) -> None:
+    """Groups may be found after it was said what to rate next: two bursts here, of 10 to 13 and of 20 to 22."""
+    rows = [12, 10, 40, 21, 13, 22, 50]
+    library.next = lambda n: {  # type: ignore[method-assign]
+        "keys": [library.keys[row] for row in rows if row not in library.stars][:n], "pair": [], "pairs": []
+    } | library.stamp()  # fmt: skip
+    page = open_page(library)
+    first_is(page, "IMG_0059.png")
+    page.get_by_label(re.compile("Bursts")).wait_for()
+    page.keyboard.press("r")
+    shown = []
+    for _ in range(4):
+        shown.append(name_in(page, "#sitting .rate-one"))
+        page.keyboard.press("3")
+        page.wait_for_timeout(100)
+    assert [library.names.index(name) for name in shown] == [12, 40, 21, 50]
+    page.get_by_text("Nothing is left to ask.").wait_for()
+
+
 def test_the_queue_ends_and_shows_again_what_was_skipped(open_page: Open, library: Fake) -> None:
     library.stars = {row: 3.0 for row in range(57)}
     page = open_page(library, "#mode=rate", wait="#sitting:not([hidden])")
@@ -341,7 +495,7 @@ def test_the_queue_ends_and_shows_again_what_was_skipped(open_page: Open, librar
     page.keyboard.press("4")
     page.keyboard.press("s")
     page.keyboard.press("2")
-    page.get_by_text("Nothing is left to rate.").wait_for()
+    page.get_by_text("Nothing is left to ask. Of photographs of one moment one is enough.").wait_for()
     until(page, lambda: len(library.stars) == 59)
     page.get_by_role("button", name="Look again, skipped ones too").click()
     name_in(page, "#sitting .rate-one")
@@ -471,9 +625,46 @@ def test_what_ratings_are_worth_is_said_in_photographers_words(open_page: Open, 
         == "Of two photographs, the better one toldyour ratings74 %60 % to 100 %12"
     )
     assert not WORKSHOP.search(dialog.text_content())
+    # Another window rates meanwhile: what is open says what is said at the foot.
+    library.stars |= {row: 1.0 + row % 5 for row in range(12, 24)}
+    library.keep({"key": "k000030", "kind": "stars", "value": 2})
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    dialog.get_by_text("25 photographs rated: better than the general score.").wait_for()
+    assert dialog.locator("details").get_attribute("open") is not None
     dialog.get_by_role("button", name="Show photographs in my order").click()
     first_is(page, library.names[library.order({"by": ["taste"]})["rows"][0]])
     assert page.locator("#order select").input_value() == "taste"
+
+
+def test_stars_of_other_programs_and_for_them(open_page: Open, library: Fake) -> None:
+    page = open_page(library, "#order=name")
+    first_is(page, "IMG_0000.jpg")
+    page.get_by_label("More", exact=True).click()
+    page.get_by_role("button", name="Take over stars of other programs…").click()
+    dialog = page.locator("dialog")
+    dialog.get_by_text(
+        "2 photographs have stars, or are rejected, in sidecars or in the files themselves; 2 of these ratings "
+        "are new here. 1 photograph is rated differently in two places: left out."
+    ).wait_for()
+    dialog.get_by_text("IMG_0007.jpg.xmp: it is no XML").wait_for()
+    assert library.stars == {}
+    dialog.get_by_role("button", name="Take over 2 ratings").click()
+    toast_is(page, "2 ratings taken over.")
+    label_has(page, 3, "5 stars")
+    page.get_by_role("button", name="Undo").click()
+    label_lacks(page, 3, "stars")
+    until(page, lambda: library.stars == {})
+    page.get_by_label("More", exact=True).click()
+    page.get_by_role("button", name="Write stars for other programs…").click()
+    dialog.get_by_text(
+        "3 new sidecars, 2 left as they are, since somebody gave other stars there."
+    ).wait_for()
+    dialog.get_by_label("Whose stars").select_option(index=1)
+    dialog.get_by_role("button", name="Write 60 sidecars").click()
+    toast_is(page, "60 sidecars written.")
+    written = asked(library, "write_sidecars")
+    assert [body["do"] for body in written] == [False, False, True]
+    assert written[0]["head"] is None and written[1]["head"] == written[2]["head"] != ""
 
 
 def test_another_window_rates_too(open_page: Open, library: Fake) -> None:
