@@ -93,8 +93,10 @@ check-page: ## types of the page's scripts, where npm is there
 	  echo "check-page is skipped: npm cannot get typescript"; \
 	else $(TSC) -p iaa/web/jsconfig.json && echo "check-page: the page's scripts have no type error"; fi
 
-bench: $(READY) ## the benchmarks, one table each
-	@for b in $(filter-out benchmarks/gpu_check.py,$(wildcard benchmarks/*.py)); do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+# Those that want files or a GPU are run by hand (docs/benchmarks.md).
+BENCH := $(filter-out $(patsubst %,benchmarks/%.py,gpu_check how_many_more probes sitting taste),$(wildcard benchmarks/*.py))
+bench: $(READY) ## the benchmarks that need no files, one table each: hours
+	@for b in $(BENCH); do echo "== $$b"; $(BIN)/python $$b || exit 1; done
 
 # What a machine with PyTorch and torchvision may lack: no network is needed there. GPU_PYTHON is its Python.
 GPU_PYTHON ?= 3.12

@@ -231,7 +231,8 @@ def _encoded(
     geometries: Sequence[Any],
     timings: Timings,
 ) -> Iterator[_Encoded]:
-    """The batches in order, each after the next one has been queued on the device."""
+    """The batches in order: on a device that is given work and left alone each after the next one has been
+    queued, on a CPU at once."""
     part: Part | None = None
     in_flight: _InFlight | None = None
     waiting_since = time.perf_counter()
@@ -246,17 +247,18 @@ def _encoded(
             active = [e.backbone for id, e in encoders.items() if batch.part in todo[id]]
             part = Part(batch.part, *parts[batch.part], active)
         queued = _queue(batch, rows, part, encoders, geometries)
-        done = None if in_flight is None else _finish(in_flight)
-        in_flight = queued
+        done = [] if in_flight is None else [_finish(in_flight)]
+        in_flight = queued if queued.copied else None
+        if in_flight is None:
+            done.append(_finish(queued))
         timings.encode += time.perf_counter() - started
-        if done is not None:
-            yield done
+        yield from done
         waiting_since = time.perf_counter()
     if in_flight is not None:
         started = time.perf_counter()
-        done = _finish(in_flight)
+        last = _finish(in_flight)
         timings.encode += time.perf_counter() - started
-        yield done
+        yield last
 
 
 def _queue(
