@@ -47,7 +47,7 @@ def plot_people_curve(result: PeopleResult) -> Figure:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("photographs of the person that were learned from")
         axes.set_ylabel("SRCC with her other scores")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
@@ -73,5 +73,5 @@ def plot_people(result: PeopleResult, k: int, most: int = 60) -> Figure:
         axes.set_yticks(rows, [visible(result.names[at]) for at in order])
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(f"SRCC with a person's other scores, {k} photographs learned from")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
