@@ -12,7 +12,7 @@ from iaa.library.errors import UsageError
 from iaa.library.layout import Layout, head_path
 from iaa.library.opening import check_new_head, embedded_backbones, next_report, open_embedded
 from iaa.library.progress import Progress, show_progress
-from iaa.library.results import Results, edge_note, results_table, shown_results
+from iaa.library.results import Results, edge_note, folds_note, results_table, shown_results
 from iaa.library.table import Table
 from store import Features, open_targets
 
@@ -143,7 +143,7 @@ def fit_probes(
     head = None if save is None else measured[len(scales) - 1].save(save, save_fit, overwrite)
     failed = {file.path: len(file.failures) for file in opened if file.failures}
     notes = [f"{n} failed rows took no part; see: iaa info {path}" for path, n in failed.items()]
-    notes += [*edge_note(results), *protocol_note(fits[0])]
+    notes += [*edge_note(results), *folds_note(results), *protocol_note(fits[0])]
     if head is not None:
         notes.append(f"head kept ({save_fit}): {head}; use it: iaa rank --head {save} --dataset NAME")
     return Probed(layout.dataset, results, head, [*notes, next_report(layout.dataset, backbones)])

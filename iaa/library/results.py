@@ -95,6 +95,16 @@ def edge_note(results: "Sequence[MethodResult]") -> list[str]:
     return [f"(edge): the best alpha is the first or last of those tried (1 to 1e6); {'; '.join(meanings)}"]
 
 
+def folds_note(results: "Sequence[MethodResult]") -> list[str]:
+    """What an SRCC about or below 0 means, where one of these results has it by folds."""
+    if not any(r.detail.get("n_folds") and r.srcc is not None and r.srcc.low <= 0 for r in results):
+        return []
+    return [
+        "srcc about or below 0: nothing was found in these ratings. Put together from folds, ratings at "
+        "random come out below 0, and not at it (docs/probing.md)"
+    ]
+
+
 def _alpha(detail: Mapping[str, Any]) -> str:
     alpha = detail.get("alpha")
     return f"{alpha:.4g}{' (edge)' if detail.get('alpha_is_at_edge') else ''}" if alpha else ""

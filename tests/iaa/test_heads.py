@@ -12,8 +12,8 @@ import pytest
 import safetensors.numpy
 import torch
 
-from analysis.results.methods import MethodResult
-from iaa.library.results import edge_note
+from analysis.results.methods import MethodResult, Metric
+from iaa.library.results import edge_note, folds_note
 from store import Targets, open_targets, write_targets
 from tests.worlds import FAILED, write_features
 
@@ -85,6 +85,22 @@ def test_an_alpha_at_the_edge_is_explained(alphas, said):
     inside = MethodResult("probe.ridge", "ridge", "b", "o", "d", "s", 9, 9, detail={"alpha": 1.0})
     notes = edge_note([*results, inside])
     assert len(notes) == len(alphas) and all(note.startswith("(edge): ") and said in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("srcc", "detail", "is_said"),
+    [
+        ((-0.2, -0.3, -0.1), {"n_folds": 10}, True),
+        ((0.1, -0.1, 0.3), {"n_folds": 10}, True),
+        ((0.5, 0.4, 0.6), {"n_folds": 10}, False),
+        ((-0.2, -0.3, -0.1), {}, False),
+        (None, {"n_folds": 10}, False),
+    ],
+)
+def test_what_falls_below_zero_by_folds_is_explained(srcc, detail, is_said):
+    metric = None if srcc is None else Metric(*srcc)
+    result = MethodResult("probe.ridge", "ridge", "b", "o", "d", "s", 9, 9, srcc=metric, detail=detail)
+    assert bool(folds_note([result])) is is_said
 
 
 def test_the_ols_and_the_unit_length_probe_can_be_kept_too(run):
