@@ -381,7 +381,7 @@ def run_pipeline(
             told = "have their rows" if update else "are done"
             moved = rows_on(bar, n_here, told, say)
             outcomes = act(table, loaded, layout.features, options, moved, timings)
-    for backbone in loaded:
+    for backbone in loaded if options.worker is None or options.worker[0] == 1 else ():
         if has_text(backbone.id):
             keep_words(backbone, progress)  # people will ask for words
     used = {
