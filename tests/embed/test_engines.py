@@ -6,20 +6,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from embed.backbones import engines, exports
 from embed.backbones.engines import fastest_exact
 from embed.backbones.exports import EngineUnavailable
 from embed.backbones.loading import load_backbone
 from embed.batching import Encoder
-from embed.images.datasets import ImageTable
 from embed.pipeline import Options, embed_images, feature_path, feature_plan
 from embed.update import update_images
 from iaa.library.engines import choose_engine, engine_folder
 from store import IdentityError, open_features
 from store.parts import begin
-from tests.engines import CONVOLUTIONAL, load_on, write_weights
+from tests.engines import CONVOLUTIONAL, load_on, write_photographs, write_weights
 
 OPTIONS = Options(batch_size=4, n_threads=2)
 EXPORTED = {}
@@ -49,13 +47,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def table(tmp_path):
-    folder = tmp_path / "i"
-    folder.mkdir()
-    names = np.array([f"{i}.png" for i in range(11)])
-    for i, name in enumerate(names):
-        pixels = np.random.default_rng(i).integers(0, 256, (180, 170, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / name, compress_level=0)
-    return ImageTable("t", folder, names, names)
+    return write_photographs(tmp_path / "i", 11)
 
 
 def furthest(found, expected):

@@ -15,10 +15,9 @@ from embed.backbones.kept_images import load_kept
 from embed.backbones.loading import load_backbone
 from embed.backbones.spec import BackboneError
 from embed.backbones.transforms import recipe_from_json, recipe_from_transform, transform_of
-from embed.images.datasets import ImageTable
 from embed.images.geometry import apply_steps, check_cut, pixel_steps
 from embed.pipeline import Options, embed_images, feature_plan
-from tests.engines import CONVOLUTIONAL, write_weights
+from tests.engines import CONVOLUTIONAL, write_photographs, write_weights
 
 OPTIONS = Options(batch_size=4, n_threads=2)
 
@@ -46,13 +45,7 @@ def folder(exported, tmp_path):
 
 @pytest.fixture
 def table(tmp_path):
-    images = tmp_path / "i"
-    images.mkdir()
-    names = np.array([f"{i}.png" for i in range(6)])
-    for i, name in enumerate(names):
-        pixels = np.random.default_rng(i).integers(0, 256, (150 + 9 * i, 170, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(images / name, compress_level=0)
-    return ImageTable("t", images, names, names)
+    return write_photographs(tmp_path / "i", 6)
 
 
 def not_loaded(*_):
