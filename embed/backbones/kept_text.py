@@ -22,6 +22,7 @@ from embed.backbones.spec import BackboneSpec
 from store.digests import digest_of_json
 from store.file_names import cache_stem
 from store.shapes import Float32, Int
+from store.system import n_cores
 
 logger = logging.getLogger(__name__)
 
@@ -224,7 +225,7 @@ def run_graph(graph: bytes, folder: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    options.intra_op_num_threads = n_cores()
     options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")

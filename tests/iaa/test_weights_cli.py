@@ -59,7 +59,7 @@ def test_files_that_are_no_weights_are_told_without_a_traceback(photographs, tmp
     assert not (tmp_path / "planted").exists()
 
 
-def test_averaged_weights_are_said_and_make_another_file_than_plain_ones(photographs, tmp_path):
+def test_averaged_weights_are_said_and_make_another_file_than_plain_ones(photographs, tmp_path, monkeypatch):
     state = load_file(DEMO_WEIGHTS / "demo_clip.safetensors")
     torch.save(
         {"state_dict": {k: v * 0.5 for k, v in state.items()}, "state_dict_ema": state}, tmp_path / "e.pth"
@@ -71,8 +71,15 @@ def test_averaged_weights_are_said_and_make_another_file_than_plain_ones(photogr
         assert features.identity["weights_entry"] == "state_dict_ema"
         assert features.provenance["weights"]["entry"] == "state_dict_ema"
         averaged = features.read("embedding").copy()
-    assert photographs("search", "a dog", "-d", "mine", "--weights", tmp_path / "e.pth", "--json")[0] == 0
-    code, _, err = photographs("search", "a dog", "-d", "mine")
+    code, out, _ = photographs("search", "a dog", "-d", "mine", "--weights", tmp_path / "e.pth", "--json")
+    assert code == 0
+    # Without the file: by the text tower of these very weights, which was kept.
+    code, by_kept, _ = photographs("search", "a dog", "-d", "mine", "--json")
+    shown = [json.loads(each)["shown"] for each in (out, by_kept)]
+    cosines = [{row["image_id"]: row["cosine"] for row in rows} for rows in shown]
+    assert code == 0 and cosines[0] == pytest.approx(cosines[1], abs=1e-5)
+    monkeypatch.setenv("IAA_CACHE", str(tmp_path / "empty"))
+    code, _, err = photographs("search", "a cat", "-d", "mine")
     assert code == 1 and "(e.pth, its state_dict_ema)" in " ".join(err.split())
     assert photographs(*embed, "--overwrite")[0] == 0
     with open_features(tmp_path / "data/mine/features/demo_clip.h5") as features:
