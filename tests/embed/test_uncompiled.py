@@ -75,7 +75,11 @@ assert sys.modules["torch._meta_registrations"].__file__
 """
 
 
-LATER = ["load_shapes()", "library('timm')", "import torch._meta_registrations as m; m.aten"]
+LATER = [
+    "load_shapes()",
+    pytest.param("library('timm')", marks=pytest.mark.slow),
+    pytest.param("import torch._meta_registrations as m; m.aten", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("needed", LATER)
@@ -83,5 +87,6 @@ def test_shapes_without_data_are_there_when_they_are_needed_and_not_before(neede
     assert run(f"{PUT_OFF}{needed}\n{SHAPES}") == "False"
 
 
+@pytest.mark.slow
 def test_a_torch_that_is_there_already_is_left_as_it_is():
     assert run(f"import torch{PUT_OFF}{SHAPES}") == "True"
