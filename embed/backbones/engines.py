@@ -32,7 +32,10 @@ from embed.backbones.exports import (
     EngineUnavailable,
     engine_versions,
     first_line,
+    is_of_key,
+    largest_share,
     made_from,
+    read_header,
 )
 from embed.backbones.spec import ONNXRUNTIME, TORCH, BackboneSpec
 from embed.backbones.towers import image_outputs
@@ -121,10 +124,8 @@ def open_session(backbone: "Backbone", folder: Path | None) -> Session:
     if kept is not None:
         if kept.why_not:
             raise EngineUnavailable(kept.why_not)
-        try:
-            return Session(_runner(kept.model), kept.names, versions, kept.difference, is_new=False)
-        except Exception as error:  # whatever it finds wrong with it: it can be made anew
-            logger.warning("%s: the kept export cannot be used (%s): it is made anew", backbone.id, error)
+        if (session := _served(kept, versions, backbone.id)) is not None:
+            return session
     made, run = _make(backbone)
     if path is not None:
         _keep(path, key, made, _facts(backbone))
@@ -146,11 +147,7 @@ class Kept:
         kept = _read(self.path, self.key)
         if kept is None or kept.why_not:
             return None
-        try:
-            return Session(_runner(kept.model), kept.names, engine_versions(), kept.difference, is_new=False)
-        except Exception as error:  # whatever it finds wrong with it: it can be made anew
-            logger.warning("%s cannot be used: %s", self.path, first_line(error))
-            return None
+        return _served(kept, engine_versions(), str(self.key["backbone"]))
 
 
 def kept_exports(folder: Path, spec: BackboneSpec) -> list[Path]:
@@ -167,8 +164,7 @@ def find_kept(folder: Path, spec: BackboneSpec, weights_sha256: str, weights_fil
     for path in kept_exports(folder, spec):
         try:
             with path.open("rb") as file:
-                is_ours = file.readline(len(_MAGIC)) == _MAGIC
-                header = json.loads(file.readline(_MAX_HEADER)) if is_ours else {}
+                header = read_header(file, _MAGIC, _MAX_HEADER)
             key, facts = header["key"], header["facts"]
             if facts and causes.items() <= key.items() and facts["weights_file"] == weights_file:
                 return Kept(path, key, facts)
@@ -205,6 +201,15 @@ class _Export:
     names: tuple[str, ...] = ()
     difference: float = 0.0
     why_not: str = ""
+
+
+def _served(kept: _Export, versions: Mapping[str, str], id: str) -> Session | None:
+    """A session of a kept export; None where it cannot be used."""
+    try:
+        return Session(_runner(kept.model), kept.names, versions, kept.difference, is_new=False)
+    except Exception as error:  # whatever it finds wrong with it: it can be made anew
+        logger.warning("%s: the kept export cannot be used (%s): it is made anew", id, error)
+        return None
 
 
 def _make(backbone: "Backbone") -> "tuple[_Export, Callable[[Any], list[Any]] | None]":
@@ -327,11 +332,7 @@ def largest_difference(
     for batch in _pictures(backbone):
         expected = backbone.encode_by_torch(batch)
         for name, values in zip(names, run(batch.numpy()), strict=True):
-            ours, theirs = torch.from_numpy(values).double(), expected[name].double()
-            if ours.shape != theirs.shape or not torch.isfinite(ours).all():
-                return float("inf")
-            lengths = theirs.norm(dim=1).clamp_min(torch.finfo(torch.float32).tiny)
-            worst = max(worst, float(((ours - theirs).norm(dim=1) / lengths).max()))
+            worst = max(worst, largest_share(values, expected[name].numpy()))
     return worst
 
 
@@ -383,10 +384,8 @@ def _read(path: Path, key: Mapping[str, Any]) -> _Export | None:
     """The export of this key; None where there is none, or one that is damaged or of another key."""
     try:
         with path.open("rb") as file:
-            if file.readline(len(_MAGIC)) != _MAGIC:
-                raise ValueError("no export of this program")
-            header = json.loads(file.readline(_MAX_HEADER))
-            if header["key"] != json.loads(json.dumps(key)):
+            header = read_header(file, _MAGIC, _MAX_HEADER)
+            if not is_of_key(header, key):
                 logger.info("%s is of other versions or weights: it is made anew", path)
                 return None
             model = file.read(_MAX_MODEL)

@@ -5,9 +5,12 @@ Nothing of torch is imported here, so that an export can be used without it.
 
 import hashlib
 import importlib.metadata
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from embed.backbones.families import family
 from embed.backbones.spec import BackboneError, BackboneSpec
@@ -65,6 +68,34 @@ def made_from(spec: BackboneSpec, versions: dict[str, str]) -> dict[str, Any]:
         "versions": {**library_versions(spec), **versions, "opset": str(OPSET)},
         "program": _program(),
     }
+
+
+def read_header(file: BinaryIO, magic: bytes, n_bytes: int) -> dict[str, Any]:
+    """The line of JSON that an export begins with, of at most so many bytes, behind its program's mark.
+
+    Raises ValueError for what is no such file.
+    """
+    if file.readline(len(magic)) != magic:
+        raise ValueError("no export of this program")
+    header = json.loads(file.readline(n_bytes))
+    if not isinstance(header, dict):
+        raise ValueError("its first line is no object")
+    return header
+
+
+def is_of_key(header: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
+    """Whether an export follows from exactly this. Raises KeyError for a header without a key."""
+    return bool(header["key"] == json.loads(json.dumps(key)))
+
+
+def largest_share(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference of vectors (n, dim) as a share of the length of those expected; infinite for
+    other shapes or what is no number."""
+    ours, theirs = found.astype(np.float64), expected.astype(np.float64)
+    if ours.shape != theirs.shape or not np.isfinite(ours).all():
+        return float("inf")
+    lengths = np.linalg.norm(theirs, axis=1).clip(np.finfo(np.float32).tiny)
+    return float((np.linalg.norm(ours - theirs, axis=1) / lengths).max())
 
 
 def first_line(error: BaseException) -> str:

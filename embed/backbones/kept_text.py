@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from embed.backbones.exports import EngineUnavailable, check_age, engine_versions, first_line, made_from
+from embed.backbones.exports import (
+    EngineUnavailable,
+    check_age,
+    engine_versions,
+    first_line,
+    is_of_key,
+    made_from,
+    read_header,
+)
 from embed.backbones.spec import BackboneSpec
 from store.digests import digest_of_json
 from store.file_names import cache_stem
@@ -157,10 +165,8 @@ def why_not_kept(path: Path, key: Mapping[str, Any]) -> str:
     """Why the tower of this key could not be kept when it was tried; '' where it was not, or is there."""
     try:
         with path.open("rb") as file:
-            if file.readline(len(MAGIC)) != MAGIC:
-                return ""
-            header = json.loads(file.readline(HEADER_BYTES))
-        return str(header["why_not"]) if header["key"] == json.loads(json.dumps(key)) else ""
+            header = read_header(file, MAGIC, HEADER_BYTES)
+        return str(header["why_not"]) if is_of_key(header, key) else ""
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
@@ -182,10 +188,8 @@ def open_kept_text(folder: Path, spec: BackboneSpec, weights: Mapping[str, str])
 
 def _open(path: Path, spec: BackboneSpec, key: Mapping[str, Any]) -> KeptTower | None:
     with path.open("rb") as file:
-        if file.readline(len(MAGIC)) != MAGIC:
-            raise ValueError("no text tower of this program")
-        header = json.loads(file.readline(HEADER_BYTES))
-        if header["key"] != json.loads(json.dumps(key)):
+        header = read_header(file, MAGIC, HEADER_BYTES)
+        if not is_of_key(header, key):
             logger.info("%s is of other versions: it is made anew", path)
             return None
         if header["why_not"]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from embed.backbones.engines import export_graph
-from embed.backbones.exports import TOLERANCE, EngineUnavailable, first_line
+from embed.backbones.exports import TOLERANCE, EngineUnavailable, first_line, largest_share
 from embed.backbones.families import BytePairs, family
 from embed.backbones.kept_text import (
     HEADER_BYTES,
@@ -209,11 +209,8 @@ def _point_to(model: Any, name: str) -> None:
 
 
 def _difference(backbone: Backbone, session: Any, tokens: Tensor) -> tuple[float, int]:
-    """The largest difference from torch as a share of a vector's length, infinite for other shapes or what is
-    no number; and the width of vectors."""
-    expected = backbone.encode_tokens(tokens).double().numpy()
+    """The largest difference from torch as a share of a vector's length, infinite for another type, too; and
+    the width of vectors."""
+    expected = backbone.encode_tokens(tokens).numpy()
     (found,) = session.run(None, {"tokens": tokens.numpy()})
-    if found.shape != expected.shape or found.dtype != np.float32 or not np.isfinite(found).all():
-        return float("inf"), 0
-    lengths = np.linalg.norm(expected, axis=1).clip(np.finfo(np.float32).tiny)
-    return float((np.linalg.norm(found - expected, axis=1) / lengths).max()), expected.shape[1]
+    return largest_share(found, expected) if found.dtype == np.float32 else float("inf"), expected.shape[1]
