@@ -1,16 +1,16 @@
 """A real browser for the page. Every page that a test opens must end without an error in its console: what
 the page's policy forbids (a script, a style, a foreign address) is one."""
 
-import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.web.browser.fake import Fake, Server, drawn
+from tests.web.browser.fake import SLOWER, Fake, Server, drawn
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NODE = REPOSITORY / "build" / "node"
@@ -22,10 +22,6 @@ Open = Callable[..., Any]
 
 SECONDS = 20
 """How long a test waits for what a page is to show."""
-
-SLOWER = float(os.environ.get("IAA_BROWSER_SLOWER", "1"))
-"""How many times slower the page's processor is made: what holds on a fast machine alone is found with 6."""
-
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 """Any will do. The first has no window to draw around the page, which takes as much of a processor as the page."""
@@ -79,6 +75,30 @@ def open_page(browser: Any) -> Iterator[Open]:
         server.close()
     unexpected = [problem for problem in problems if not any(part in problem for part in expected)]
     assert unexpected == []
+
+
+def comes_to(page: Any, read: Callable[[], Any], expected: Any) -> None:
+    """Waits until `read` gives what is expected. A page answers a key or a click when its turn comes, not before
+    the driver goes on: what is read once, at once, is right on a quiet machine alone."""
+    end = time.monotonic() + SECONDS
+    while (value := read()) != expected and time.monotonic() < end:
+        page.wait_for_timeout(20)
+    assert value == expected
+
+
+def until(page: Any, holds: Callable[[], bool]) -> None:
+    """Waits for something that holds sooner or later; as long as for anything else in a page."""
+    comes_to(page, lambda: bool(holds()), True)
+
+
+def text_is(page: Any, selector: str, text: str) -> None:
+    """Waits until the first element of this selector says this text, and nothing else."""
+    comes_to(page, page.locator(selector).first.text_content, text)
+
+
+def attribute_is(page: Any, selector: str, name: str, value: str) -> None:
+    """Waits until the first element of this selector has this value of an attribute."""
+    comes_to(page, lambda: page.locator(selector).first.get_attribute(name), value)
 
 
 @pytest.fixture(scope="session")

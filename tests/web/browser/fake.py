@@ -6,7 +6,9 @@ What it answers is compared with the API's own description in test_fake.py, so t
 
 import io
 import json
+import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +22,10 @@ from PIL import Image, ImageDraw
 
 import iaa.web
 from iaa.web.security import HEADERS
+
+SLOWER = float(os.environ.get("IAA_BROWSER_SLOWER", "1"))
+"""How many times slower the page's processor is made, and later its answers: what holds on a fast machine alone
+is found with 6."""
 
 WEB = Path(iaa.web.__file__).parent
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
@@ -428,6 +434,7 @@ class Server:
                 if fake.gone:
                     self.close_connection = True
                     return
+                time.sleep(0.02 * (SLOWER - 1))
                 status, kind, content = fake.answer(self.command, split.path, parse_qs(split.query), body)
                 self.send_response(status)
                 for name, value in HEADERS.items():

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.web.browser.conftest import SECONDS, Open, assert_accessible, sights
+from tests.web.browser.conftest import (
+    Open,
+    assert_accessible,
+    attribute_is,
+    comes_to,
+    sights,
+    text_is,
+    until,
+)
 from tests.web.browser.fake import Fake
-from tests.web.browser.test_page import count_is, first_is, hash_of, label
+from tests.web.browser.test_page import count_is, first_is, hash_is, hash_of
 
 pytestmark = pytest.mark.browser
 
@@ -17,6 +25,10 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 TEXT, ACCENT = [28, 28, 28], [23, 99, 184]
 """What stands out on the map under the pointer, and what is selected, in the light."""
 WORKSHOP = re.compile(r"\b(head|backbone|rater|embedding|vector|SRCC)s?\b")
+
+
+def label(page: Any, place: int) -> str:
+    return page.locator(f"#tile-{place}").get_attribute("aria-label")
 
 
 def label_has(page: Any, place: int, text: str) -> None:
@@ -27,8 +39,8 @@ def label_lacks(page: Any, place: int, text: str) -> None:
     page.wait_for_selector(f'#tile-{place}:not([aria-label*="{text}"])', state="attached")
 
 
-def active(page: Any) -> int:
-    return int(page.locator(".tile.active").get_attribute("id").removeprefix("tile-"))
+def active_is(page: Any, place: int) -> None:
+    attribute_is(page, ".tile.active", "id", f"tile-{place}")
 
 
 def toast_is(page: Any, text: str) -> None:
@@ -37,15 +49,6 @@ def toast_is(page: Any, text: str) -> None:
 
 def asked(library: Fake, what: str) -> list[Any]:
     return [body for name, body in library.asked if name == what]
-
-
-def until(page: Any, holds: Any) -> None:
-    """Waits for something that the server has to be told; as long as for anything else in a page."""
-    end = time.monotonic() + SECONDS
-    while not holds():
-        if time.monotonic() > end:
-            pytest.fail("it did not come to hold")
-        page.wait_for_timeout(30)
 
 
 def name_in(page: Any, selector: str) -> str:
@@ -62,7 +65,7 @@ def test_keys_rate_and_go_on(open_page: Open, library: Fake) -> None:
     label_has(page, 1, "rejected")
     label_has(page, 2, "picked")
     label_has(page, 3, "2 stars")
-    assert active(page) == 4
+    active_is(page, 4)
     until(page, lambda: library.stars == {59: 4, 56: 2} and library.flags == {58: -1, 57: 1})
     # Quietly, but always: without hover or focus, as many stars as there are.
     page.mouse.move(640, 780)
@@ -86,7 +89,8 @@ def test_a_rating_shows_before_it_is_kept(open_page: Open, library: Fake) -> Non
     page.route("**/api/ratings", lambda route: None if route.request.method == "POST" else route.continue_())
     page.keyboard.press("4")
     label_has(page, 0, "4 stars")
-    assert active(page) == 1 and not library.stars
+    active_is(page, 1)
+    assert not library.stars
     page.unroute("**/api/ratings")
     # It was never answered: leaving would lose it, and the browser asks.
     page.on("dialog", lambda dialog: dialog.accept())
@@ -206,7 +210,7 @@ def test_a_whole_selection_is_rated_and_undone_as_one(open_page: Open, library: 
     until(page, lambda: library.stars == dict.fromkeys([56, 57, 58, 59], 5))
     sent = [said for what, said in library.asked if what == "ratings"]
     assert len(sent) == 1 and len(sent[0]["keys"]) == 4  # all of it is kept, or nothing
-    assert active(page) == 3
+    active_is(page, 3)
     # The focus outside the selection: only what has the focus is meant.
     page.keyboard.press("ArrowRight")
     page.keyboard.press("1")
@@ -222,13 +226,10 @@ def test_filters_of_stars_picks_and_rejects(open_page: Open, library: Fake) -> N
     page = open_page(library)
     label_has(page, 0, "5 stars")
     rail = page.locator("#rail")
-    counts = {
-        name: rail.locator(".choice", has=page.get_by_label(name, exact=True))
-        .locator(".count")
-        .text_content()
-        for name in ["5 stars", "4 stars", "3 stars", "2 stars", "Unrated", "Picked", "Rejected"]
-    }
-    assert list(counts.values()) == ["1", "2", "1", "0", "56", "1", "2"]
+    counts = {"5 stars": 1, "4 stars": 2, "3 stars": 1, "2 stars": 0}
+    for name, n in (counts | {"Unrated": 56, "Picked": 1, "Rejected": 2}).items():
+        choice = rail.locator(".choice", has=page.get_by_label(name, exact=True))
+        comes_to(page, choice.locator(".count").text_content, str(n))
     rail.get_by_label("Rejected").check()
     count_is(page, "2 of 60")
     first_is(page, "IMG_0056.jpg")
@@ -240,8 +241,8 @@ def test_filters_of_stars_picks_and_rejects(open_page: Open, library: Fake) -> N
     page.locator("#line").get_by_role("button", name="Without: rejected").click()
     rail.get_by_role("button", name="At least 4 stars").click()
     count_is(page, "3 of 60")
-    assert page.locator("#line .chip").text_content() == "at least 4 stars"
-    assert hash_of(page) == "#stars=5&stars=4"
+    text_is(page, "#line .chip", "at least 4 stars")
+    hash_is(page, "#stars=5&stars=4")
     page.reload()
     count_is(page, "3 of 60")
     rail.get_by_label("Unrated").check()
@@ -271,10 +272,10 @@ def test_one_photograph_is_rated_by_keys_and_by_pointer(open_page: Open, library
     page.get_by_role("heading", name="IMG_0057.jpg").first.wait_for()
     stars = page.locator("#viewer").get_by_role("group", name="Rate this photograph")
     stars.get_by_role("button", name="3 stars").click()
-    assert stars.get_by_role("button", name="3 stars").get_attribute("aria-pressed") == "true"
-    assert page.locator("#viewer .star.on").count() == 3
+    comes_to(page, lambda: stars.get_by_role("button", name="3 stars").get_attribute("aria-pressed"), "true")
+    comes_to(page, page.locator("#viewer .star.on").count, 3)
     # The pointer stays with what it pointed at.
-    assert page.locator("#viewer-name").text_content() == "IMG_0057.jpg"
+    text_is(page, "#viewer-name", "IMG_0057.jpg")
     stars.get_by_role("button", name="Pick").click()
     until(page, lambda: library.stars == {59: 4, 57: 3} and library.flags == {58: -1, 57: 1})
     stars.get_by_role("button", name="3 stars").click()
@@ -406,7 +407,7 @@ def test_the_chosen_one_of_several_is_rated(open_page: Open, library: Fake) -> N
     page.keyboard.press("x")
     until(page, lambda: library.stars == {10: 2, 11: 5} and library.flags == {12: -1})
     pane = page.locator("#compare .compare-pane").nth(1)
-    assert pane.locator(".star.on").count() == 5
+    comes_to(page, pane.locator(".star.on").count, 5)
     pane.get_by_role("button", name="1 star", exact=True).click()
     until(page, lambda: library.stars == {10: 2, 11: 1})
 
@@ -417,7 +418,7 @@ def test_the_queue_goes_on_and_says_how_far_it_is(open_page: Open, library: Fake
     order = library.next(60)["keys"]
     page.keyboard.press("r")
     assert name_in(page, "#sitting .rate-one") == library.names[library.keys.index(order[0])]
-    assert hash_of(page) == "#mode=rate"
+    hash_is(page, "#mode=rate")
     page.keyboard.press("4")
     page.keyboard.press("s")
     page.keyboard.press("x")
@@ -429,7 +430,7 @@ def test_the_queue_goes_on_and_says_how_far_it_is(open_page: Open, library: Fake
     page.locator(".sitting-verdict", has_text="7 more ratings until it can be told").wait_for()
     # Back to the one that was picked, which shows so; stars as well.
     page.keyboard.press("ArrowLeft")
-    assert page.locator("#sitting .flag[aria-label=Pick]").get_attribute("aria-pressed") == "true"
+    attribute_is(page, "#sitting .flag[aria-label=Pick]", "aria-pressed", "true")
     page.keyboard.press("5")
     until(page, lambda: library.stars == {rows[0]: 4, rows[4]: 5})
     for n_rated in range(3, 25):
@@ -438,11 +439,11 @@ def test_the_queue_goes_on_and_says_how_far_it_is(open_page: Open, library: Fake
         page.keyboard.press("3")
         until(page, lambda n_rated=n_rated: len(library.stars) == n_rated)
     page.locator(".sitting-verdict", has_text="Better than the general score").wait_for()
-    assert "74 % of the time (60 % to 100 %)" in page.locator(".sitting-side").text_content()
+    page.locator(".sitting-side", has_text="74 % of the time (60 % to 100 %)").wait_for()
     assert not WORKSHOP.search(page.locator("#sitting").text_content())
     page.keyboard.press("Escape")
     page.wait_for_selector("#sitting", state="hidden")
-    assert hash_of(page) == ""
+    hash_is(page, "")
     page.keyboard.press("Control+z")
     until(page, lambda: len(library.stars) == 23)
 
@@ -528,7 +529,7 @@ def test_which_of_two(open_page: Open, library: Fake) -> None:
     first_is(page, "IMG_0059.png")
     page.keyboard.press("r")
     page.keyboard.press("r")
-    assert hash_of(page) == "#mode=pairs"
+    hash_is(page, "#mode=pairs")
 
     def two() -> list[str]:
         page.wait_for_function(
@@ -575,7 +576,8 @@ def test_my_order_waits_until_it_is_asked_for(open_page: Open, library: Fake) ->
     page = open_page(library)
     page.locator("#order select").select_option(label="My taste")
     first_is(page, "IMG_0010.jpg")
-    assert "My taste" in label(page, 0) and "order=taste" in hash_of(page)
+    label_has(page, 0, "My taste")
+    until(page, lambda: "order=taste" in hash_of(page))
     before = [label(page, place).split(",")[0] for place in range(12)]
     place_before = page.locator("#tile-9").bounding_box()
     page.locator("#order select").blur()
@@ -583,7 +585,8 @@ def test_my_order_waits_until_it_is_asked_for(open_page: Open, library: Fake) ->
     page.keyboard.press("1")
     page.get_by_role("button", name="Re-sort").wait_for()
     label_has(page, 0, "1 star")
-    assert [label(page, place).split(",")[0] for place in range(12)] == before and active(page) == 1
+    active_is(page, 1)
+    assert [label(page, place).split(",")[0] for place in range(12)] == before
     assert page.locator("#tile-9").bounding_box() == place_before
     page.keyboard.press("s")
     page.wait_for_selector(
@@ -620,10 +623,8 @@ def test_what_ratings_are_worth_is_said_in_photographers_words(open_page: Open, 
         "tell the better one 74 % of the time (60 % to 100 %), the general score 62 %"
     ).wait_for()
     dialog.locator("summary").click()
-    assert (
-        dialog.locator("tbody tr").first.text_content()
-        == "Of two photographs, the better one toldyour ratings74 %60 % to 100 %12"
-    )
+    row = "Of two photographs, the better one toldyour ratings74 %60 % to 100 %12"
+    comes_to(page, dialog.locator("tbody tr").first.text_content, row)
     assert not WORKSHOP.search(dialog.text_content())
     # Another window rates meanwhile: what is open says what is said at the foot.
     library.stars |= {row: 1.0 + row % 5 for row in range(12, 24)}
@@ -633,7 +634,7 @@ def test_what_ratings_are_worth_is_said_in_photographers_words(open_page: Open, 
     assert dialog.locator("details").get_attribute("open") is not None
     dialog.get_by_role("button", name="Show photographs in my order").click()
     first_is(page, library.names[library.order({"by": ["taste"]})["rows"][0]])
-    assert page.locator("#order select").input_value() == "taste"
+    comes_to(page, page.locator("#order select").input_value, "taste")
 
 
 def test_stars_of_other_programs_and_for_them(open_page: Open, library: Fake) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.web.browser.conftest import Open
+from tests.web.browser.conftest import Open, text_is
 from tests.web.conftest import FAILED, TOKEN, Client
 
 pytestmark = pytest.mark.browser
@@ -31,7 +31,7 @@ def test_open_search_look_group_copy(client: Client, open_page: Open, embedded) 
     page.locator("#viewer .facts-list").get_by_text("megapixels").wait_for()
     page.keyboard.press("Escape")
     page.get_by_label("Show only these").check()
-    assert page.locator("#tile-0 .tile-name").text_content() == FAILED
+    text_is(page, "#tile-0 .tile-name", FAILED)
     assert page.locator("#tile-0 .tile-reason").text_content()
     page.get_by_label("Show only these").uncheck()
     page.keyboard.press("g")

@@ -21,7 +21,7 @@ from analysis.results.prose import Prose
 from notebooks.pages import Frame, Page, write_page
 from notebooks.run import run_report
 from store import open_targets, write_targets
-from tests.web.browser.conftest import Open, serious, sights
+from tests.web.browser.conftest import Open, attribute_is, comes_to, serious, sights
 
 pytestmark = pytest.mark.browser
 
@@ -143,12 +143,12 @@ def test_a_click_sorts_a_table_and_keeps_its_groups(open_page: Open, tmp_path: P
     path = write_page(pages[0], notebook, Frame("x", pages, [], tmp_path, lambda shots: []))
     page = open_page(path.as_uri(), wait="table")
     names = "Array.from(document.querySelectorAll('tbody tr:not(.group) th'), e => e.textContent).join('')"
-    assert page.evaluate(names) == "abcd"
+    comes_to(page, lambda: page.evaluate(names), "abcd")
     page.get_by_role("button", name="score").click()
-    assert page.evaluate(names) == "abdc"
+    comes_to(page, lambda: page.evaluate(names), "abdc")
     page.keyboard.press("Enter")
-    assert page.evaluate(names) == "bacd"
-    assert page.locator("th[aria-sort]").get_attribute("aria-sort") == "ascending"
+    comes_to(page, lambda: page.evaluate(names), "bacd")
+    attribute_is(page, "th[aria-sort]", "aria-sort", "ascending")
 
 
 @pytest.fixture(scope="module")
