@@ -167,6 +167,8 @@ def _read(worker: Worker, name: str, events: "queue.Queue[tuple[Worker, str, str
 def _take(worker: Worker, message: dict[str, Any], on_rows: Callable[[int, int, bool], None]) -> None:
     if "n_rows" in message:
         on_rows(message["n_rows"], message["n_failed"], message["is_new"])
+    elif "error" in message:
+        worker.said.append(f"error: {message['error']['message']}")
     else:
         worker.answer = message
 
