@@ -198,12 +198,52 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def pass_on(child: "subprocess.Popen[Any]", number: int) -> None:
+class Forked:
+    """A child process of `fork`: waited for and sent signals as one of subprocess.Popen."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._code: int | None = None
+
+    def wait(self) -> int:
+        """Its exit code; of a signal that ended it, the negative number."""
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self._code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+def can_fork() -> bool:
+    """True where a child may go on with what this process has loaded: on Linux, without a second thread (of
+    native code, too), which would leave its locks locked in the child."""
+    return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
+
+
+def fork() -> Forked | None:
+    """A child that goes on from here, as one of `own_group` else; None in that child."""
+    parent = os.getpid()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # or the child would write it once more
+    if pid := os.fork():
+        return Forked(pid)
+    os.setpgid(0, 0)
+    _end_with_parent()
+    if os.getppid() != parent:  # it was gone before it could be told to us
+        os._exit(1)
+    return None
+
+
+def pass_on(child: "subprocess.Popen[Any] | Forked", number: int) -> None:
     """Send a signal that we got to a child of `own_group`, if it has not had it already."""
     if has_groups():
         child.send_signal(number)
     elif number != signal.SIGINT:
-        child.terminate()
+        child.send_signal(signal.SIGTERM)
 
 
 def is_parent(pid: int) -> bool:

@@ -187,7 +187,9 @@ def choose(dataset: str | None, data: Path | None) -> "OpenDataset":
 def run_apart(context: typer.Context) -> None:
     """Typed at a shell, what decodes images runs in a child process that may crash: this returns there."""
     if context.obj is not None and crash_folder() is None:
-        sys.exit(supervise(context.obj, note))
+        code = supervise(context.obj, note)
+        if code is not None:
+            sys.exit(code)
 
 
 def note_demo(backbone: str, dataset: str) -> None:
