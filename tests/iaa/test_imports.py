@@ -11,7 +11,7 @@ from tests.iaa.conftest import run_python
 
 HEAVY = (
     "torch", "torchvision", "timm", "open_clip", "onnx", "onnxruntime", "transformers", "sklearn", "scipy",
-    "pandas", "pyarrow", "matplotlib", "PIL", "fastapi", "uvicorn", "lxml",
+    "pandas", "pyarrow", "matplotlib", "PIL", "fastapi", "uvicorn", "lxml", "pydantic",
 )  # fmt: skip
 ARRAYS = ("numpy", "h5py", "jaxtyping")
 SHELL = ("pyarrow", "typer", "rich", "embed", "analysis", "store", *ARRAYS)
@@ -115,9 +115,9 @@ def test_a_small_question_loads_nothing_that_it_does_not_need(arguments, without
 def test_a_mistyped_backbone_is_answered_by_the_first_process_without_arrays(tmp_path):
     """Typed at a shell, where `embed` starts a process of its own for what decodes."""
     code = (
-        "import atexit, subprocess, sys\n"
+        "import atexit, os, subprocess, sys\n"
         "def refuse(*a, **k): raise AssertionError('a process was started')\n"
-        "subprocess.Popen = refuse\n"
+        "subprocess.Popen = os.fork = refuse\n"
         "tell = lambda: print(*sorted({m for m in sys.modules if '.' not in m}))\n"
         "atexit.register(tell)\n"
         f"sys.argv = 'iaa embed -d demo -b vit_b23.openai --data'.split() + [{str(tmp_path)!r}]\n"
