@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -185,17 +186,16 @@ def own_group() -> dict[str, Any]:
     it also ends when we do. On Windows it gets the console's Ctrl-C itself."""
     if not has_groups():
         return {}
-    arguments: dict[str, Any] = {"process_group": 0}
+    return {"process_group": 0, "preexec_fn": _begin_in_own_group}
+
+
+def _begin_in_own_group() -> None:
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # or `stty tostop` would stop it at its first word for ever
     if sys.platform == "linux":
-        arguments["preexec_fn"] = _end_with_parent
-    return arguments
+        import ctypes
 
-
-def _end_with_parent() -> None:
-    import ctypes
-
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 class Forked:
@@ -224,26 +224,64 @@ def can_fork() -> bool:
     return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
 
 
-def fork() -> Forked | None:
-    """A child that goes on from here, as one of `own_group` else; None in that child."""
+def fork(handlers: Mapping[int, Any]) -> Forked | None:
+    """A child that goes on from here, as one of `own_group` else; None in that child, which then has these
+    handlers of signals: no signal is lost before it has."""
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()  # or the child would write it once more
-    if pid := os.fork():
-        return Forked(pid)
-    os.setpgid(0, 0)
-    _end_with_parent()
-    if os.getppid() != parent:  # it was gone before it could be told to us
-        os._exit(1)
-    return None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
+    try:
+        if pid := os.fork():
+            return Forked(pid)
+        os.setpgid(0, 0)
+        _begin_in_own_group()
+        if os.getppid() != parent:  # it was gone before it could be told to us
+            os._exit(1)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        return None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def signals_of_terminals() -> list[int]:
+    """What ends or stops a process that was typed: Ctrl-C, a request to end, Ctrl-Z, a terminal that is
+    closed; those that are ignored left out (`nohup`)."""
+    names = ("SIGINT", "SIGTERM", "SIGTSTP", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def pass_on(child: "subprocess.Popen[Any] | Forked", number: int) -> None:
-    """Send a signal that we got to a child of `own_group`, if it has not had it already."""
-    if has_groups():
-        child.send_signal(number)
-    elif number != signal.SIGINT:
-        child.send_signal(signal.SIGTERM)
+    """Send a signal that we got to a child of `own_group`, if it has not had it already: an interrupt as it
+    is, what stops us as a stop until we go on ourselves, all else as a request to end."""
+    if not has_groups():
+        if number != signal.SIGINT:
+            child.send_signal(signal.SIGTERM)
+    elif number == signal.SIGTSTP:
+        _stop_together(child)
+    else:
+        child.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+        child.send_signal(signal.SIGCONT)  # a stopped one would not hear of it
+
+
+def _stop_together(child: "subprocess.Popen[Any] | Forked") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGSTOP)
+    handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGTSTP)  # until somebody says `fg` or `bg`
+    signal.signal(signal.SIGTSTP, handler)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGCONT)
+
+
+def interrupt_main_thread() -> None:
+    """Have the main thread interrupted as by Ctrl-C, whichever thread asks for it."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it from waiting, too
+    else:
+        signal.raise_signal(signal.SIGINT)
 
 
 def is_parent(pid: int) -> bool:

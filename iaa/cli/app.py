@@ -2,11 +2,9 @@
 
 import logging
 import os
-import signal
 import sys
 import traceback
-from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import typer
 
@@ -22,9 +20,10 @@ from iaa.cli.console import (
 )
 from iaa.cli.verbs import Verbs
 from iaa.library.errors import UsageError, describe_error, explain, is_ours, message_of
+from iaa.library.interrupts import INTERRUPTED, Interrupts
 from iaa.library.names import told_version
 from iaa.library.plain import clean_lines
-from iaa.library.supervision import INTERRUPTED, how_to_go_on
+from iaa.library.supervision import how_to_go_on
 from store.system import let_go, prepare_streams
 
 # Typer brings click under different names from version to version; wrong usage is this class in all of them.
@@ -86,8 +85,10 @@ def _set_up(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
+    interrupts = Interrupts()
+    interrupts.listen()
+    if arguments is None:
+        interrupts.repeat_dropped()
     prepare_streams()
     put_off_shapes()
     try:
@@ -109,12 +110,13 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         let_go()
     except (typer.Abort, KeyboardInterrupt):
-        note(f"Interrupted. {how_to_go_on(arguments or sys.argv[1:])}")
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)  # decode threads may sit in a slow read; nothing is left to write
+        _end_interrupted(arguments)
     except typer.Exit as stop:
         code = stop.exit_code
     except Exception as error:
+        if interrupts.has_come:  # native code has turned it into an error of its own
+            logger.info("interrupted", exc_info=error)
+            _end_interrupted(arguments)
         code = 2 if isinstance(error, UsageError) else 1
         try:
             if not is_ours(error) or not _answer_error(error, message_of(error), code, arguments):
@@ -133,10 +135,10 @@ def _run(arguments: list[str] | None) -> Any:
     return code
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)  # once is enough; a second one would break into the tidying up
-    raise KeyboardInterrupt
+def _end_interrupted(arguments: list[str] | None) -> NoReturn:
+    note(f"Interrupted. {how_to_go_on(arguments or sys.argv[1:])}")
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)  # decode threads may sit in a slow read; nothing is left to write
 
 
 def _answer_error(error: Exception, message: str, code: int, arguments: list[str] | None) -> bool:

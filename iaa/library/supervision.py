@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from iaa.library.interrupts import INTERRUPTED
 from iaa.library.progress import Say
 from store import system
 
-INTERRUPTED = 130
 MAX_UNEXPLAINED = 3
 LEASH = "--leash"
 """Option of a run that is to end when its standard input does: when whoever started it has gone."""
@@ -105,12 +105,12 @@ def _run_child(arguments: list[str], folder: Path) -> int | None:
             system.pass_on(child, number)
 
     told = f"{os.getpid()}:{folder}"
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, forward) for number in system.signals_of_terminals()}
     try:
         if not system.can_fork():
             command = [sys.executable, "-m", "iaa", *arguments]
             child = subprocess.Popen(command, env={**os.environ, VARIABLE: told}, **system.own_group())
-        elif (child := system.fork()) is None:
+        elif (child := system.fork(before)) is None:
             os.environ[VARIABLE] = told
             return None
         for number in came_early:

@@ -1,10 +1,13 @@
 """A run in a process of its own: forked where that is safe, started anew where it is not."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,12 +28,36 @@ if code is None:
 print(code, *said)
 """
 
+INTERRUPTED = "130 Interrupted. Every finished part is kept. To go on: iaa embed -d x\n"
+
 forked = pytest.mark.skipif(sys.platform != "linux", reason="a run is forked on Linux alone")
 
 
-def start(work: str = "", arguments: str = "['embed', '-d', 'x']", before: str = "") -> subprocess.Popen[str]:
+IN_A_TERMINAL = """
+import os, pty, sys, termios
+pid, terminal = pty.fork()
+if not pid:
+    how = termios.tcgetattr(0)
+    how[3] |= termios.TOSTOP
+    termios.tcsetattr(0, termios.TCSANOW, how)
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+while True:
+    try:
+        said = os.read(terminal, 1000)
+    except OSError:
+        break
+    os.write(1, said.replace(b"\\r", b""))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+"""Runs a script in a terminal that lets nobody in the background write (`stty tostop`)."""
+
+
+def start(
+    work: str = "", arguments: str = "['embed', '-d', 'x']", before: str = "", inside: str = "", **how: Any
+) -> subprocess.Popen[str]:
     script = RUN.format(work=work, arguments=arguments, before=before)
-    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, *(["-c", inside] if inside else []), "-c", script]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **how)
 
 
 def child_of(run: subprocess.Popen[str]) -> tuple[int, Path]:
@@ -42,11 +69,20 @@ def child_of(run: subprocess.Popen[str]) -> tuple[int, Path]:
     return int(pid), Path(folder)
 
 
-def is_gone(pid: int) -> bool:
+def state_of(pid: int) -> str:
+    """As the system tells it: R, S, T for stopped, Z for ended; '' once nobody waits for it any more."""
     try:
-        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        return Path(f"/proc/{pid}/status").read_text(encoding="utf-8").partition("State:\t")[2][:1]
     except FileNotFoundError:
-        return True
+        return ""
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    """Whether it comes to hold within half a minute."""
+    end = time.monotonic() + 30
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
 
 
 @forked
@@ -68,19 +104,68 @@ def is_gone(pid: int) -> bool:
 def test_a_forked_child_goes_on_and_how_it_ended_is_told(work, told):
     run = start(work)
     _, folder = child_of(run)
-    rest, _ = run.communicate(timeout=60)
+    rest, _ = run.communicate(timeout=30)
     assert rest == f"{told}\n"  # and what was printed before is not printed twice
     assert not folder.exists()
 
 
 @forked
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_the_parent_is_told_the_child_is_told(number):
-    run = start("signal.pause()")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_what_the_parent_is_told_the_child_is_told(name):
+    run = start("time.sleep(30)")
+    _, folder = child_of(run)
+    run.send_signal(getattr(signal, name))
+    rest, _ = run.communicate(timeout=30)
+    assert rest == INTERRUPTED
+    assert not folder.exists()
+
+
+@forked
+def test_an_interrupt_that_comes_while_the_child_is_made_is_not_lost():
+    """The terminal tells all who stand in the foreground, as the child does in its first moments."""
+    at_once = (
+        "fork = os.fork\n"
+        "os.fork = lambda: fork() or os.kill(os.getpid(), signal.SIGINT) or 0\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)"
+    )
+    run = start("time.sleep(30)", before=at_once)
+    rest, _ = run.communicate(timeout=30)
+    assert rest == f"once\n{INTERRUPTED}"
+
+
+@forked
+def test_a_run_that_is_stopped_rests_as_a_whole_until_it_goes_on():
+    run = start("time.sleep(30)", process_group=0)  # a group of its own, as the shell gives each job
+    pid, _ = child_of(run)
+    run.send_signal(signal.SIGTSTP)
+    assert wait_for(lambda: state_of(pid) == state_of(run.pid) == "T")
+    run.send_signal(signal.SIGCONT)
+    assert wait_for(lambda: "T" not in (state_of(pid), state_of(run.pid)))
+    run.send_signal(signal.SIGTSTP)  # and once more
+    assert wait_for(lambda: state_of(pid) == state_of(run.pid) == "T")
+    run.send_signal(signal.SIGINT)
+    run.send_signal(signal.SIGCONT)
+    rest, _ = run.communicate(timeout=30)
+    assert rest == INTERRUPTED
+
+
+@forked
+def test_a_child_that_was_stopped_hears_of_the_end():
+    run = start("time.sleep(30)")
+    pid, _ = child_of(run)
+    os.kill(pid, signal.SIGSTOP)
+    assert wait_for(lambda: state_of(pid) == "T")
+    run.send_signal(signal.SIGTERM)
+    rest, _ = run.communicate(timeout=30)
+    assert rest == INTERRUPTED
+
+
+@forked
+def test_a_child_may_write_to_a_terminal_that_stops_others():
+    run = start("sys.exit(3)", inside=IN_A_TERMINAL)
     child_of(run)
-    run.send_signal(number)
-    rest, _ = run.communicate(timeout=60)
-    assert rest == "130 Interrupted. Every finished part is kept. To go on: iaa embed -d x\n"
+    rest, _ = run.communicate(timeout=30)
+    assert rest == "3\n"
 
 
 @forked
@@ -89,17 +174,14 @@ def test_a_child_ends_with_a_parent_that_is_killed():
     pid, _ = child_of(run)
     run.kill()
     run.wait()
-    end = time.monotonic() + 30
-    while not is_gone(pid) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert is_gone(pid)
+    assert wait_for(lambda: state_of(pid) in ("", "Z"))
 
 
 def test_beside_another_thread_a_child_is_started_anew():
     """A lock that the thread holds would stay locked in a forked child for ever."""
     thread = "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()"
     run = start(arguments="['--version']", before=thread)
-    rest, _ = run.communicate(timeout=60)
+    rest, _ = run.communicate(timeout=30)
     assert rest.splitlines()[0] == "once" and rest.splitlines()[-1] == "0"
 
 
