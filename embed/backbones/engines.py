@@ -34,6 +34,7 @@ from embed.backbones.exports import (
     first_line,
     is_of_key,
     largest_share,
+    load_onnxruntime,
     made_from,
     read_header,
 )
@@ -306,7 +307,7 @@ def _quiet() -> Iterator[None]:
 
 def _runner(model: bytes) -> Callable[[Any], list[Any]]:
     """Runs a model on as many threads as torch would take."""
-    import onnxruntime
+    onnxruntime = load_onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

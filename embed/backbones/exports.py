@@ -6,6 +6,7 @@ Nothing of torch is imported here, so that an export can be used without it.
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,10 +45,18 @@ def engine_versions() -> dict[str, str]:
             ) from None
         check_age(package, found[package], oldest)
     try:
-        import onnxruntime  # noqa: F401
+        load_onnxruntime()
     except Exception as error:  # a library that cannot be loaded, or one made for another numpy
         raise EngineUnavailable(f"onnxruntime cannot be loaded: {first_line(error)}") from error
     return found
+
+
+def load_onnxruntime() -> Any:
+    """The package, which else tells its makers of each model and process from version 1.29 on."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is first imported
+    import onnxruntime
+
+    return onnxruntime
 
 
 def check_age(package: str, version: str, oldest: Sequence[int]) -> None:

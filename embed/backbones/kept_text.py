@@ -23,6 +23,7 @@ from embed.backbones.exports import (
     engine_versions,
     first_line,
     is_of_key,
+    load_onnxruntime,
     made_from,
     read_header,
 )
@@ -226,7 +227,7 @@ def _has_weights(path: Path, n_bytes: int, sha256: str) -> bool:
 def run_graph(graph: bytes, folder: Path) -> Any:
     """A session of ONNX Runtime over a graph whose weights lie in a file of the folder, which stays mapped:
     nothing is copied or rearranged, so that it opens at once."""
-    import onnxruntime
+    onnxruntime = load_onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_cores()
