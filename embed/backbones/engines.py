@@ -32,6 +32,7 @@ from embed.backbones.exports import (
     EngineUnavailable,
     engine_versions,
     first_line,
+    header_line,
     is_of_key,
     largest_share,
     load_onnxruntime,
@@ -410,7 +411,7 @@ def _keep(path: Path, key: Mapping[str, Any], export: _Export, facts: Mapping[st
         "difference": export.difference,
         "why_not": export.why_not,
     }
-    written = _MAGIC + json.dumps(header).encode() + b"\n"
+    written = header_line(header, _MAGIC)
     partial = path.with_name(f"{path.name}.partial")
     try:
         make_folder(path.parent)

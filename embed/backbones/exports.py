@@ -16,6 +16,7 @@ import numpy as np
 from embed.backbones.families import family
 from embed.backbones.spec import BackboneError, BackboneSpec
 from embed.backbones.weights import file_sha256, library_versions
+from store.digests import digest_of_json
 
 OLDEST = {"onnxruntime": (1, 17), "onnx": (1, 15)}
 """What runs the exported operators, and what torch's exporter needs."""
@@ -24,6 +25,8 @@ TOLERANCE = 1e-5
 """How far an export's vectors may be from torch's: the length of the difference, of the vector's."""
 
 OPSET = 17
+
+_OWN_DIGEST = "line_sha256"
 
 
 class EngineUnavailable(BackboneError):  # noqa: N818
@@ -79,16 +82,24 @@ def made_from(spec: BackboneSpec, versions: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def header_line(header: Mapping[str, Any], magic: bytes) -> bytes:
+    """What an export begins with: its program's mark, and a line of JSON with a digest of itself."""
+    told = json.loads(json.dumps(header))
+    return magic + json.dumps({**told, _OWN_DIGEST: digest_of_json(told)}).encode() + b"\n"
+
+
 def read_header(file: BinaryIO, magic: bytes, n_bytes: int) -> dict[str, Any]:
     """The line of JSON that an export begins with, of at most so many bytes, behind its program's mark.
 
-    Raises ValueError for what is no such file.
+    Raises ValueError for what is no such file, or not as it was written.
     """
     if file.readline(len(magic)) != magic:
         raise ValueError("no export of this program")
     header = json.loads(file.readline(n_bytes))
     if not isinstance(header, dict):
         raise ValueError("its first line is no object")
+    if header.pop(_OWN_DIGEST, "") != digest_of_json(header):
+        raise ValueError("its first line is not as it was written")
     return header
 
 

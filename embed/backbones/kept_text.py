@@ -183,7 +183,7 @@ def open_kept_text(folder: Path, spec: BackboneSpec, weights: Mapping[str, str])
         logger.info("%s is not used: %s", path, error)
         return None
     except Exception as error:  # ONNX Runtime and the merger have kinds of their own
-        logger.warning("%s is not used: %s", path, first_line(error))
+        logger.warning("%s is not used, and made anew: %s", path, first_line(error))
         return None
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from embed.backbones.engines import export_graph
-from embed.backbones.exports import TOLERANCE, EngineUnavailable, first_line, largest_share
+from embed.backbones.exports import TOLERANCE, EngineUnavailable, first_line, header_line, largest_share
 from embed.backbones.families import BytePairs, family
 from embed.backbones.kept_text import (
     HEADER_BYTES,
@@ -89,7 +89,7 @@ def keep_text(backbone: Backbone, folder: Path) -> Path:
     except Exception as error:  # an exporter has no kinds of its own
         why_not = str(error) if isinstance(error, EngineUnavailable) else _not_kept(backbone, error)
         with suppress(StoreError), whole_file(path) as partial:
-            partial.write_bytes(MAGIC + json.dumps({"key": key, "why_not": why_not}).encode() + b"\n")
+            partial.write_bytes(header_line({"key": key, "why_not": why_not}, MAGIC))
         raise EngineUnavailable(why_not) from error
     return path
 
@@ -173,7 +173,7 @@ def _write(
             "weights_sha256": weights_sha256,
             "small_sha256": hashlib.sha256(small).hexdigest(),
         }
-        written = MAGIC + json.dumps(header).encode() + b"\n"
+        written = header_line(header, MAGIC)
         if len(written) > HEADER_BYTES:
             raise EngineUnavailable(f"the text tower of {backbone.id} is not kept: its key is too long")
         file.seek(0)

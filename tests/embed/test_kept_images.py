@@ -95,8 +95,9 @@ def test_its_libraries_are_not_imported(folder, weights):
 def change(path, edit):
     magic, header, model = path.read_bytes().split(b"\n", 2)
     found = json.loads(header)
+    del found["line_sha256"]
     edit(found)
-    path.write_bytes(b"\n".join([magic, json.dumps(found).encode(), model]))
+    path.write_bytes(exports.header_line(found, magic + b"\n") + model)
 
 
 UNUSED = {
@@ -114,6 +115,16 @@ def test_what_does_not_fit_is_left_to_the_model(folder, weights, reason):
     (path,) = folder.glob("*.onnx")
     assert load_kept(CONVOLUTIONAL, weights, folder) is not None
     change(path, UNUSED[reason])
+    assert load_kept(CONVOLUTIONAL, weights, folder) is None
+
+
+def test_a_header_that_says_another_transform_is_not_believed(folder, weights):
+    """Pixels would be scaled by another mean, and the vectors be wrong without a word."""
+    (path,) = folder.glob("*.onnx")
+    content = path.read_bytes()
+    other = content.replace(b'"mean": [0.', b'"mean": [1.', 1)
+    assert other != content
+    path.write_bytes(other)
     assert load_kept(CONVOLUTIONAL, weights, folder) is None
 
 
