@@ -16,7 +16,7 @@ from iaa.cli.console import note, progress
 from iaa.library.embedding import Embedded, How, rows_on
 from iaa.library.errors import UsageError
 from iaa.library.layout import Layout
-from iaa.library.workers import choose_devices, local_device, parse_worker, worker_arguments
+from iaa.library.workers import Worker, choose_devices, local_device, parse_worker, worker_arguments
 
 
 @pytest.fixture
@@ -139,6 +139,20 @@ def test_processes_are_started_and_their_answers_are_one(run, monkeypatch):
     assert (file["n_images"], file["n_new"], file["n_failed"], file["n_left"]) == (13, 13, 1, 0)
     code, out, err = run("info", file["path"], "--json")
     assert json.loads(out)["provenance"]["batch_size"] == 8  # options are passed on
+
+
+def test_a_worker_s_answer_that_is_an_error_is_told(run, monkeypatch):
+    answer = json.dumps({"error": {"kind": "BusyError", "message": "another run is at work"}})
+    command = [sys.executable, "-c", f"import sys; print({answer!r}); sys.exit(1)"]
+
+    def start(arguments, number, device, n_workers):
+        return Worker(number, subprocess.Popen(command, stdout=-1, stderr=-1, text=True))
+
+    monkeypatch.setattr("iaa.library.workers._start", start)
+    code, out, err = run("embed", "-d", "mine", "-b", "demo_vit", "--devices", 1)
+    assert (code, out) == (1, "") and "Traceback" not in err
+    assert "worker 1/1 failed with exit code 1; its last words: error: another run is at work" in err
+    assert "error: 1 of 1 workers did not finish" in err
 
 
 @pytest.mark.slow
