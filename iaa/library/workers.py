@@ -200,8 +200,9 @@ class WorkersDone:
     def complaint(self, dataset: str) -> str:
         """What to tell people where some did not finish."""
         return (
-            f"error: {self.n_dead} of {self.n_workers} workers did not finish. What is finished is kept: run "
-            f"the same command again to go on (iaa embed --dataset {dataset} ...)."
+            f"error: {self.n_dead} of {self.n_workers} workers did not finish; why is said above. What is "
+            "finished is kept: once that is mended, run the same command again to go on (iaa embed "
+            f"--dataset {dataset} ...)."
         )
 
     def to_dict(self, layout: Layout) -> dict[str, Any]:
