@@ -16,6 +16,9 @@ from store.system import n_cores
 RUN = """
 import os, signal, sys, threading, time
 from iaa.library.supervision import crash_folder, supervise
+for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGTSTP):
+    signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup or in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)
 {before}
 parent, said = os.getpid(), []
 print("once")
