@@ -61,7 +61,7 @@ test: $(READY) ## the tests: offline, on the CPU
 
 # Tests of computed numbers, and two other processors to run them on: docs/reliability.md, "The same on every machine".
 NUMERICS := tests/analysis tests/finetune/test_loss.py tests/finetune/test_model.py tests/store/test_equal_inputs.py \
-  $(addprefix tests/embed/test_,encoding.py equal_images.py kept_text.py pipeline.py text.py transforms.py) \
+  $(addprefix tests/embed/test_,encoding.py equal_images.py kept_images.py kept_text.py pipeline.py text.py transforms.py) \
   tests/embed/test_update.py \
   $(addprefix tests/iaa/test_,heads.py prompt.py search.py)
 AVX2 := MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 OPENBLAS_CORETYPE=Haswell
